@@ -1,0 +1,145 @@
+// trireme bench: how long a model takes at a shape, on random inputs.
+#include <sys/resource.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+#include <iostream>
+#include <nlohmann/json.hpp>
+#include <random>
+
+#include "cli/model_options.h"
+#include "cli/verbs.h"
+#include "trireme/error.h"
+
+namespace trireme::cli {
+namespace {
+
+struct Request : ModelOptions {
+  std::vector<std::string> shapes, ranges;
+  int repeat = 0;
+  bool json = false, profile = false;
+};
+
+double now_ms() {
+  using namespace std::chrono;
+  return duration<double, std::milli>(steady_clock::now().time_since_epoch()).count();
+}
+
+struct Range {
+  int64_t low = 0, high = 2;
+};
+
+Range range_of(const Request& r, const std::string& input) {
+  for (const std::string& s : r.ranges) {
+    if (!s.starts_with(input + '=')) continue;
+    Range range;
+    const int fields = std::sscanf(s.c_str() + input.size() + 1, "%ld:%ld", &range.low, &range.high);
+    TRI_CHECK(fields == 2 && range.low < range.high, "--int-range expects NAME=LOW:HIGH, got " + s);
+    return range;
+  }
+  return {};
+}
+
+Tensor random_tensor(DType dtype, const Shape& shape, Range range, std::mt19937& random) {
+  if (is_floating(dtype)) {
+    Tensor t(DType::kFloat32, shape);
+    std::normal_distribution<float> normal;
+    for (int64_t i = 0; i < t.numel(); ++i) t.as<float>()[i] = normal(random);
+    return t.to(dtype);
+  }
+  Tensor t(DType::kInt64, shape);
+  std::uniform_int_distribution<int64_t> uniform(range.low, range.high - 1);
+  for (int64_t i = 0; i < t.numel(); ++i) t.as<int64_t>()[i] = uniform(random);
+  return t.to(dtype);
+}
+
+// The shapes of a run that packs the weights before the one that is measured: another length, or another batch.
+std::vector<Shape> neighbours(const std::vector<Shape>& shapes, const std::vector<inference::TensorInfo>& inputs) {
+  std::vector<Shape> other = shapes;
+  for (size_t i = 0; i < shapes.size(); ++i) {
+    const Shape& declared = inputs[i].shape;
+    const int last = declared.rank() - 1;
+    if (last > 0 && declared[last] < 0) other[i][last] += 32;
+    else if (last >= 0 && declared[0] < 0) other[i][0] += 1;
+  }
+  return other;
+}
+
+nlohmann::ordered_json measure(const Request& r) {
+  inference::Config config = r.config();
+  if (r.profile) config.enable_profile();
+  const double start = now_ms();
+  const auto predictor = inference::create_predictor(config);
+  const double load_ms = now_ms() - start;
+  std::vector<Shape> shapes;
+  for (const std::string& s : by_input(r.shapes, predictor->inputs(), "--shape")) shapes.push_back(shape_from_text(s));
+  std::mt19937 random(1);
+  std::vector<Tensor> in;
+  for (size_t i = 0; i < shapes.size(); ++i) {
+    const auto& info = predictor->inputs()[i];
+    in.push_back(random_tensor(info.dtype, shapes[i], range_of(r, info.name), random));
+  }
+  predictor->warm_up(neighbours(shapes, predictor->inputs()));
+  for (size_t i = 0; i < in.size(); ++i)
+    predictor->get_input_handle(predictor->inputs()[i].name)->share_external_data(in[i]);
+  const auto timed = [&] {
+    const double t = now_ms();
+    predictor->run();
+    return now_ms() - t;
+  };
+  const double first_run_ms = timed();
+  const double plan_ms = predictor->stats().plan_ms;
+  double steady = timed();
+  for (int i = 0; i < 2; ++i) steady = std::min(steady, timed());
+  const int repeat = r.repeat > 0 ? r.repeat : std::clamp(static_cast<int>(2000 / std::max(steady, 0.01)), 10, 1000);
+  std::vector<double> times;
+  for (int i = 0; i < repeat; ++i) times.push_back(timed());
+  std::sort(times.begin(), times.end());
+  const double median = times[times.size() / 2];
+  const auto stats = predictor->stats();
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  if (r.profile) std::cerr << predictor->profile();
+  nlohmann::ordered_json j;
+  j["median_ms"] = median;
+  j["p99_ms"] = times[std::min(times.size() - 1, times.size() * 99 / 100)];
+  j["min_ms"] = times.front();
+  j["samples_per_s"] = static_cast<double>(shapes.empty() || shapes[0].rank() == 0 ? 1 : shapes[0][0]) * 1e3 / median;
+  j["first_run_ms"] = first_run_ms;
+  j["plan_ms"] = plan_ms;
+  j["load_ms"] = load_ms;
+  j["planned_peak_bytes"] = stats.planned_peak_bytes;
+  j["intermediate_bytes"] = stats.intermediate_bytes;
+  j["weight_bytes"] = stats.weight_bytes;
+  j["rss_peak_bytes"] = static_cast<int64_t>(usage.ru_maxrss) * 1024;
+  j["kernels"] = stats.kernels;
+  j["runs"] = repeat;
+  return j;
+}
+
+void bench(const Request& r) {
+  const nlohmann::ordered_json j = measure(r);
+  if (r.json) {
+    std::cout << j.dump() << '\n';
+    return;
+  }
+  for (const auto& [key, value] : j.items()) std::cout << key << ": " << value.dump() << '\n';
+}
+
+}  // namespace
+
+void add_bench(CLI::App& app) {
+  CLI::App* verb = app.add_subcommand("bench", "Time a model on random inputs");
+  auto r = std::make_shared<Request>();
+  r->add_to(*verb);
+  verb->add_option("--shape", r->shapes, "NAME=1x3x640x640 for each input; NAME= may be left out when there is one")
+      ->required();
+  verb->add_option("--int-range", r->ranges, "NAME=LOW:HIGH for integer inputs (HIGH excluded)");
+  verb->add_option("--repeat", r->repeat, "Timed runs; 0: about two seconds' worth")->check(CLI::NonNegativeNumber);
+  verb->add_flag("--json", r->json, "Print one JSON object");
+  verb->add_flag("--profile", r->profile, "Print the time of each node to stderr");
+  verb->callback([r] { bench(*r); });
+}
+
+}  // namespace trireme::cli

@@ -1,0 +1,52 @@
+// trireme: the command line. Errors are one line on stderr; the exit status tells their kind.
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <iostream>
+#include <new>
+
+#include "cli/verbs.h"
+#include "trireme/error.h"
+
+namespace {
+
+enum Exit { kUsage = 2, kBadInput = 3, kResources = 4 };
+
+int exit_status(trireme::Code code) {
+  using trireme::Code;
+  return code == Code::kResourceExhausted || code == Code::kUnavailable ? kResources : kBadInput;
+}
+
+int report(const std::string& message, int status) {
+  std::string line = message;
+  for (char& c : line)
+    if (c == '\n') c = ' ';
+  std::cerr << "trireme: " << line << '\n';
+  return status;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app{"Trireme: build, train, run and serve networks, with Paddle's vocabulary and file formats"};
+  app.set_version_flag("--version", "trireme " TRIREME_VERSION);
+  app.require_subcommand(1);
+  trireme::cli::add_predict(app);
+  trireme::cli::add_bench(app);
+  trireme::cli::add_graph(app);
+  trireme::cli::add_ocr(app);
+  trireme::cli::add_model(app);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& e) {
+    return app.exit(e);
+  } catch (const CLI::ParseError& e) {
+    return report(e.what(), kUsage);
+  } catch (const trireme::Error& e) {
+    return report(e.what(), exit_status(e.code()));
+  } catch (const std::bad_alloc&) {
+    return report("out of memory", kResources);
+  } catch (const std::exception& e) {
+    return report(e.what(), kBadInput);
+  }
+  return 0;
+}

@@ -1,0 +1,54 @@
+// Shared options.
+#include "cli/model_options.h"
+
+#include <CLI/CLI.hpp>
+
+#include "trireme/error.h"
+
+namespace trireme::cli {
+
+void ModelOptions::add_to(CLI::App& verb) {
+  verb.add_option("model", model, "A folder or a program file (inference.pdmodel, inference.json)")->required();
+  verb.add_option("--params", params, "The parameters' file, when it is not beside the program");
+  verb.add_option("--device", device, "Where to run: cpu")->capture_default_str();
+  verb.add_option("--threads", threads, "CPU threads; 0: one a core")->check(CLI::Range(0, 1024))->capture_default_str();
+  verb.add_option("--precision", precision, "float32, or bfloat16 where the CPU has it")
+      ->check(CLI::IsMember({"float32", "bfloat16"}))->capture_default_str();
+  verb.add_option("--memory-limit", memory_limit, "Hard cap in MiB on weights and working memory; 0: none");
+}
+
+inference::Config ModelOptions::config() const {
+  inference::Config c(model, params);
+  c.set_device(device);
+  c.set_cpu_math_library_num_threads(threads);
+  c.set_memory_limit_mib(memory_limit);
+  c.set_precision(precision == "bfloat16" ? inference::Precision::kBFloat16 : inference::Precision::kFloat32);
+  return c;
+}
+
+std::vector<std::string> by_input(const std::vector<std::string>& given,
+                                  const std::vector<inference::TensorInfo>& inputs, const std::string& option) {
+  std::vector<std::string> values(inputs.size());
+  std::vector<bool> set(inputs.size(), false);
+  for (const std::string& pair : given) {
+    size_t at = inputs.size();
+    std::string value = pair;
+    for (size_t i = 0; i < inputs.size(); ++i) {
+      if (!pair.starts_with(inputs[i].name + '=')) continue;
+      at = i;
+      value = pair.substr(inputs[i].name.size() + 1);
+    }
+    if (at == inputs.size() && inputs.size() == 1 && pair.find('=') == std::string::npos) at = 0;
+    std::string names;
+    for (const auto& i : inputs) names += (names.empty() ? "" : ", ") + i.name;
+    TRI_CHECK(at < inputs.size(), option + " " + pair + " names no input of the model; it has: " + names);
+    TRI_CHECK(!set[at], option + " is given twice for input '" + inputs[at].name + "'");
+    values[at] = value;
+    set[at] = true;
+  }
+  for (size_t i = 0; i < inputs.size(); ++i)
+    TRI_CHECK(set[i], option + " is missing for input '" + inputs[i].name + "' " + inputs[i].shape.str());
+  return values;
+}
+
+}  // namespace trireme::cli

@@ -1,0 +1,30 @@
+// Options that the verbs working on one model share.
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "trireme/inference.h"
+
+namespace CLI {
+class App;
+}
+
+namespace trireme::cli {
+
+struct ModelOptions {
+  std::string model, params, device = "cpu", precision = "float32";
+  int threads = 0;
+  int64_t memory_limit = 0;
+
+  void add_to(CLI::App& verb);
+  inference::Config config() const;
+};
+
+// "NAME=VALUE" pairs matched with the model's inputs, in their order; with one input "NAME=" may be left out. Throws
+// kInvalidArgument naming `option` for names that do not exist or inputs without a value.
+std::vector<std::string> by_input(const std::vector<std::string>& given, const std::vector<inference::TensorInfo>& inputs,
+                                  const std::string& option);
+
+}  // namespace trireme::cli

@@ -1,0 +1,81 @@
+// What the float32 plans (conv_f32.cpp, compiled for any x86-64) ask of the AVX-512 kernels.
+// Internal. Strides and pitches count floats.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "device/cpu/conv.h"
+
+namespace trireme::cpu::f32 {
+
+inline constexpr int kLanes = 16;
+
+// Panels: how oc output channels are cut into groups of 1..3 vectors. Panel p covers vectors
+// [panel_vector(p), panel_vector(p + 1)), its weights are [K][vectors * 16], zero beyond oc.
+inline int64_t vectors_of(int64_t oc) { return (oc + kLanes - 1) / kLanes; }
+inline int64_t panels_of(int64_t oc) {
+  const int64_t v = vectors_of(oc);
+  return v % 3 == 0 ? v / 3 : v / 2 + (v == 1);
+}
+inline int64_t panel_vector(int64_t oc, int64_t p) {
+  const int64_t v = vectors_of(oc);
+  if (v % 3 == 0) return 3 * p;
+  return p == panels_of(oc) ? v : 2 * p;  // an odd one out makes the last panel wider
+}
+
+// C[pixels, oc] = epilogue(A * W): a run of pixels times a run of panels.
+// Pixel (r, i) of the run (r < rows, i < width) has its K inputs at
+//   a + r * a_row + i * a_pixel + tap[t] + c    (t < taps, c < ic)
+// its outputs at y + r * y_row + i * ldy, and its residual likewise.
+struct GemmRun {
+  const float* a = nullptr;
+  int64_t a_pixel = 0, a_row = 0;
+  int64_t rows = 1, width = 0;
+  const int64_t* tap = nullptr;
+  int64_t taps = 1, ic = 0;
+  const float* w = nullptr;  // all panels
+  int64_t oc = 0, panel_begin = 0, panel_end = 0;
+  const float* bias = nullptr;  // [oc] or null
+  float* y = nullptr;
+  int64_t ldy = 0, y_row = 0;
+  const float* residual = nullptr;
+  int64_t ldr = 0, r_row = 0;
+  const Epilogue* epilogue = nullptr;
+};
+void gemm(const GemmRun& run);
+
+// Depthwise over the output pixels [row_begin, row_end) x [col_begin, col_end) of one image; y and
+// residual point at the first of them. Weights are [channel vectors][kh * kw][16].
+struct DepthwiseRun {
+  const ConvSpec* spec = nullptr;
+  const float* x = nullptr;
+  const float* w = nullptr;
+  const float* bias = nullptr;
+  const float* zeros = nullptr;  // at least vectors_of(oc) * 16 zeros
+  int64_t row_begin = 0, row_end = 0, col_begin = 0, col_end = 0;
+  float* y = nullptr;
+  int64_t ldy = 0, y_row = 0;
+  const float* residual = nullptr;
+  int64_t ldr = 0, r_row = 0;
+  const Epilogue* epilogue = nullptr;
+};
+void depthwise(const DepthwiseRun& run);
+
+// Winograd's F(2x2, 3x3), see conv_f32_winograd.cpp. A tile has sixteen inputs (4 x 4 pixels) and
+// four outputs (2 x 2); element e of the transformed tile lies e * pitch floats further.
+void winograd_input(const float* const (&pixel)[16], int64_t ic, float* v, int64_t pitch);
+// Null y: the pixel is outside the picture. r is only read when the epilogue has a residual.
+void winograd_output(const float* m, int64_t pitch, int64_t oc, const float* bias,
+                     const Epilogue& epilogue, float* const (&y)[4], const float* const (&r)[4]);
+
+// y[i, c] = x[i, c] * scale[c] for n pixels.
+void scale_pixels(const float* x, int64_t ldx, const float* scale, int64_t n, int64_t channels,
+                  float* y, int64_t ldy);
+
+// The 2x2 transposed convolution to one channel: q holds w times four accumulators (two rows of
+// two); makes two output rows of 2 w pixels, ldy apart, of them.
+void spread_quads(const float* q, int64_t w, float bias, const Epilogue& epilogue, float* row0,
+                  float* row1, int64_t ldy);
+
+}  // namespace trireme::cpu::f32

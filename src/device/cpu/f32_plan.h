@@ -1,0 +1,106 @@
+// Small decisions that packing and planning of float32 convolutions share. Internal.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <memory>
+
+#include "base/parallel.h"
+#include "device/cpu/conv.h"
+#include "device/cpu/f32_kernels.h"
+
+namespace trireme::cpu::f32 {
+
+inline bool is_depthwise(const ConvSpec& s) {
+  return s.groups > 1 && s.groups == s.ic && s.groups == s.oc;
+}
+// Few input channels: the picture is cut into planes and K runs over (channel, row, column).
+inline bool is_shallow(const ConvSpec& s) { return s.ic <= 4 && s.groups == 1 && !s.transposed; }
+// Transposed, to one channel, 2 x 2: four columns in one panel instead of two in each of two.
+inline bool is_quad(const ConvSpec& s) {
+  return s.transposed && s.oc == 1 && s.kh == 2 && s.kw == 2;
+}
+inline int64_t set_floats(int64_t k_total, int64_t oc) { return vectors_of(oc) * kLanes * k_total; }
+
+// 3x3 with enough channels may run as Winograd, whose weights then follow the plain ones. Large
+// ones are left out: 16 transformed values for 9 would come from memory.
+inline bool is_winograd(const ConvSpec& s) {
+  return s.kh == 3 && s.kw == 3 && s.groups == 1 && !s.transposed && s.ic >= 16 && s.oc >= 16 &&
+         s.ic * s.oc <= 256 * 256;
+}
+
+inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+inline int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
+
+// A rectangle of work: row units, columns, panels; [begin, end) each.
+struct Part {
+  int64_t row[2], col[2], panel[2];
+};
+
+// How the work is dealt out: rows x cols x panels parts.
+struct Grid {
+  int64_t rows = 1, cols = 1, panels = 1;
+  int64_t count() const { return rows * cols * panels; }
+};
+
+// What dealing out goes by. Costs are in vector multiply-adds.
+struct Work {
+  int64_t rows = 1;  // indivisible groups of rows
+  int64_t cols = 1;  // indivisible groups of columns
+  int64_t panels = 1;
+  double cell = 1;     // a row unit times a column unit times all panels
+  double prepare = 0;  // a row unit times a column unit, repeated by every panel part
+  double weights = 0;  // all panels, once a part
+};
+Grid choose_grid(const Work& work, int64_t slots);
+
+// Part i of the grid, in units.
+Part part_at(const Work& work, const Grid& grid, int64_t i);
+
+// Pixels a block works on: its input, and its output as long as that does not make weights beyond
+// L2 pass by more often, take up to 384 KB of the 2 MB.
+inline int64_t block_pixels(int64_t in_floats, int64_t k_total, int64_t oc) {
+  const bool small = k_total * oc < 128 * 1024;
+  return 96 * 1024 / (in_floats + (small ? oc : 0));
+}
+inline constexpr int64_t kTilePixels = 14;
+
+inline size_t bytes_of(int64_t floats) { return static_cast<size_t>(floats) * sizeof(float); }
+
+// Rows whose distance is a multiple of 2 KB fall into few cache sets: copies get a wider pitch.
+inline int64_t pitch_of(int64_t channels) {
+  return channels % 512 == 0 ? channels + kLanes : channels;
+}
+
+// Runs f(i, scratch) for every part, each part with scratch memory of its own.
+template <class F> void for_parts(int64_t count, int64_t scratch_floats, void* scratch, F&& f) {
+  parallel_for(count, 1, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i) f(i, static_cast<float*>(scratch) + i * scratch_floats);
+  });
+}
+
+// Output rows [begin, end) of one image.
+struct Rows {
+  int64_t image, begin, end;
+};
+
+// Cuts output rows [begin, end), counted over all images, into blocks within one image.
+template <class F>
+void for_row_blocks(int64_t begin, int64_t end, int64_t oh, int64_t block, F&& f) {
+  while (begin < end) {
+    const int64_t image = begin / oh, y = begin % oh;
+    const int64_t count = std::min({block, oh - y, end - begin});
+    f(Rows{image, y, y + count});
+    begin += count;
+  }
+}
+
+// Convolutions with a window wider than a pixel, or a stride; and depthwise followed by 1x1.
+std::unique_ptr<Conv> make_windowed(const ConvSpec& spec, const Epilogue& epilogue);
+std::unique_ptr<Conv> make_windowed(const ConvSpec& dw, const Epilogue& dw_epilogue,
+                                    const ConvSpec& pw, const Epilogue& epilogue);
+
+// Null where the plain form is better.
+std::unique_ptr<Conv> make_winograd(const ConvSpec& spec, const Epilogue& epilogue);
+
+}  // namespace trireme::cpu::f32

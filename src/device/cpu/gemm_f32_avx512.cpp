@@ -1,0 +1,402 @@
+// Matrix products of channels-last pixels for AVX-512: up to 14 pixels by 1..3 vectors a tile.
+#include "device/cpu/f32_kernels.h"
+#include "device/cpu/f32_math_avx512.h"
+#include "device/cpu/immintrin_quiet.h"
+
+namespace trireme::cpu::f32 {
+namespace {
+
+// One tile: kRows pixels in two groups, each with evenly spaced pixels (so that a tile may lie on
+// two picture rows). Group 0 has (kRows + 1) / 2 pixels.
+struct Tile {
+  const float* a[2];
+  float* y[2];
+  const float* r[2];
+  const char* ahead;  // next weights to fetch meanwhile, or null
+};
+
+struct Panel {
+  const float* w;
+  const float* bias;
+  __mmask16 last_mask;  // of the panel's last vector
+  int64_t column;
+  int64_t tap_begin, tap_end, c_begin, c_end;
+  bool first, last;  // K block: start from the bias; apply the epilogue
+  const char* next;  // the panel after this one, if worth fetching early
+  const char* next_end;
+};
+
+constexpr int kMaxRows[4] = {0, 14, 14, 9};
+constexpr int kAheadBytes = 128;  // of the next panel fetched every four steps of K
+constexpr int64_t kLongestSum = 1152;
+constexpr int64_t kLargeWeights = 192 * 1024;  // floats that do not stay in L2 beside the input
+
+template <int kRows, int kVectors> struct Accumulators { __m512 v[kRows][kVectors]; };
+
+template <int kRows> TRI_INLINE constexpr int group_of(int m) { return m >= (kRows + 1) / 2; }
+template <int kRows> TRI_INLINE constexpr int index_of(int m) {
+  return group_of<kRows>(m) ? m - (kRows + 1) / 2 : m;
+}
+
+template <int kVectors> TRI_INLINE __mmask16 mask_of(int v, const Panel& panel) {
+  return v == kVectors - 1 ? panel.last_mask : static_cast<__mmask16>(0xffff);
+}
+
+// The inner loop is spelled out in assembly where the compiler does worse: it gives every row an
+// address register of its own and spills them, and rotates accumulators through other registers.
+// Pixel kIndex of a group, at base + kIndex * stride + kOffset bytes: two bases and three multiples
+// of the stride (s1, s3, s5) reach all fourteen.
+template <int kIndex, int kOffset>
+TRI_INLINE __m512 broadcast(const char* base, int64_t s1, int64_t s3, int64_t s5) {
+  __m512 x;
+#define TRI_BROADCAST(address, stride) \
+  asm("vbroadcastss %c1" address ", %0" : "=v"(x) : "i"(kOffset), "r"(base), "r"(stride))
+  if constexpr (kIndex == 0) TRI_BROADCAST("(%2)", s1);
+  if constexpr (kIndex == 1) TRI_BROADCAST("(%2,%3)", s1);
+  if constexpr (kIndex == 2) TRI_BROADCAST("(%2,%3,2)", s1);
+  if constexpr (kIndex == 3) TRI_BROADCAST("(%2,%3)", s3);
+  if constexpr (kIndex == 4) TRI_BROADCAST("(%2,%3,4)", s1);
+  if constexpr (kIndex == 5) TRI_BROADCAST("(%2,%3)", s5);
+  if constexpr (kIndex == 6) TRI_BROADCAST("(%2,%3,2)", s3);
+#undef TRI_BROADCAST
+  return x;
+}
+
+// Step kStep of K from pixel kRow on: kVectors weights, a broadcast for every pixel.
+template <int kRow, int kStep, int kRows, int kVectors>
+TRI_INLINE void step_rows(Accumulators<kRows, kVectors>& acc, const char* a0, const char* a1,
+                          int64_t s1, int64_t s3, int64_t s5, const __m512 (&b)[kVectors]) {
+  if constexpr (kRow < kRows) {
+    const char* base = group_of<kRows>(kRow) ? a1 : a0;
+    const __m512 x = broadcast<index_of<kRows>(kRow), 4 * kStep>(base, s1, s3, s5);
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) {
+      asm("vfmadd231ps %2, %1, %0" : "+v"(acc.v[kRow][v]) : "v"(x), "v"(b[v]));
+    }
+    step_rows<kRow + 1, kStep>(acc, a0, a1, s1, s3, s5, b);
+  }
+}
+
+template <int kStep, int kRows, int kVectors>
+TRI_INLINE void step(Accumulators<kRows, kVectors>& acc, const char* a0, const char* a1, int64_t s1,
+                     int64_t s3, int64_t s5, const float* w) {
+  __m512 b[kVectors];
+#pragma GCC unroll 4
+  for (int v = 0; v < kVectors; ++v) b[v] = _mm512_loadu_ps(w + (kStep * kVectors + v) * kLanes);
+  step_rows<0, kStep>(acc, a0, a1, s1, s3, s5, b);
+}
+
+template <int kRows, int kVectors>
+TRI_INLINE void accumulate(Accumulators<kRows, kVectors>& acc, const GemmRun& run, const Tile& tile,
+                           const Panel& panel) {
+  constexpr int kStep = kVectors * kLanes;
+  asm volatile("" : : : "memory");  // broadcast() reads what the compiler does not see
+  const int64_t s1 = run.a_pixel * 4, s3 = 3 * s1, s5 = 5 * s1;
+  const int64_t count = panel.c_end - panel.c_begin;
+  const float* w = panel.w + (panel.tap_begin * run.ic + panel.c_begin) * kStep;
+  const char* ahead = tile.ahead ? tile.ahead : reinterpret_cast<const char*>(w + 16 * kStep);
+  const int64_t ahead_step = tile.ahead ? kAheadBytes : 16 * kStep;
+  for (int64_t t = panel.tap_begin; t < panel.tap_end; ++t) {
+    const int64_t shift = run.tap[t] + panel.c_begin;
+    const char* a0 = reinterpret_cast<const char*>(tile.a[0] + shift);
+    const char* a1 = reinterpret_cast<const char*>(tile.a[1] + shift);
+    int64_t k = count;
+    for (; k >= 4; k -= 4) {
+      _mm_prefetch(ahead, _MM_HINT_T1);
+      _mm_prefetch(ahead + 64, _MM_HINT_T1);
+      ahead += ahead_step;
+      step<0>(acc, a0, a1, s1, s3, s5, w);
+      step<1>(acc, a0, a1, s1, s3, s5, w);
+      step<2>(acc, a0, a1, s1, s3, s5, w);
+      step<3>(acc, a0, a1, s1, s3, s5, w);
+      a0 += 16, a1 += 16, w += 4 * kStep;
+    }
+    for (; k > 0; --k) {
+      step<0>(acc, a0, a1, s1, s3, s5, w);
+      a0 += 4, a1 += 4, w += kStep;
+    }
+  }
+}
+
+template <int kRows, int kVectors>
+TRI_INLINE float* row_y(const GemmRun& run, const Tile& tile, int m) {
+  return tile.y[group_of<kRows>(m)] + index_of<kRows>(m) * run.ldy;
+}
+
+template <int kRows, int kVectors>
+TRI_INLINE void add_residual(Accumulators<kRows, kVectors>& acc, const GemmRun& run,
+                             const Tile& tile, const Panel& panel) {
+#pragma GCC unroll 14
+  for (int m = 0; m < kRows; ++m) {
+    const float* r = tile.r[group_of<kRows>(m)] + index_of<kRows>(m) * run.ldr;
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) {
+      acc.v[m][v] = _mm512_add_ps(
+          acc.v[m][v], _mm512_maskz_loadu_ps(mask_of<kVectors>(v, panel), r + v * kLanes));
+    }
+  }
+}
+
+template <int kRows, int kVectors>
+TRI_INLINE void store(const Accumulators<kRows, kVectors>& acc, const GemmRun& run,
+                      const Tile& tile, const Panel& panel) {
+#pragma GCC unroll 14
+  for (int m = 0; m < kRows; ++m) {
+    float* y = row_y<kRows, kVectors>(run, tile, m);
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) {
+      _mm512_mask_storeu_ps(y + v * kLanes, mask_of<kVectors>(v, panel), acc.v[m][v]);
+    }
+  }
+}
+
+template <int kRows, int kVectors, class F>
+TRI_INLINE void for_all(Accumulators<kRows, kVectors>& acc, F&& f) {
+#pragma GCC unroll 14
+  for (int m = 0; m < kRows; ++m) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) acc.v[m][v] = f(acc.v[m][v]);
+  }
+}
+
+template <int kRows, int kVectors>
+TRI_INLINE void activate_long(Accumulators<kRows, kVectors>& acc, const Epilogue& e) {
+  alignas(64) float buffer[kRows * kVectors * kLanes];
+#pragma GCC unroll 14
+  for (int m = 0; m < kRows; ++m) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) {
+      _mm512_store_ps(buffer + (m * kVectors + v) * kLanes, acc.v[m][v]);
+    }
+  }
+  activate_buffer(buffer, kRows * kVectors, e);
+#pragma GCC unroll 14
+  for (int m = 0; m < kRows; ++m) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) {
+      acc.v[m][v] = _mm512_load_ps(buffer + (m * kVectors + v) * kLanes);
+    }
+  }
+}
+
+template <int kRows, int kVectors>
+TRI_INLINE void finish(Accumulators<kRows, kVectors>& acc, const GemmRun& run, const Tile& tile,
+                       const Panel& panel) {
+  const Epilogue& e = *run.epilogue;
+  if (e.residual == Epilogue::kBeforeAct) add_residual(acc, run, tile, panel);
+  if (e.act == Act::kHardSwish) {
+    const HardSwish f(e.scale, e.shift);
+    for_all(acc, [&](__m512 v) { return f(v); });
+  } else {
+    if (e.act == Act::kRelu) for_all(acc, [&](__m512 v) { return apply_act<Act::kRelu>(v, e); });
+    else if (e.act != Act::kNone) activate_long(acc, e);
+    if (e.scale != 1 || e.shift != 0) {
+      const __m512 scale = set1(e.scale), shift = set1(e.shift);
+      for_all(acc, [&](__m512 v) { return _mm512_fmadd_ps(v, scale, shift); });
+    }
+  }
+  if (e.residual == Epilogue::kAfter) add_residual(acc, run, tile, panel);
+}
+
+// The bias, or what the K blocks before this one left in y.
+template <int kRows, int kVectors>
+TRI_INLINE void begin(Accumulators<kRows, kVectors>& acc, const GemmRun& run, const Tile& tile,
+                      const Panel& panel) {
+#pragma GCC unroll 4
+  for (int v = 0; v < kVectors; ++v) {
+    const __mmask16 mask = mask_of<kVectors>(v, panel);
+    if (panel.first) {
+      const __m512 b =
+          panel.bias ? _mm512_maskz_loadu_ps(mask, panel.bias + v * kLanes) : _mm512_setzero_ps();
+#pragma GCC unroll 14
+      for (int m = 0; m < kRows; ++m) acc.v[m][v] = b;
+    } else {
+#pragma GCC unroll 14
+      for (int m = 0; m < kRows; ++m) {
+        acc.v[m][v] =
+            _mm512_maskz_loadu_ps(mask, row_y<kRows, kVectors>(run, tile, m) + v * kLanes);
+      }
+    }
+  }
+}
+
+template <int kRows, int kVectors>
+void multiply(const GemmRun& run, const Tile& tile, const Panel& panel) {
+  Accumulators<kRows, kVectors> acc;
+  begin(acc, run, tile, panel);
+  accumulate(acc, run, tile, panel);
+  if (panel.last) finish(acc, run, tile, panel);
+  store(acc, run, tile, panel);
+}
+
+using Multiply = void (*)(const GemmRun&, const Tile&, const Panel&);
+
+#define TRI_ROWS(V)                                                                          \
+  {                                                                                          \
+    nullptr, multiply<1, V>, multiply<2, V>, multiply<3, V>, multiply<4, V>, multiply<5, V>, \
+        multiply<6, V>, multiply<7, V>, multiply<8, V>, multiply<9, V>
+constexpr Multiply kMultiply[4][15] = {{},
+                                       TRI_ROWS(1),
+                                       multiply<10, 1>,
+                                       multiply<11, 1>,
+                                       multiply<12, 1>,
+                                       multiply<13, 1>,
+                                       multiply<14, 1>},
+                   TRI_ROWS(2), multiply<10, 2>, multiply<11, 2>, multiply<12, 2>, multiply<13, 2>,
+                   multiply<14, 2>
+}
+, TRI_ROWS(3)
+}
+,
+}
+;
+#undef TRI_ROWS
+
+TRI_INLINE Tile tile_at(const GemmRun& run, Panel& panel, int64_t row, int64_t i, int rows,
+                        bool two_rows) {
+  Tile tile;
+  tile.ahead = panel.next < panel.next_end ? panel.next : nullptr;
+  panel.next +=
+      (panel.tap_end - panel.tap_begin) * ((panel.c_end - panel.c_begin) / 4) * kAheadBytes;
+  for (int g = 0; g < 2; ++g) {
+    const int64_t r = two_rows ? row + g : row;
+    const int64_t x = two_rows || g == 0 ? i : i + (rows + 1) / 2;
+    tile.a[g] = run.a + r * run.a_row + x * run.a_pixel;
+    tile.y[g] = run.y + r * run.y_row + x * run.ldy + panel.column;
+    tile.r[g] = run.residual ? run.residual + r * run.r_row + x * run.ldr + panel.column : nullptr;
+  }
+  return tile;
+}
+
+// Cuts `n` pixels into equal tiles of at most `most`.
+TRI_INLINE int64_t tile_size(int64_t n, int64_t most) {
+  const int64_t tiles = (n + most - 1) / most;
+  return (n + tiles - 1) / tiles;
+}
+
+void sweep(const GemmRun& run, Panel& panel, int vectors) {
+  const int most = kMaxRows[vectors];
+  int64_t row = 0;
+  if (run.width <= most / 2) {
+    const Multiply f = kMultiply[vectors][2 * run.width];
+    for (; row + 2 <= run.rows; row += 2) {
+      f(run, tile_at(run, panel, row, 0, static_cast<int>(2 * run.width), true), panel);
+    }
+  }
+  for (; row < run.rows; ++row) {
+    const int64_t size = tile_size(run.width, most);
+    for (int64_t i = 0; i < run.width; i += size) {
+      const int m = static_cast<int>(run.width - i < size ? run.width - i : size);
+      kMultiply[vectors][m](run, tile_at(run, panel, row, i, m, false), panel);
+    }
+  }
+}
+
+// Long sums are cut, so that a panel's part of one stays in L2 while all pixels pass.
+struct Blocks {
+  int64_t k_total, count, size;  // size: of K
+  bool large;                    // the weights
+
+  explicit Blocks(const GemmRun& run) : k_total(run.taps * run.ic), count(1), size(k_total) {
+    const int64_t v0 = panel_vector(run.oc, run.panel_begin);
+    const int64_t v1 = panel_vector(run.oc, run.panel_end);
+    large = (v1 - v0) * kLanes * k_total > kLargeWeights;
+    // Unfinished sums wait in y, where a residual added in place would be lost.
+    if (run.rows * run.width <= kMaxRows[1] || run.residual == run.y) return;
+    if (run.taps == 1) {
+      count = (run.ic + kLongestSum - 1) / kLongestSum;
+      size = ((run.ic + count - 1) / count + 3) / 4 * 4;
+    } else {
+      const int64_t taps = kLongestSum > run.ic ? kLongestSum / run.ic : 1;
+      count = (run.taps + taps - 1) / taps;
+      size = taps * run.ic;
+    }
+  }
+
+  void limit(const GemmRun& run, int64_t block, Panel& panel) const {
+    panel.tap_begin = 0, panel.tap_end = run.taps;
+    panel.c_begin = 0, panel.c_end = run.ic;
+    panel.first = block == 0, panel.last = block == count - 1;
+    int64_t& begin = run.taps == 1 ? panel.c_begin : panel.tap_begin;
+    int64_t& end = run.taps == 1 ? panel.c_end : panel.tap_end;
+    const int64_t all = end, step = run.taps == 1 ? size : size / run.ic;
+    begin = block * step < all ? block * step : all;
+    end = begin + step < all ? begin + step : all;
+  }
+};
+
+Panel panel_at(const GemmRun& run, int64_t p) {
+  const int64_t v0 = panel_vector(run.oc, p), v1 = panel_vector(run.oc, p + 1);
+  Panel panel{};
+  panel.w = run.w + v0 * kLanes * run.taps * run.ic;
+  panel.column = v0 * kLanes;
+  panel.bias = run.bias ? run.bias + panel.column : nullptr;
+  panel.last_mask = mask_of_first(run.oc - (v1 - 1) * kLanes);
+  return panel;
+}
+
+}  // namespace
+
+void gemm(const GemmRun& run) {
+  const Blocks blocks(run);
+  for (int64_t b = 0; b < blocks.count; ++b) {
+    for (int64_t p = run.panel_begin; p < run.panel_end; ++p) {
+      Panel panel = panel_at(run, p);
+      blocks.limit(run, b, panel);
+      const int64_t v0 = panel_vector(run.oc, p), v1 = panel_vector(run.oc, p + 1);
+      if (blocks.large) {
+        const bool more = p + 1 < run.panel_end;
+        const int64_t next = more ? v1 : panel_vector(run.oc, run.panel_begin);
+        Panel other = panel;
+        if (!more) blocks.limit(run, b + 1, other);
+        const int64_t k0 = other.tap_begin * run.ic + other.c_begin;
+        const int64_t bytes = (v1 - v0) * blocks.size * kLanes * 4;
+        panel.next = reinterpret_cast<const char*>(run.w + next * kLanes * blocks.k_total +
+                                                   k0 * (v1 - v0) * kLanes);
+        panel.next_end = panel.next + (more || b + 1 < blocks.count ? bytes : 0);
+      }
+      sweep(run, panel, static_cast<int>(v1 - v0));
+    }
+  }
+}
+
+void scale_pixels(const float* x, int64_t ldx, const float* scale, int64_t n, int64_t channels,
+                  float* y, int64_t ldy) {
+  for (int64_t c = 0; c < channels; c += kLanes) {
+    const int64_t left = channels - c;
+    const auto mask = static_cast<__mmask16>(left >= kLanes ? 0xffff : (1u << left) - 1);
+    const __m512 s = scale ? _mm512_maskz_loadu_ps(mask, scale + c) : set1(1);
+    for (int64_t i = 0; i < n; ++i) {
+      const __m512 v = _mm512_maskz_loadu_ps(mask, x + i * ldx + c);
+      _mm512_mask_storeu_ps(y + i * ldy + c, mask, _mm512_mul_ps(v, s));
+    }
+  }
+}
+
+void spread_quads(const float* q, int64_t w, float bias, const Epilogue& e, float* row0,
+                  float* row1, int64_t ldy) {
+  const __m512i spread =
+      _mm512_mullo_epi32(_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 0, 0, 0, 0, 0, 0, 0, 0),
+                         _mm512_set1_epi32(static_cast<int>(ldy)));
+  const auto put = [&](float* to, __mmask16 mask, __m512i bits) {
+    if (ldy == 1) _mm512_mask_storeu_epi32(to, mask, bits);
+    else _mm512_mask_i32scatter_epi32(to, mask, spread, bits, 4);
+  };
+  const __m512i low = _mm512_setr_epi64(0, 2, 4, 6, 0, 0, 0, 0);
+  const __m512i high = _mm512_setr_epi64(1, 3, 5, 7, 0, 0, 0, 0);
+  with_act(e.act, [&](auto tag) {
+    for (int64_t i = 0; i < w; i += 4) {
+      const int64_t left = w - i < 4 ? w - i : 4;
+      const auto in = static_cast<__mmask16>((1u << (4 * left)) - 1);
+      const auto out = static_cast<__mmask16>((1u << (2 * left)) - 1);
+      __m512 v = _mm512_add_ps(_mm512_maskz_loadu_ps(in, q + 4 * i), set1(bias));
+      v = apply_act<decltype(tag)::value>(v, e);
+      v = _mm512_fmadd_ps(v, set1(e.scale), set1(e.shift));
+      const __m512i bits = _mm512_castps_si512(v);
+      put(row0 + 2 * i * ldy, out, _mm512_permutexvar_epi64(low, bits));
+      put(row1 + 2 * i * ldy, out, _mm512_permutexvar_epi64(high, bits));
+    }
+  });
+}
+
+}  // namespace trireme::cpu::f32

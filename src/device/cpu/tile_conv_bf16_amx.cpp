@@ -1,0 +1,376 @@
+// Convolutions as products of tiles: where A comes from, who does which part, what is finished when.
+#include "device/cpu/tile_conv_bf16_amx.h"
+
+#include "device/cpu/bf16_math_amx.h"
+#include "device/cpu/gather_bf16_amx.h"
+#include "device/cpu/tasks_amx.h"
+
+namespace trireme::cpu::bf16 {
+namespace {
+
+constexpr int64_t kMaxTaps = 64;   // of the kRows mode
+
+}  // namespace
+
+// One thread's state.
+struct TileConv::Task {
+  const ConvArgs* args;
+  Mode mode;
+  int64_t group = 0;
+  Bf16* blocks;              // copied A tiles, or the depthwise result
+  Bf16* lines;
+  TileScope tiles;
+  bool cold = true;          // the weights are not in the second-level cache yet
+  const Bf16* below = nullptr;   // kRows: input to fetch, and how much
+  int64_t below_lines = 0;
+  int64_t segments = 1;
+  Segment segment[kMaxTaps];
+  // A block's results are finished only after the next product was issued, which so runs meanwhile.
+  struct Result {
+    int64_t first, rows = 0, tile, width, group;
+  };
+  Result waiting;
+  int current = 0;
+  alignas(64) float c[2][4 * kTile * kTile];
+};
+
+bool TileConv::serves(const ConvSpec& s) {
+  const KLayout k = k_layout(s);
+  if (k.joined && k.steps * k.step > kMaxJoined) return false;
+  if (s.x_planar && (s.groups != 1 || s.ic > 4 || s.transposed)) return false;
+  return !s.transposed || s.groups == 1;
+}
+
+TileConv::Mode TileConv::choose_mode(const ConvSpec& s, const KLayout& k) {
+  if (!k.exact || s.x_planar) return Mode::kGather;
+  const bool same_pixels = s.kh * s.kw == 1 && s.sh == 1 && s.sw == 1 && s.top == 0 &&
+                           s.left == 0 && s.oh == s.h && s.ow == s.w;
+  if (s.transposed || same_pixels) return Mode::kFlat;
+  if (s.kh * s.kw > kMaxTaps) return Mode::kGather;
+  // Tile instructions of 16 cycles wasted on short rows, against about 3 cycles to copy 64 bytes.
+  const double tiles = static_cast<double>(ceil_div(s.oc / s.groups, kTile));
+  const double waste = static_cast<double>(round_up(s.ow, kTile)) / static_cast<double>(s.ow);
+  return waste * tiles <= tiles + 3 ? Mode::kRows : Mode::kGather;
+}
+
+
+TileConv::TileConv(const ConvSpec& spec, const Epilogue& epilogue)
+    : spec_(spec), epilogue_(epilogue), mode_(choose_mode(spec, k_layout(spec))),
+      k_(k_layout(spec)),
+      finish_(find_epilogue(epilogue.act, false)) {
+  set_sizes();
+}
+
+TileConv::TileConv(const ConvSpec& dw, const Epilogue& dw_epilogue, const ConvSpec& pw,
+                   const Epilogue& epilogue)
+    : spec_(pw), epilogue_(epilogue), mode_(Mode::kFused), k_(k_layout(pw)),
+      finish_(find_epilogue(epilogue.act, false)),
+      dw_(std::make_unique<Depthwise>(dw, dw_epilogue)), dw_spec_(dw) {
+  set_sizes();
+}
+
+void TileConv::set_sizes() {
+  const ConvSpec& s = spec_;
+  threads_ = num_threads();
+  pixels_ = s.transposed ? input_pixels(s) : output_pixels(s);
+  columns_ = s.oc / s.groups;
+  tap_tiles_ = ceil_div(columns_, kTile);
+  tiles_ = tap_tiles_ * (s.transposed ? s.kh * s.kw : 1);
+  row_block_ = tiles_ == 1 ? 64 : 32;
+  // Weights that stay in the second-level cache may be gone through often; large ones should not.
+  const int64_t step_bytes = kMaxStep * static_cast<int64_t>(sizeof(Bf16));
+  const int64_t a_row = k_.all_steps() * step_bytes;
+  const int64_t weights = tiles_ * k_.all_steps() * kTile * step_bytes;
+  const auto pick = [&](int64_t least, int64_t budget) {
+    return round_up(larger(least, smaller<int64_t>(budget / a_row, 4096)), 64);
+  };
+  large_ = weights > 1 << 20;
+  chunk_ = pick(64, large_ ? 768 << 10 : 64 << 10);
+  gather_chunk_ = smaller(chunk_, pick(64, large_ ? 512 << 10 : 64 << 10));
+  if (mode_ == Mode::kGather) chunk_ = gather_chunk_;
+  if (mode_ == Mode::kFused) {
+    fused_ld_ = round_up(k_.steps * k_.step, kMaxStep);
+    chunk_ = smaller<int64_t>(pick(32, 48 << 10), 256);
+    task_bytes_ = (chunk_ + kTile) * fused_ld_ * 2;
+  } else if (mode_ == Mode::kRows) {
+    task_bytes_ = k_.segments * row_block_ * (s.ic / s.groups) * 2;
+  } else {
+    const bool may_scale = s.kh * s.kw == 1 && !s.x_planar;
+    if (mode_ == Mode::kGather || may_scale) {
+      const int64_t n = smaller(gather_chunk_, round_up(pixels_, kTile));
+      task_bytes_ = n * a_row + line_bytes(s, n);
+    }
+  }
+  task_bytes_ = round_up(task_bytes_, 64);
+}
+
+// Threads share out either the pixels or the columns: whichever has them read less twice.
+bool TileConv::split_columns(int64_t threads) const {
+  if (mode_ == Mode::kFused || mode_ == Mode::kRows || tiles_ < 2 * threads) return false;
+  const int64_t a = pixels_ * k_.all_steps(), b = tiles_ * kTile * k_.all_steps();
+  return pixels_ < 2 * kTile * threads || b > (mode_ == Mode::kGather ? 3 * a : a);
+}
+
+void TileConv::run(const ConvArgs& args) const {
+  const ConvSpec& s = spec_;
+  Mode mode = mode_;
+  if (args.input_scale && mode == Mode::kFlat) mode = Mode::kGather;
+  const double steps = static_cast<double>(tiles_ * k_.all_steps() * s.groups);
+  double ns = static_cast<double>(ceil_div(pixels_, kTile)) * steps * 5 + steps * 50;
+  ns += static_cast<double>(pixels_ * tiles_ * s.groups) * 3;
+  if (dw_) ns += static_cast<double>(pixels_ * s.ic * (dw_spec_.kh * dw_spec_.kw + 8)) / 80;
+  const int64_t row_blocks = ceil_div(s.ow, row_block_);
+  const int64_t units = mode == Mode::kRows ? s.n * s.oh * row_blocks : ceil_div(pixels_, kTile);
+  int64_t tasks = smaller(useful_tasks(ns, larger(units, tiles_)), threads_);
+  const bool by_columns = split_columns(tasks);
+  if (!by_columns) tasks = smaller(tasks, units);
+  run_tasks(tasks, [&](int64_t i) {
+    Task t;
+    t.args = &args;
+    t.mode = mode;
+    t.blocks = static_cast<Bf16*>(args.scratch) + i * task_bytes_ / 2;
+    const int64_t n = smaller(gather_chunk_, round_up(pixels_, kTile));
+    t.lines = t.blocks + n * k_.all_steps() * kMaxStep;
+    const int64_t all = by_columns ? tiles_ : units;
+    const int64_t begin = all * i / tasks, end = all * (i + 1) / tasks;
+    for (t.group = 0; t.group < s.groups; ++t.group) {
+      if (by_columns) {
+        run_range(t, 0, units, begin, end);
+      } else {
+        run_range(t, begin, end, 0, tiles_);
+      }
+    }
+    finish_waiting(t);
+  });
+}
+
+void TileConv::run_range(Task& t, int64_t unit0, int64_t unit1, int64_t tile0,
+                         int64_t tile1) const {
+  if (t.mode == Mode::kRows) {
+    const int64_t row_blocks = ceil_div(spec_.ow, row_block_);
+    for (int64_t u = unit0; u < unit1; ++u) {
+      const int64_t x = u % row_blocks * row_block_;
+      run_chunk(t, u / row_blocks * spec_.ow + x, smaller(row_block_, spec_.ow - x), tile0, tile1);
+    }
+    return;
+  }
+  const int64_t end = smaller(unit1 * kTile, pixels_);
+  const int64_t chunk = t.mode == Mode::kGather ? gather_chunk_ : chunk_;
+  for (int64_t p = unit0 * kTile; p < end; p += chunk) {
+    run_chunk(t, p, smaller(chunk, end - p), tile0, tile1);
+  }
+}
+
+// Columns are taken in panels two tiles wide, pixels in blocks two tiles high; one to four and four
+// to one where there are few. A panel stays in the first-level cache while the pixels pass.
+void TileConv::run_chunk(Task& t, int64_t first, int64_t count, int64_t tile0,
+                         int64_t tile1) const {
+  prepare(t, first, count);
+  for (int64_t tile = tile0; tile < tile1;) {
+    const int64_t widest = count <= kTile ? 4 : 2;
+    const int64_t rest = smaller(tap_tiles_ - tile % tap_tiles_, tile1 - tile);
+    const int64_t width = smaller(widest, rest);
+    // Blocks of a long K go through it in parts, several blocks together, so that the weights of a
+    // part come from the first-level cache for all but the first block.
+    const bool parts = t.mode != Mode::kRows && width == 2 && k_.all_steps() > 12;
+    const int64_t group = parts ? kGroup * 2 * kTile : count;
+    const int64_t n = parts ? ceil_div(k_.all_steps(), kPart) : 1;
+    for (int64_t g = 0; g < count; g += group) {
+      const int64_t end = smaller(g + group, count);
+      for (int64_t i = 0; i < n; ++i) {
+        Part part{first, g, end - g, count, tile, width, k_.all_steps() * i / n, k_.all_steps() * (i + 1) / n};
+        for (int64_t at = g; at < end;) {
+          part.at = at, part.count = end - at;
+          part.result = parts ? at / (2 * kTile) % kGroup : t.current;
+          at += run_block(t, part);
+        }
+      }
+    }
+    tile += width;
+  }
+  if (!large_) t.cold = false;
+}
+
+void TileConv::prepare(Task& t, int64_t first, int64_t count) const {
+  const auto* x = static_cast<const Bf16*>(t.args->x);
+  if (t.mode == Mode::kRows) return prepare_rows(t, first, count);
+  if (t.mode == Mode::kGather) {
+    const GatherJob job{&spec_, &k_, x, t.group, t.args->input_scale, t.lines};
+    gather(job, first, count, t.blocks);
+  }
+  if (t.mode == Mode::kFused) {
+    const DepthwiseArgs d{x, static_cast<const float*>(t.args->dw_weight), t.args->dw_bias, nullptr,
+                          0};
+    dw_->run(d, first, first + count, t.blocks, fused_ld_);
+    const int64_t pad = fused_ld_ - spec_.ic;
+    if (!k_.exact && pad) {
+      for (int64_t i = 0; i < count; ++i) {
+        _mm512_mask_storeu_epi16(t.blocks + i * fused_ld_ + spec_.ic, mask32(pad),
+                                 _mm512_setzero_si512());
+      }
+    }
+  }
+}
+
+// What the next output row needs of the input and this one does not, to be brought near meanwhile.
+void TileConv::look_below(Task& t, int64_t first, int64_t count) const {
+  const ConvSpec& s = spec_;
+  const int64_t ox = first % s.ow, oy = first / s.ow % s.oh, n = first / s.ow / s.oh;
+  const int64_t iy = (oy + 1) * s.sh - s.top + (s.kh - 1) * s.dh;
+  t.below_lines = 0;
+  if (iy < 0 || iy >= s.h) return;
+  const int64_t from = smaller(ox * s.sw, s.w), to = smaller((ox + count) * s.sw, s.w);
+  t.below = static_cast<const Bf16*>(t.args->x) + ((n * s.h + iy) * s.w + from) * s.ldx;
+  t.below_lines = ceil_div((to - from) * s.ldx, 32);
+}
+
+// A segment for each tap that sees the picture. Rows of A beyond the block's pixels may hold
+// anything, as long as it is memory of ours.
+void TileConv::prepare_rows(Task& t, int64_t first, int64_t count) const {
+  const ConvSpec& s = spec_;
+  const int64_t channels = s.ic / s.groups, base = t.group * channels;
+  const auto* x = static_cast<const Bf16*>(t.args->x);
+  const int64_t ox = first % s.ow, oy = first / s.ow % s.oh, n = first / s.ow / s.oh;
+  Bf16* copy = t.blocks;
+  t.segments = 0;
+  look_below(t, first, count);
+  for (int64_t ky = 0; ky < s.kh; ++ky) {
+    const int64_t iy = oy * s.sh - s.top + ky * s.dh;
+    if (iy < 0 || iy >= s.h) continue;
+    for (int64_t kx = 0; kx < s.kw; ++kx) {
+      Segment& g = t.segment[t.segments++];
+      g.steps = k_.steps;
+      g.b = (ky * s.kw + kx) * k_.steps * k_.step * kTile * 2;
+      for (int64_t m = 0; m * kTile < count; ++m) {
+        const int64_t ix = (ox + m * kTile) * s.sw - s.left + kx * s.dw;
+        const int64_t pixels = smaller<int64_t>(kTile, count - m * kTile);
+        const int64_t at = (n * s.h + iy) * s.w + ix;
+        const bool inside = ix >= 0 && ix + (pixels - 1) * s.sw < s.w &&
+                            at + (kTile - 1) * s.sw < input_pixels(s);
+        if (inside) {
+          g.a[m] = reinterpret_cast<const char*>(x + at * s.ldx + base);
+          g.stride[m] = s.sw * s.ldx * 2;
+        } else {
+          copy_tap(s, x, base, channels, {n, iy, ix}, pixels, copy);
+          g.a[m] = reinterpret_cast<const char*>(copy);
+          g.stride[m] = channels * 2;
+          copy += kTile * channels;
+        }
+      }
+    }
+  }
+}
+
+// One product; returns how many pixels it took of `count` from `first` + `at` on.
+int64_t TileConv::run_block(Task& t, int64_t first, int64_t at, int64_t count, int64_t tile,
+                            int64_t width) const {
+  int64_t m = smaller(ceil_div(count, kTile), int64_t{width == 1 ? 4 : width == 2 ? 2 : 1});
+  int64_t rows = kTile;
+  // The last pixels of the whole picture have no memory behind them that a full tile could read.
+  if (t.mode == Mode::kFlat && first + at + m * kTile > pixels_) {
+    if (m == 1) rows = pixels_ - first - at;
+    if (m > 1) --m;
+  }
+  t.tiles.use(k_.step, rows);
+  if (t.mode != Mode::kRows) {
+    for (int64_t i = 0; i < m; ++i) {
+      Segment one;
+      locate(t, first, at + i * kTile, one);
+      t.segment[0].a[i] = one.a[0], t.segment[0].stride[i] = one.stride[0];
+    }
+    t.segment[0].b = 0, t.segment[0].steps = k_.all_steps();
+    t.segments = 1;
+  }
+  const int64_t step_bytes = k_.step * 2;
+  const int64_t b_tile = k_.b_tile() * 2;
+  const auto* weight = static_cast<const char*>(t.args->weight);
+  TileJob job{t.segment, t.segments,
+                    t.mode == Mode::kGather ? kTileElements * 2 : step_bytes, step_bytes * kTile,
+                    weight + (t.group * tiles_ + tile) * b_tile, b_tile, t.c[t.current],
+                    nullptr, 0};
+  // While the weights come from far, each block fetches its share of the next panel.
+  if (t.mode == Mode::kRows) {
+    if (tile == 0) job.ahead_lines = ceil_div(t.below_lines, t.segments * k_.steps);
+    job.ahead = reinterpret_cast<const char*>(t.below);
+  } else if (t.cold) {
+    const int64_t blocks = ceil_div(at + count, m * kTile), lines = width * step_bytes / 4;
+    job.ahead_lines = ceil_div(lines, blocks);
+    job.ahead = job.b + width * b_tile + at / (m * kTile) * job.ahead_lines * 64 * k_.all_steps();
+  }
+  multiply(static_cast<int>(m), static_cast<int>(width), job);
+  const int64_t done = smaller(m * kTile, count);
+  finish_waiting(t);
+  t.waiting = {first + at, done, tile, width, t.group};
+  t.current ^= 1;
+  return done;
+}
+
+void TileConv::locate(const Task& t, int64_t first, int64_t at, Segment& s) const {
+  const Bf16* a = nullptr;
+  switch (t.mode) {
+    case Mode::kFlat:
+      a = static_cast<const Bf16*>(t.args->x) + (first + at) * spec_.ldx +
+          t.group * (spec_.ic / spec_.groups);
+      s.stride[0] = spec_.ldx * 2;
+      break;
+    case Mode::kGather:
+      a = t.blocks + at / kTile * k_.all_steps() * kTileElements;
+      s.stride[0] = kMaxStep * 2;
+      break;
+    default:
+      a = t.blocks + at * fused_ld_;
+      s.stride[0] = fused_ld_ * 2;
+  }
+  s.a[0] = reinterpret_cast<const char*>(a);
+}
+
+void TileConv::finish_waiting(Task& t) const {
+  const ConvSpec& s = spec_;
+  const ConvArgs& args = *t.args;
+  const auto [first, rows, tile, width, group] = t.waiting;
+  if (rows == 0) return;
+  t.waiting.rows = 0;
+  const float* c = t.c[t.current ^ 1];
+  const int64_t tap = tile / tap_tiles_;
+  for (int64_t w = 0; w < width; w += 2) {
+    const int64_t column = (tile % tap_tiles_ + w) * kTile;
+    const int64_t channel = group * columns_ + column;
+    EpilogueBlock e{c + w * kTile, width * kTile, rows, 0, nullptr, nullptr, args.ldr, nullptr,
+                    s.ldy};
+    e.cols = smaller(smaller(width - w, int64_t{2}) * kTile, columns_ - column);
+    if (args.bias) e.bias = args.bias + channel;
+    if (s.transposed) {
+      store_rows(t, e, first, tap, column);
+      continue;
+    }
+    if (epilogue_.residual) {
+      e.residual = static_cast<const Bf16*>(args.residual) + first * args.ldr + channel;
+    }
+    e.y = static_cast<Bf16*>(args.y) + first * s.ldy + channel;
+    finish_(epilogue_, e);
+  }
+}
+
+// Transposed: an input row's pixels go to every kw-th pixel of an output row.
+void TileConv::store_rows(const Task& t, EpilogueBlock e, int64_t first, int64_t tap,
+                          int64_t column) const {
+  const ConvSpec& s = spec_;
+  const int64_t ky = tap / s.kw, kx = tap % s.kw, end = first + e.rows;
+  for (int64_t p = first; p < end;) {
+    const int64_t x = p % s.w, row = p / s.w;
+    const int64_t pixel = (row * s.kh + ky) * s.ow + x * s.kw + kx;
+    EpilogueBlock part = e;
+    part.acc = e.acc + (p - first) * e.acc_ld;
+    part.rows = smaller(end - p, s.w - x);
+    part.y = static_cast<Bf16*>(t.args->y) + pixel * s.ldy + column;
+    part.ldy = s.kw * s.ldy;
+    if (epilogue_.residual) {
+      part.residual = static_cast<const Bf16*>(t.args->residual) + pixel * t.args->ldr + column;
+      part.ldr = s.kw * t.args->ldr;
+    }
+    finish_(epilogue_, part);
+    p += part.rows;
+  }
+}
+
+}  // namespace trireme::cpu::bf16

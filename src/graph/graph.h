@@ -1,0 +1,73 @@
+// Graph: nodes in an order in which they can run, the values between them, inputs and outputs. Data only.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "graph/op.h"
+
+namespace trireme {
+
+// One result of a node.
+struct Value {
+  Node* node = nullptr;
+  int index = 0;       // which output of the node
+  Type type;
+  std::string name;    // of inputs, constants and outputs of imported programs; may be empty
+};
+
+// One operation. Owned by its graph; values are stable in memory.
+struct Node {
+  const Op* op = nullptr;
+  std::vector<Value*> inputs;                    // null: an absent optional input
+  std::vector<std::unique_ptr<Value>> outputs;
+  Attrs attrs;
+  std::string where;                             // location when it was recorded
+
+  Value* out(size_t i = 0) const { return outputs[i].get(); }
+  template <class A> const A& get() const { return attrs.get<A>(); }
+};
+
+// The two kinds of leaves.
+extern const Op kData;      // an input of the graph
+extern const Op kConstant;  // a tensor known at plan time
+struct ConstantAttrs {
+  Tensor value;
+  static const Field fields[];
+};
+inline constexpr Field ConstantAttrs::fields[] = {TRI_FIELD(ConstantAttrs, value)};
+
+class Graph : public Builder {
+ public:
+  Graph() = default;
+  Graph(const Graph&) = delete;
+  Graph& operator=(const Graph&) = delete;
+
+  std::vector<Value*> inputs, outputs;
+  std::vector<std::unique_ptr<Node>> nodes;
+
+  Value* add_input(const Type& type, std::string name = {});
+  Value* add_constant(const Tensor& tensor, std::string name) override;
+  std::vector<Value*> add(const Op& op, std::vector<Value*> inputs, Attrs attrs) override;
+
+  // Small constants are computed when they are recorded, so that shape arithmetic gives shapes (elements; 0: never).
+  int64_t fold_below = 4096;
+
+  void replace_uses(Value* from, Value* to);                // in nodes and outputs
+  std::unordered_map<const Value*, int> count_uses() const; // graph outputs count as uses
+  void sort();                                              // restores the order after nodes were inserted anywhere
+  void drop_unused();                                       // removes nodes that no output needs; inputs stay
+};
+
+// The tensor behind a constant value; null when it is none.
+const Tensor* constant_of(const Value* value);
+
+// The same graph in new nodes; `map` (optional) tells where each value went.
+std::unique_ptr<Graph> copy_graph(const Graph& graph, std::unordered_map<const Value*, Value*>* map = nullptr);
+
+// Structure, types and attributes agree (constants by identity of their memory).
+bool same_graph(const Graph& a, const Graph& b);
+
+}  // namespace trireme

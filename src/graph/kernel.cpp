@@ -1,0 +1,41 @@
+// Running single nodes on constants, packing constants once per model.
+#include "graph/kernel.h"
+
+#include <memory>
+
+namespace trireme {
+
+std::shared_ptr<const void> Prepare::packed(size_t i, const std::string& tag, size_t bytes,
+                                            const std::function<void(const Tensor&, void*)>& pack) const {
+  const Tensor& source = *constant(i);
+  const auto make = [&] {
+    Tensor t(DType::kUInt8, Shape{static_cast<int64_t>(bytes)});
+    pack(source, t.data());
+    return t;
+  };
+  if (cache == nullptr) return make().owner();
+  const std::string key = "pack " + tag + ' ' + std::to_string(reinterpret_cast<uintptr_t>(source.data()));
+  return cache->get(key, {source}, make).owner();
+}
+
+std::vector<Tensor> evaluate(const Node& node) {
+  std::vector<Tensor> results;
+  if (node.op->view) {
+    results.push_back(constant_of(node.inputs[0])->reshaped(node.out()->type.shape));
+    return results;
+  }
+  if (node.op->cpu == nullptr)
+    fail(Code::kUnimplemented, '[' + std::string(node.op->name) + "] has no CPU kernel", node.where);
+  const Kernel kernel = node.op->cpu(Prepare{.node = node});
+  std::vector<void*> in, out;
+  for (const Value* v : node.inputs) in.push_back(v ? const_cast<void*>(constant_of(v)->data()) : nullptr);
+  for (const auto& v : node.outputs) {
+    results.emplace_back(v->type.dtype, v->type.shape);
+    out.push_back(results.back().data());
+  }
+  const Tensor scratch(DType::kUInt8, Shape{static_cast<int64_t>(kernel.scratch)});
+  kernel.run(Launch{in.data(), out.data(), const_cast<void*>(scratch.data())});
+  return results;
+}
+
+}  // namespace trireme

@@ -1,0 +1,81 @@
+// Loading a model, making and keeping its plans.
+#include "infer/model.h"
+
+#include "base/cpu_features.h"
+#include "base/parallel.h"
+#include "ops/anchor.h"
+#include "passes/pass.h"
+
+namespace trireme::inference {
+namespace {
+
+DType dtype_of(Precision precision) {
+  return precision == Precision::kBFloat16 ? DType::kBFloat16 : DType::kFloat32;
+}
+
+}  // namespace
+
+Model::Model(const Config& config)
+    : config_(config), pool_(std::make_shared<MemoryPool>(config.memory_limit_mib() << 20)) {
+  if (config.device() != "cpu")
+    fail(Code::kUnavailable, "device '" + config.device() + "' cannot be used: this build runs on \"cpu\" alone");
+  if (config.precision() == Precision::kBFloat16 && !cpu_features().avx512_bf16)
+    fail(Code::kUnavailable, "precision bfloat16 cannot be used: this processor has no AVX512-BF16 instructions");
+  program_ = load_program(config.model(), config.params());
+  pool_->reserve(program_->parameter_bytes(), "the model's parameters");
+  weight_bytes_ = program_->parameter_bytes();
+  cache_ = std::make_unique<SharedCache>(pool_);
+}
+
+void Model::check_shapes(const std::vector<Shape>& shapes) const {
+  const auto& inputs = program_->inputs();
+  TRI_CHECK(shapes.size() == inputs.size(), "the model has " + std::to_string(inputs.size()) + " inputs, got " +
+                                                std::to_string(shapes.size()) + " shapes");
+  for (size_t i = 0; i < shapes.size(); ++i) {
+    const Shape &declared = inputs[i].shape, &given = shapes[i];
+    bool fits = declared.rank() == given.rank();
+    for (int d = 0; fits && d < given.rank(); ++d)
+      fits = given[d] >= 0 && (declared[d] == Shape::kUnknown || declared[d] == given[d]);
+    TRI_CHECK(fits, "input '" + inputs[i].name + "' expects shape " + declared.str() + ", got " + given.str());
+    TRI_CHECK(given.numel() > 0, "input '" + inputs[i].name + "' is empty: " + given.str());
+  }
+}
+
+std::unique_ptr<Graph> Model::graph(const std::vector<Shape>& shapes, const std::string& last_pass) {
+  check_shapes(shapes);
+  auto graph = std::make_unique<Graph>();
+  {
+    const BuilderScope scope(*graph);
+    std::vector<Value*> inputs;
+    for (size_t i = 0; i < shapes.size(); ++i)
+      inputs.push_back(graph->add_input({program_->inputs()[i].dtype, shapes[i], Layout::kPlain}, program_->inputs()[i].name));
+    graph->outputs = program_->record(inputs);
+  }
+  set_location({});
+  run_passes(*graph, PassContext{cpu_target(), cache_.get(), dtype_of(config_.precision())}, last_pass);
+  return graph;
+}
+
+std::shared_ptr<const Plan> Model::plan(const std::vector<Shape>& shapes, double* plan_ms) {
+  std::string key = std::to_string(num_threads());
+  for (const Shape& s : shapes) key += s.str();
+  const std::lock_guard lock(mutex_);
+  *plan_ms = 0;
+  const auto it = by_key_.find(key);
+  if (it != by_key_.end()) {
+    plans_.splice(plans_.begin(), plans_, it->second);
+    return plans_.front().plan;
+  }
+  const double start = Profiler::now_us();
+  auto plan = std::make_shared<const Plan>(graph(shapes, {}), cache_.get());
+  *plan_ms = (Profiler::now_us() - start) / 1e3;
+  plans_.push_front({key, plan});
+  by_key_[key] = plans_.begin();
+  while (static_cast<int>(plans_.size()) > std::max(1, config_.plan_cache_size())) {
+    by_key_.erase(plans_.back().key);
+    plans_.pop_back();
+  }
+  return plan;
+}
+
+}  // namespace trireme::inference

@@ -1,0 +1,190 @@
+// Predictor: handles, binding, running.
+#include <cstring>
+
+#include "base/parallel.h"
+#include "graph/text.h"
+#include "infer/model.h"
+#include "trireme/inference.h"
+
+namespace trireme::inference {
+namespace {
+
+class TensorHandle : public Handle {
+ public:
+  TensorHandle(std::string name, DType dtype) : name_(std::move(name)), dtype_(dtype) {}
+
+  const std::string& name() const override { return name_; }
+  void reshape(const Shape& shape) override { shape_ = shape; }
+  void copy_from_cpu(const void* data, DType dtype) override {
+    check_dtype(dtype);
+    if (!owned_.defined() || !(owned_.shape() == shape_) || owned_.dtype() != dtype_) owned_ = Tensor(dtype_, shape_);
+    std::memcpy(owned_.data(), data, owned_.bytes());
+    tensor_ = owned_;
+  }
+  void share_external_data(const Tensor& tensor) override {
+    check_dtype(tensor.dtype());
+    tensor_ = tensor;
+    shape_ = tensor.shape();
+  }
+  const Shape& shape() const override { return tensor_.defined() ? tensor_.shape() : shape_; }
+  DType dtype() const override { return tensor_.defined() ? tensor_.dtype() : dtype_; }
+  const Tensor& tensor() const override { return tensor_; }
+  void copy_to_cpu(void* data) const override {
+    TRI_CHECK(tensor_.defined(), "output '" + name_ + "' holds nothing before run()");
+    std::memcpy(data, tensor_.data(), tensor_.bytes());
+  }
+
+  // The memory of a result: the last one's when nobody else holds it and it fits.
+  Tensor& result(const Type& type) {
+    const bool reusable = tensor_.defined() && tensor_.owner().use_count() == 1 && tensor_.dtype() == type.dtype &&
+                          tensor_.shape() == type.shape;
+    if (!reusable) tensor_ = Tensor(type.dtype, type.shape);
+    return tensor_;
+  }
+  void clear() { tensor_ = Tensor(); }
+
+ private:
+  void check_dtype(DType dtype) const {
+    TRI_CHECK(dtype == dtype_, "input '" + name_ + "' expects " + std::string(name_of(dtype_)) + ", got " +
+                                   std::string(name_of(dtype)));
+  }
+
+  std::string name_;
+  DType dtype_;
+  Shape shape_;
+  Tensor tensor_, owned_;
+};
+
+class PredictorImpl : public Predictor {
+ public:
+  explicit PredictorImpl(std::shared_ptr<Model> model) : model_(std::move(model)) {
+    for (const auto& i : model_->program().inputs()) {
+      inputs_.push_back({i.name, i.dtype, i.shape});
+      input_handles_.push_back(std::make_unique<TensorHandle>(i.name, i.dtype));
+    }
+    for (const auto& o : model_->program().outputs()) {
+      outputs_.push_back({o.name, o.dtype, o.shape});
+      output_handles_.push_back(std::make_unique<TensorHandle>(o.name, o.dtype));
+    }
+  }
+  ~PredictorImpl() override { write_profile(); }
+
+  const std::vector<TensorInfo>& inputs() const override { return inputs_; }
+  const std::vector<TensorInfo>& outputs() const override { return outputs_; }
+  std::vector<std::string> get_input_names() const override { return names(inputs_); }
+  std::vector<std::string> get_output_names() const override { return names(outputs_); }
+  Handle* get_input_handle(const std::string& name) override { return find(input_handles_, name, "input"); }
+  Handle* get_output_handle(const std::string& name) override { return find(output_handles_, name, "output"); }
+
+  void run() override {
+    std::vector<Tensor> in;
+    for (const auto& h : input_handles_) {
+      TRI_CHECK(h->tensor().defined(), "input '" + h->name() + "' was not given");
+      in.push_back(h->tensor());
+    }
+    execute(in);
+  }
+
+  std::vector<Tensor> run(const std::vector<Tensor>& in) override {
+    TRI_CHECK(in.size() == inputs_.size(), "the model has " + std::to_string(inputs_.size()) + " inputs, got " +
+                                               std::to_string(in.size()));
+    for (size_t i = 0; i < in.size(); ++i)
+      TRI_CHECK(in[i].defined() && in[i].dtype() == inputs_[i].dtype,
+                "input '" + inputs_[i].name + "' expects " + std::string(name_of(inputs_[i].dtype)));
+    execute(in);
+    std::vector<Tensor> out;
+    for (const auto& h : output_handles_) {
+      out.push_back(h->tensor());
+      h->clear();  // the caller's now
+    }
+    return out;
+  }
+
+  void warm_up(const std::vector<Shape>& shapes) override {
+    std::vector<Tensor> in;
+    for (size_t i = 0; i < inputs_.size() && i < shapes.size(); ++i) {
+      in.emplace_back(inputs_[i].dtype, shapes[i]);
+      std::memset(in.back().data(), 0, in.back().bytes());
+    }
+    (void)run(in);
+  }
+
+  std::unique_ptr<Predictor> clone() const override { return std::make_unique<PredictorImpl>(model_); }
+
+  PlanStats stats() const override {
+    PlanStats s;
+    s.weight_bytes = model_->weight_bytes();
+    s.plan_ms = plan_ms_;
+    if (plan_) {
+      s.planned_peak_bytes = plan_->planned_peak_bytes();
+      s.intermediate_bytes = plan_->intermediate_bytes();
+      s.kernels = plan_->kernels();
+    }
+    return s;
+  }
+
+  std::string profile() const override { return model_->config().profile() ? profiler_.table() : std::string(); }
+
+  std::string graph_text(const std::vector<Shape>& shapes, const std::string& after_pass) override {
+    set_num_threads(model_->config().threads());
+    return to_text(*model_->graph(shapes, after_pass));
+  }
+
+ private:
+  static std::vector<std::string> names(const std::vector<TensorInfo>& infos) {
+    std::vector<std::string> list;
+    for (const auto& i : infos) list.push_back(i.name);
+    return list;
+  }
+
+  static TensorHandle* find(const std::vector<std::unique_ptr<TensorHandle>>& handles, const std::string& name,
+                            const char* what) {
+    std::string known;
+    for (const auto& h : handles) {
+      if (h->name() == name) return h.get();
+      known += (known.empty() ? "" : ", ") + h->name();
+    }
+    fail(Code::kNotFound, "the model has no " + std::string(what) + " '" + name + "'; it has: " + known);
+  }
+
+  void execute(const std::vector<Tensor>& in) {
+    set_num_threads(model_->config().threads());
+    std::vector<Shape> shapes;
+    for (const Tensor& t : in) shapes.push_back(t.shape());
+    plan_ = model_->plan(shapes, &plan_ms_);
+    if (arena_.bytes() < plan_->arena_bytes()) {
+      arena_ = Block();  // the old one goes first: both need not fit under the cap
+      arena_ = Block(model_->pool(), plan_->arena_bytes(), "the plan's arena");
+    }
+    std::vector<void*> from, to;
+    for (const Tensor& t : in) from.push_back(const_cast<void*>(t.data()));
+    for (size_t k = 0; k < output_handles_.size(); ++k)
+      to.push_back(output_handles_[k]->result(plan_->graph().outputs[k]->type).data());
+    plan_->run(from, to, arena_.data(), model_->config().profile() ? &profiler_ : nullptr);
+  }
+
+  void write_profile() const {
+    if (!model_->config().profile() || model_->config().trace_file().empty()) return;
+    try {
+      profiler_.write_trace(model_->config().trace_file());
+    } catch (const Error&) {  // a destructor has nobody to tell
+    }
+  }
+
+  std::shared_ptr<Model> model_;
+  std::vector<TensorInfo> inputs_, outputs_;
+  std::vector<std::unique_ptr<TensorHandle>> input_handles_, output_handles_;
+  std::shared_ptr<const Plan> plan_;
+  double plan_ms_ = 0;
+  Block arena_;
+  Profiler profiler_;
+};
+
+}  // namespace
+
+std::unique_ptr<Predictor> create_predictor(const Config& config) {
+  set_num_threads(config.threads());
+  return std::make_unique<PredictorImpl>(std::make_shared<Model>(config));
+}
+
+}  // namespace trireme::inference

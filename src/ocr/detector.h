@@ -1,0 +1,29 @@
+// The text detector: where lines of text are.
+#pragma once
+
+#include "ocr/db_boxes.h"
+#include "ocr/net.h"
+
+namespace trireme::ocr {
+
+// The size at which a picture goes through the detector: the sides scaled so that the shorter one
+// is at least
+// ("min") or the longer one at most ("max") `limit`, then rounded to multiples of 32.
+cv::Size detector_size(cv::Size picture, const std::string& limit_type, int limit);
+
+class Detector {
+ public:
+  Detector(Net net, Normalizer normalizer, const Options& options);
+
+  // Boxes in reading order. Adds to `timing`'s detect and post.
+  std::vector<Candidate> detect(const cv::Mat& picture, Timing& timing);
+  Detector clone() const { return Detector(net_.clone(), normalizer_, options_); }
+
+ private:
+  Net net_;
+  Normalizer normalizer_;
+  Options options_;
+  cv::Mat resized_;
+};
+
+}  // namespace trireme::ocr

@@ -1,0 +1,262 @@
+// The CPU kernels of convolutions and matrix products: which implementation, which packed weights, which pointers.
+#include "ops/anchor.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/half.h"
+#include "base/parallel.h"
+#include "device/cpu/dnn.h"
+#include "ops/conv.h"
+#include "ops/matmul.h"
+
+namespace trireme {
+namespace {
+
+// An implementation of one convolution together with the form of weights it wants.
+struct Choice {
+  std::shared_ptr<const cpu::Conv> conv;
+  std::string tag;
+  size_t packed_bytes = 0;
+  std::function<void(const float*, void*)> pack;
+};
+
+std::string numbers(std::initializer_list<int64_t> values) {
+  std::string s;
+  for (int64_t v : values) s += ' ' + std::to_string(v);
+  return s;
+}
+
+std::string own_tag(const cpu::ConvSpec& s) {
+  return "own" + numbers({s.ic, s.oc, s.kh, s.kw, s.groups, s.transposed, static_cast<int64_t>(s.dtype)});
+}
+
+void set_own_weights(Choice& c, const cpu::ConvSpec& s) {
+  c.tag = own_tag(s);
+  c.packed_bytes = cpu::Conv::packed_bytes(s);
+  c.pack = [s](const float* weight, void* packed) { cpu::Conv::pack(s, weight, packed); };
+}
+
+bool kernel_is_stride(const cpu::ConvSpec& s) {
+  return s.kh == s.sh && s.kw == s.sw && s.top == 0 && s.left == 0 && s.dh == 1 && s.dw == 1 && s.groups == 1 &&
+         s.oh == s.h * s.kh && s.ow == s.w * s.kw;
+}
+
+Choice choose(const cpu::ConvSpec& s, const cpu::Epilogue& e) {
+  Choice c;
+  const bool planar_ok = !s.x_planar || (s.ic <= 4 && s.groups == 1);
+  if (cpu::cpu_supports(s.dtype) && planar_ok && (!s.transposed || kernel_is_stride(s))) {
+    c.conv = cpu::Conv::create(s, e);
+    if (c.conv) {
+      set_own_weights(c, s);
+      return c;
+    }
+  }
+  cpu::DnnConv dnn = cpu::dnn_conv(s, e);
+  c.conv = dnn.conv;
+  c.packed_bytes = dnn.packed_bytes;
+  c.pack = dnn.pack;
+  c.tag = "dnn" + numbers({s.n, s.h, s.w, s.ic, s.oh, s.ow, s.oc, s.kh, s.kw, s.sh, s.sw, s.dh, s.dw, s.top, s.left,
+                           s.groups, s.transposed, s.x_planar, static_cast<int64_t>(s.dtype)});
+  return c;
+}
+
+// Paddle's order for a matrix [K, N] seen as a 1x1 convolution: [N, K].
+const float* convolution_order(const Node& node, const float* weight, std::vector<float>& storage) {
+  if (node.op != &ops::matmul_op || node.get<MatmulAttrs>().transpose_y) return weight;
+  const Shape& w = node.inputs[1]->type.shape;
+  const int64_t k = w[0], n = w[1];
+  storage.resize(static_cast<size_t>(k * n));
+  constexpr int64_t kBlock = 32;
+  parallel_for((n + kBlock - 1) / kBlock, 4, [&](int64_t begin, int64_t end, int) {
+    for (int64_t j0 = begin * kBlock; j0 < std::min(end * kBlock, n); j0 += kBlock)
+      for (int64_t i0 = 0; i0 < k; i0 += kBlock)
+        for (int64_t j = j0; j < std::min(j0 + kBlock, n); ++j)
+          for (int64_t i = i0; i < std::min(i0 + kBlock, k); ++i)
+            storage[static_cast<size_t>(j * k + i)] = weight[i * n + j];
+  });
+  return storage.data();
+}
+
+// The packed weights of one node: shared when constant, else made in scratch memory at each run.
+struct Weights {
+  std::shared_ptr<const void> shared;
+  size_t scratch = 0;
+  std::function<void(const float*, void*)> pack;
+
+  const void* get(const void* source, char* memory) const {
+    if (shared) return shared.get();
+    pack(static_cast<const float*>(source), memory);
+    return memory;
+  }
+};
+
+size_t aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+Weights prepare_weights(const Prepare& p, size_t input, const Node* node, const Choice& c) {
+  const auto pack = [node, c](const float* weight, void* packed) {
+    std::vector<float> storage;
+    c.pack(convolution_order(*node, weight, storage), packed);
+  };
+  Weights w;
+  if (p.constant(input)) {
+    const bool turned = node->op == &ops::matmul_op && !node->get<MatmulAttrs>().transpose_y;
+    w.shared = p.packed(input, c.tag + (turned ? " turned" : ""), c.packed_bytes, [&](const Tensor& t, void* packed) {
+      const Tensor source = t.to(DType::kFloat32);
+      pack(source.as<float>(), packed);
+    });
+  } else {
+    TRI_CHECK(node->inputs[1]->type.dtype == DType::kFloat32,
+              '[' + std::string(node->op->name) + "] a computed weight expects float32 on the CPU");
+    w.scratch = aligned(c.packed_bytes);
+    w.pack = pack;
+  }
+  return w;
+}
+
+// Where each pointer of the kernel comes from among the node's inputs (-1: absent).
+int place(const Prepare& p, const Graph* body, const Value* v) {
+  if (v == nullptr) return -1;
+  const std::vector<Value*>& list = body ? body->inputs : p.node.inputs;
+  const auto it = std::find(list.begin(), list.end(), v);
+  if (it == list.end()) fail(Code::kInternal, "[fused] a value of the pattern is not an input of the node");
+  return static_cast<int>(it - list.begin());
+}
+
+Kernel convolution(const Prepare& p, const Graph* body, const AnchorMatch& m) {
+  const Node& anchor = *m.anchor;
+  const cpu::ConvSpec spec = conv_spec(anchor);
+  Choice choice;
+  Weights dw_weights;
+  int dw_bias = -1;
+  if (m.depthwise) {
+    const cpu::ConvSpec dw = conv_spec(*m.depthwise);
+    choice.conv = cpu::Conv::create(dw, m.depthwise_epilogue, spec, m.epilogue);
+    set_own_weights(choice, spec);
+    Choice first;
+    set_own_weights(first, dw);
+    dw_weights = prepare_weights(p, static_cast<size_t>(place(p, body, m.depthwise->inputs[1])), m.depthwise, first);
+    if (m.depthwise->inputs.size() > 2) dw_bias = place(p, body, m.depthwise->inputs[2]);
+  } else {
+    choice = choose(spec, m.epilogue);
+  }
+  const int weight = place(p, body, anchor.inputs[1]);
+  const Weights weights = prepare_weights(p, static_cast<size_t>(weight), &anchor, choice);
+  const int x = place(p, body, m.x), residual = place(p, body, m.residual), scale = place(p, body, m.input_scale);
+  const int bias = anchor.inputs.size() > 2 ? place(p, body, anchor.inputs[2]) : -1;
+  const bool scale_is_bf16 = m.input_scale && m.input_scale->type.dtype == DType::kBFloat16;
+  const int64_t scales = m.input_scale ? m.input_scale->type.shape.numel() : 0;
+  const size_t conv_scratch = aligned(choice.conv->scratch_bytes());
+
+  Kernel kernel;
+  kernel.scratch = conv_scratch + weights.scratch + static_cast<size_t>(scale_is_bf16 ? scales : 0) * 4 + 64;
+  kernel.run = [=, conv = choice.conv](const Launch& launch) {
+    const auto input = [&](int i) { return i < 0 ? nullptr : launch.in[i]; };
+    char* scratch = static_cast<char*>(launch.scratch);
+    cpu::ConvArgs args;
+    args.x = input(x);
+    args.y = launch.out[0];
+    args.weight = weights.get(input(weight), scratch + conv_scratch);
+    args.bias = static_cast<const float*>(input(bias));
+    args.residual = input(residual);
+    args.ldr = spec.oc;
+    if (scale_is_bf16) {
+      auto* wide = reinterpret_cast<float*>(scratch + conv_scratch + weights.scratch);
+      const auto* narrow = static_cast<const uint16_t*>(input(scale));
+      for (int64_t i = 0; i < scales; ++i) wide[i] = bf16_to_float(narrow[i]);
+      args.input_scale = wide;
+    } else {
+      args.input_scale = static_cast<const float*>(input(scale));
+    }
+    args.dw_weight = dw_weights.shared.get();
+    args.dw_bias = static_cast<const float*>(input(dw_bias));
+    args.scratch = scratch;
+    conv->run(args);
+  };
+  return kernel;
+}
+
+// ---- products of two computed matrices -------------------------------------------------------------------------------
+
+cpu::BatchMatmulSpec batch_spec(const Node& node) {
+  const auto& a = node.get<MatmulAttrs>();
+  const auto matrix = [](const Shape& s, bool vector_is_row) {
+    if (s.rank() > 1) return Shape{s[s.rank() - 2], s.back()};
+    return vector_is_row ? Shape{1, s[0]} : Shape{s[0], 1};
+  };
+  const Shape &sx = node.inputs[0]->type.shape, &sy = node.inputs[1]->type.shape;
+  const Shape x = matrix(sx, true), y = matrix(sy, false);
+  cpu::BatchMatmulSpec s;
+  s.dtype = node.inputs[0]->type.dtype;
+  s.m = a.transpose_x && sx.rank() > 1 ? x[1] : x[0];
+  s.k = a.transpose_x && sx.rank() > 1 ? x[0] : x[1];
+  s.n = a.transpose_y && sy.rank() > 1 ? y[0] : y[1];
+  s.batch = s.m > 0 && s.n > 0 ? node.out()->type.shape.numel() / (s.m * s.n) : 0;
+  const bool turned_x = a.transpose_x && sx.rank() > 1, turned_y = a.transpose_y && sy.rank() > 1;
+  s.a_row = turned_x ? 1 : x[1], s.a_column = turned_x ? x[1] : 1;
+  s.b_row = turned_y ? 1 : y[1], s.b_column = turned_y ? y[1] : 1;
+  s.a_batch = sx.numel() > x.numel() ? x.numel() : 0;
+  s.b_batch = sy.numel() > y.numel() ? y.numel() : 0;
+  if (s.b_batch == 0 && s.batch > 1 && !turned_x) {  // many rows times one matrix
+    s.m *= s.batch;
+    s.batch = 1;
+    s.a_batch = 0;
+  }
+  return s;
+}
+
+template <class T> Kernel plain_matmul(const cpu::BatchMatmulSpec& s, bool with_bias) {
+  return {[s, with_bias](const Launch& launch) {
+            const T *a = launch.input<T>(0), *b = launch.input<T>(1);
+            const T* bias = with_bias ? launch.input<T>(2) : nullptr;
+            T* c = launch.output<T>();
+            parallel_for(s.batch * s.m, 16, [&](int64_t begin, int64_t end, int) {
+              for (int64_t row = begin; row < end; ++row) {
+                const T* pa = a + row / s.m * s.a_batch + row % s.m * s.a_row;
+                const T* pb = b + row / s.m * s.b_batch;
+                for (int64_t j = 0; j < s.n; ++j) {
+                  T sum = bias ? bias[j] : T(0);
+                  for (int64_t k = 0; k < s.k; ++k) sum += pa[k * s.a_column] * pb[k * s.b_row + j * s.b_column];
+                  c[row * s.n + j] = sum;
+                }
+              }
+            });
+          },
+          0};
+}
+
+Kernel batch_matmul(const Prepare& p) {
+  const cpu::BatchMatmulSpec s = batch_spec(p.node);
+  const bool with_bias = p.has(2);
+  if (s.batch == 0 || s.m == 0 || s.n == 0) return {[](const Launch&) {}, 0};
+  if (s.dtype == DType::kFloat64) return plain_matmul<double>(s, with_bias);
+  if (s.dtype == DType::kInt64) return plain_matmul<int64_t>(s, with_bias);
+  if (s.dtype == DType::kInt32) return plain_matmul<int32_t>(s, with_bias);
+  TRI_CHECK(s.dtype == DType::kFloat32 || s.dtype == DType::kBFloat16,
+            "[matmul] no CPU kernel for " + std::string(name_of(s.dtype)));
+  auto run = cpu::dnn_matmul(s, with_bias);
+  return {[run = std::move(run), with_bias](const Launch& l) {
+            run(l.in[0], l.in[1], with_bias ? l.input<float>(2) : nullptr, l.out[0]);
+          },
+          0};
+}
+
+}  // namespace
+
+Kernel prepare_anchor(const Prepare& p) {
+  const DType dtype = p.in(0).dtype;
+  const auto match = match_anchor({&p.node});
+  if (!match && p.node.op == &ops::matmul_op) return batch_matmul(p);
+  if (dtype != DType::kFloat32 && dtype != DType::kBFloat16) {
+    if (p.node.op == &ops::matmul_op) return batch_matmul(p);
+    fail(Code::kUnimplemented, '[' + std::string(p.node.op->name) + "] no CPU kernel for " + std::string(name_of(dtype)),
+         p.node.where);
+  }
+  return convolution(p, nullptr, *match);
+}
+
+Kernel prepare_fused_anchor(const Prepare& p, const Graph& body, const AnchorMatch& match) {
+  return convolution(p, &body, match);
+}
+
+}  // namespace trireme

@@ -1,0 +1,37 @@
+// Fused nodes on the CPU: a body with an anchor becomes one convolution kernel, one of pointwise operators a cluster.
+#include "ops/fused.h"
+
+#include <algorithm>
+
+#include "ops/anchor.h"
+
+namespace trireme {
+namespace {
+
+void infer(const Infer& in) {
+  const Graph& body = *in.attrs<FusedAttrs>().body;
+  TRI_CHECK(in.inputs.size() == body.inputs.size(), "[fused] expects " + std::to_string(body.inputs.size()) +
+                                                        " inputs, got " + std::to_string(in.inputs.size()));
+  for (const Value* v : body.outputs) in.outputs.push_back(v->type);
+}
+
+Kernel prepare(const Prepare& p) {
+  const Graph& body = *p.attrs<FusedAttrs>().body;
+  std::vector<const Node*> nodes;
+  for (const auto& n : body.nodes)
+    if (n->op != &kData && n->op != &kConstant) nodes.push_back(n.get());
+  if (std::all_of(nodes.begin(), nodes.end(), [](const Node* n) { return n->op->fuse == Fuse::kPointwise; }))
+    return pointwise_cluster(nodes, {body.inputs.begin(), body.inputs.end()},
+                             {body.outputs.begin(), body.outputs.end()});
+  const auto match = match_anchor(nodes);
+  if (!match) fail(Code::kInternal, "[fused] no lowering takes this body", p.node.where);
+  return prepare_fused_anchor(p, body, *match);
+}
+
+}  // namespace
+
+namespace ops {
+const Op fused_op{.name = "fused", .inputs = -1, .outputs = -1, .attrs = &attr_info<FusedAttrs>, .infer = infer,
+                  .cpu = prepare};
+}  // namespace ops
+}  // namespace trireme

@@ -1,0 +1,28 @@
+// One time step of a recurrent layer: the hidden product and the gates. rnn.cpp chooses the form at plan time.
+#pragma once
+
+#include <cstdint>
+
+namespace trireme {
+
+enum class RnnMode : uint8_t { kLstm, kGru, kTanh, kRelu };
+
+// Rows of the batch for which the step is taken; all pointers are to the first of `rows` rows.
+struct RnnStep {
+  RnnMode mode;
+  int64_t rows, hidden;
+  const float* x_gates;     // the input's part of the gates, biases included: gates x hidden a row
+  int64_t x_stride;
+  const float* weight;      // [hidden, gates * hidden]: w_hh transposed
+  const float* reset_bias;  // GRU: b_hh of the candidate gate [hidden]
+  float* gates;             // scratch, gates x hidden a row
+  float* h;                 // [rows, hidden]: read, then overwritten
+  float* c;                 // LSTM: the same
+  float* y;                 // where h goes too, or null
+  int64_t y_stride;
+};
+
+void rnn_step_baseline(const RnnStep& s);
+void rnn_step_avx512(const RnnStep& s);
+
+}  // namespace trireme

@@ -1,0 +1,318 @@
+// clean: constant folding, common subexpressions, algebra that leaves less to compute, dead code.
+//
+// The graph is rebuilt node by node; each node is simplified while it is emitted, against the producers already in the
+// new graph. Constants stand on either side of an operator.
+#include <cmath>
+#include <unordered_map>
+
+#include "ops/conv.h"
+#include "ops/matmul.h"
+#include "ops/norm.h"
+#include "ops/pointwise.h"
+#include "ops/shape.h"
+#include "passes/pass.h"
+
+namespace trireme {
+namespace {
+
+constexpr int64_t kLargestFold = int64_t{1} << 28;  // elements; broadcasts beyond stay computed
+
+class Cleaner {
+ public:
+  Cleaner(const Graph& old, const PassContext& context) : old_(old), context_(context), uses_of_old_(old.count_uses()) {
+    graph_.fold_below = 0;  // folding goes through the model's cache here, so that it happens once per model
+  }
+
+  std::unique_ptr<Graph> run();
+
+ private:
+  using Values = std::vector<Value*>;
+
+  void visit(const Node& node);
+  Values emit(const Op& op, Values inputs, Attrs attrs);
+  Value* emit1(const Op& op, Values inputs, Attrs attrs = {}) { return emit(op, std::move(inputs), std::move(attrs))[0]; }
+  Values fold(const Node& node);
+  Value* find_same(const Op& op, const Values& inputs, const Attrs& attrs);
+
+  Value* simplify(const Op& op, const Values& in, const Attrs& attrs);
+  Value* simplify_affine(Value* x, double factor, double added);
+  Value* simplify_arithmetic(const Op& op, Value* x, Value* y);
+  Value* simplify_shape(const Op& op, const Values& in, const Attrs& attrs);
+  Value* fold_batch_norm(const Values& in, double epsilon);
+  Value* scale_channels(Value* x, Value* factor, Value* added);
+  Value* squeeze_excite_sum(Value* x, Value* y);
+  bool single_use(const Value* v) const {
+    const auto it = uses_.find(v);
+    return it == uses_.end() || it->second <= 1;
+  }
+
+  const Graph& old_;
+  const PassContext& context_;
+  std::unordered_map<const Value*, int> uses_of_old_;
+  std::unordered_map<const Value*, Value*> map_;   // old value -> new
+  std::unordered_map<const Value*, int> uses_;     // of new values, as far as old ones became them
+  std::unordered_map<const Op*, std::vector<Node*>> seen_;  // for common subexpressions
+  Graph graph_;
+  std::unique_ptr<Graph> owned_;
+};
+
+// ---- constants ------------------------------------------------------------------------------------------------------
+
+bool scalar_value(const Value* v, double& value) {
+  const Tensor* t = constant_of(v);
+  if (t == nullptr || t->numel() != 1 || !is_floating(t->dtype())) return false;
+  value = *t->to(DType::kFloat64).as<double>();
+  return true;
+}
+
+// A constant that holds one number a channel of x (dimension 1), whatever ones stand around it.
+bool per_channel(const Value* v, const Shape& x) {
+  if (constant_of(v) == nullptr || x.rank() < 2) return false;
+  const Shape& s = v->type.shape;
+  const int place = s.rank() - x.rank() + 1;
+  return place >= 0 && s.rank() <= x.rank() && s[place] == x[1] && s.numel() == x[1] && x[1] > 1;
+}
+
+std::string key_of(const Node& n) {
+  std::string key = "fold " + std::string(n.op->name) + n.attrs.str();
+  for (const Value* v : n.inputs) {
+    if (v == nullptr) {
+      key += " -";
+      continue;
+    }
+    const Tensor& t = *constant_of(v);
+    key += ' ' + v->type.str() + ' ';
+    constexpr size_t kSmall = 256;  // small ones are told by content: they may be made anew at each recording
+    if (t.bytes() <= kSmall) key.append(static_cast<const char*>(t.data()), t.bytes());
+    else key += std::to_string(reinterpret_cast<uintptr_t>(t.data()));
+  }
+  return key;
+}
+
+Cleaner::Values Cleaner::fold(const Node& n) {
+  Values results;
+  const bool cached = context_.cache && n.outputs.size() == 1 && !n.op->view;
+  if (!cached) {
+    for (const Tensor& t : evaluate(n)) results.push_back(graph_.add_constant(t, {}));
+    return results;
+  }
+  std::vector<Tensor> sources;
+  for (const Value* v : n.inputs)
+    if (v) sources.push_back(*constant_of(v));
+  const Tensor t = context_.cache->get(key_of(n), std::move(sources), [&] { return evaluate(n)[0]; });
+  return {graph_.add_constant(t, {})};
+}
+
+Value* Cleaner::find_same(const Op& op, const Values& inputs, const Attrs& attrs) {
+  for (Node* n : seen_[&op])
+    if (n->inputs == inputs && n->attrs == attrs) return n->out();
+  return nullptr;
+}
+
+Cleaner::Values Cleaner::emit(const Op& op, Values inputs, Attrs attrs) {
+  if (Value* v = simplify(op, inputs, attrs)) return {v};
+  if (op.pure && op.outputs == 1)
+    if (Value* v = find_same(op, inputs, attrs)) return {v};
+  Values results = graph_.add(op, std::move(inputs), std::move(attrs));
+  Node* node = results[0]->node;
+  int64_t elements = 0;
+  bool constant = op.pure && !node->inputs.empty();
+  for (const Value* v : node->inputs) constant = constant && (v == nullptr || constant_of(v));
+  for (const Value* v : results) elements += v->type.shape.numel();
+  if (constant && elements <= kLargestFold) {
+    std::unique_ptr<Node> taken = std::move(graph_.nodes.back());
+    graph_.nodes.pop_back();
+    return fold(*taken);
+  }
+  seen_[&op].push_back(node);
+  return results;
+}
+
+// ---- algebra --------------------------------------------------------------------------------------------------------
+
+Value* Cleaner::simplify(const Op& op, const Values& in, const Attrs& attrs) {
+  const bool halves = &op == &ops::add_op || &op == &ops::multiply_op || &op == &ops::subtract_op || &op == &ops::divide_op;
+  if (&op == &ops::affine_op && is_floating(in[0]->type.dtype))
+    return simplify_affine(in[0], attrs.get<PointwiseAttrs>().alpha, attrs.get<PointwiseAttrs>().beta);
+  if (halves && is_floating(in[0]->type.dtype) && in[0]->type.dtype == in[1]->type.dtype)
+    return simplify_arithmetic(op, in[0], in[1]);
+  if (&op == &ops::batch_norm_op) return fold_batch_norm(in, attrs.get<NormAttrs>().epsilon);
+  if (&op == &ops::cast_op && in[0]->type.dtype == attrs.get<CastAttrs>().dtype) return in[0];
+  return simplify_shape(op, in, attrs);
+}
+
+Value* Cleaner::simplify_shape(const Op& op, const Values& in, const Attrs& attrs) {
+  if (&op == &ops::reshape_op) {
+    const Shape to(attrs.get<ShapeAttrs>().shape);
+    if (in[0]->type.shape == to) return in[0];
+    if (in[0]->node->op == &ops::reshape_op) return emit1(op, {in[0]->node->inputs[0]}, attrs);
+  }
+  if (&op == &ops::transpose_op) {
+    std::vector<int64_t> perm = attrs.get<PermAttrs>().perm;
+    bool identity = true;
+    for (size_t i = 0; i < perm.size(); ++i) identity = identity && perm[i] == static_cast<int64_t>(i);
+    if (identity) return in[0];
+    if (in[0]->node->op == &ops::transpose_op) {
+      const auto& first = in[0]->node->get<PermAttrs>().perm;
+      for (int64_t& p : perm) p = first[static_cast<size_t>(p)];
+      return emit1(op, {in[0]->node->inputs[0]}, PermAttrs{perm});
+    }
+  }
+  if (&op == &ops::expand_op && in[0]->type.shape == Shape(attrs.get<ShapeAttrs>().shape)) return in[0];
+  if (&op == &ops::concat_op && in.size() == 1) return in[0];
+  return nullptr;
+}
+
+// affine(affine(x)) is one; behind a convolution or product that nobody else reads it goes into the weights.
+Value* Cleaner::simplify_affine(Value* x, double factor, double added) {
+  if (factor == 1 && added == 0) return x;
+  const Node& n = *x->node;
+  if (n.op == &ops::affine_op) {
+    const auto& first = n.get<PointwiseAttrs>();
+    return emit1(ops::affine_op, {n.inputs[0]},
+                 PointwiseAttrs{first.alpha * factor, first.beta * factor + added});
+  }
+  const bool anchor = n.op == &ops::conv2d_op || n.op == &ops::conv2d_transpose_op;
+  if (anchor && single_use(x) && constant_of(n.inputs[1])) {
+    const Shape per{x->type.shape[1]};
+    Values constants;
+    for (double v : {factor, added}) {
+      Tensor t(DType::kFloat32, per);
+      std::fill_n(t.as<float>(), per.numel(), static_cast<float>(v));
+      constants.push_back(graph_.add_constant(t, {}));
+    }
+    return scale_channels(x, constants[0], added == 0 ? nullptr : constants[1]);
+  }
+  return nullptr;
+}
+
+// x op constant -> affine, or into the convolution before it; matmul + constant row -> its bias.
+Value* Cleaner::simplify_arithmetic(const Op& op, Value* x, Value* y) {
+  const bool commutes = &op == &ops::add_op || &op == &ops::multiply_op;
+  if (commutes && constant_of(x) && !constant_of(y)) std::swap(x, y);
+  if (constant_of(x)) return nullptr;
+  const Shape& shape = x->type.shape;
+  double v = 0;
+  if (y->type.shape.rank() <= shape.rank() && scalar_value(y, v)) {
+    if (&op == &ops::add_op) return emit1(ops::affine_op, {x}, PointwiseAttrs{1, v});
+    if (&op == &ops::subtract_op) return emit1(ops::affine_op, {x}, PointwiseAttrs{1, -v});
+    if (&op == &ops::multiply_op) return emit1(ops::affine_op, {x}, PointwiseAttrs{v, 0});
+    if (v != 0) return emit1(ops::affine_op, {x}, PointwiseAttrs{1 / v, 0});
+  }
+  const Node& n = *x->node;
+  const bool conv = (n.op == &ops::conv2d_op || n.op == &ops::conv2d_transpose_op) && constant_of(n.inputs[1]);
+  if (commutes && conv && single_use(x) && per_channel(y, shape)) {
+    Value* row = emit1(ops::reshape_op, {y}, ShapeAttrs{{shape[1]}});
+    return &op == &ops::add_op ? scale_channels(x, nullptr, row) : scale_channels(x, row, nullptr);
+  }
+  if (&op == &ops::add_op && n.op == &ops::matmul_op && single_use(x) && constant_of(y) &&
+      y->type.shape.numel() == shape.back() && y->type.shape.rank() >= 1 && y->type.shape.back() == shape.back() &&
+      n.inputs[0]->type.shape.rank() >= 2 && n.inputs[1]->type.shape.rank() >= 2) {
+    Value* row = emit1(ops::reshape_op, {y}, ShapeAttrs{{shape.back()}});
+    Value* bias = n.inputs.size() > 2 && n.inputs[2] ? emit1(ops::add_op, {n.inputs[2], row}) : row;
+    return emit1(ops::matmul_op, {n.inputs[0], n.inputs[1], emit1(ops::cast_op, {bias}, CastAttrs{DType::kFloat32})},
+                 n.attrs);
+  }
+  return &op == &ops::add_op ? squeeze_excite_sum(x, y) : nullptr;
+}
+
+// x + x * s -> x * (s + 1) when s is one number a channel: the sum then costs nothing of its own.
+Value* Cleaner::squeeze_excite_sum(Value* x, Value* y) {
+  for (int turn = 0; turn < 2; ++turn, std::swap(x, y)) {
+    const Node& n = *y->node;
+    if (n.op != &ops::multiply_op || !single_use(y)) continue;
+    for (size_t i = 0; i < 2; ++i) {
+      Value* s = n.inputs[1 - i];
+      if (n.inputs[i] != x || s->type.shape.numel() * 4 > x->type.shape.numel()) continue;
+      Value* gain = emit1(ops::affine_op, {s}, PointwiseAttrs{1, 1});
+      return emit1(ops::multiply_op, {x, gain});
+    }
+  }
+  return nullptr;
+}
+
+// The convolution that gives x, with its output channels multiplied and shifted ([C] constants, either may be null).
+Value* Cleaner::scale_channels(Value* x, Value* factor, Value* added) {
+  const Node& n = *x->node;
+  Values in = n.inputs;
+  in.resize(3);
+  if (factor) {
+    const int64_t channels = x->type.shape[1];
+    const int64_t groups = n.get<Conv2dAttrs>().groups;
+    if (n.op == &ops::conv2d_transpose_op && groups > 1) {
+      const Shape& w = in[1]->type.shape;  // [ic, oc / groups, kh, kw]: each group has its own factors
+      Value* grouped = emit1(ops::reshape_op, {in[1]}, ShapeAttrs{{groups, w[0] / groups, w[1], w[2], w[3]}});
+      Value* f = emit1(ops::reshape_op, {factor}, ShapeAttrs{{groups, 1, w[1], 1, 1}});
+      in[1] = emit1(ops::reshape_op, {emit1(ops::multiply_op, {grouped, f})}, ShapeAttrs{{w[0], w[1], w[2], w[3]}});
+    } else {
+      const std::vector<int64_t> shape = n.op == &ops::conv2d_op ? std::vector<int64_t>{channels, 1, 1, 1}
+                                                                  : std::vector<int64_t>{1, channels, 1, 1};
+      in[1] = emit1(ops::multiply_op, {in[1], emit1(ops::reshape_op, {factor}, ShapeAttrs{shape})});
+    }
+    if (in[2]) in[2] = emit1(ops::multiply_op, {in[2], factor});
+  }
+  if (added) in[2] = in[2] ? emit1(ops::add_op, {in[2], added}) : added;
+  return emit1(*n.op, in, n.attrs);
+}
+
+// With constant statistics a batch norm is a factor and a shift a channel.
+Value* Cleaner::fold_batch_norm(const Values& in, double epsilon) {
+  for (size_t i = 1; i < 5; ++i)
+    if (constant_of(in[i]) == nullptr) return nullptr;
+  Value* deviation = emit1(ops::rsqrt_op, {emit1(ops::affine_op, {in[4]}, PointwiseAttrs{1, epsilon})}, PointwiseAttrs{});
+  Value* factor = emit1(ops::multiply_op, {in[1], deviation});
+  Value* shift = emit1(ops::subtract_op, {in[2], emit1(ops::multiply_op, {in[3], factor})});
+  const Node& n = *in[0]->node;
+  const bool conv = (n.op == &ops::conv2d_op || n.op == &ops::conv2d_transpose_op) && constant_of(n.inputs[1]);
+  if (conv && single_use(in[0])) return scale_channels(in[0], factor, shift);
+  std::vector<int64_t> shape(static_cast<size_t>(in[0]->type.shape.rank()), 1);
+  shape[1] = in[0]->type.shape[1];
+  Value* product = emit1(ops::multiply_op, {in[0], emit1(ops::reshape_op, {factor}, ShapeAttrs{shape})});
+  return emit1(ops::add_op, {product, emit1(ops::reshape_op, {shift}, ShapeAttrs{shape})});
+}
+
+// ---- the walk -------------------------------------------------------------------------------------------------------
+
+void Cleaner::visit(const Node& n) {
+  if (n.op == &kData) {
+    map_[n.out()] = graph_.add_input(n.out()->type, n.out()->name);
+    return;
+  }
+  if (n.op == &kConstant) {
+    map_[n.out()] = graph_.add_constant(*constant_of(n.out()), n.out()->name);
+    return;
+  }
+  Values in;
+  for (const Value* v : n.inputs) in.push_back(v ? map_.at(v) : nullptr);
+  set_location(n.where);
+  const Values results = emit(*n.op, std::move(in), n.attrs);
+  for (size_t i = 0; i < n.outputs.size(); ++i) {
+    map_[n.out(i)] = results[i];
+    uses_[results[i]] += uses_of_old_[n.out(i)];
+    if (results[i]->name.empty()) results[i]->name = n.out(i)->name;
+  }
+}
+
+std::unique_ptr<Graph> Cleaner::run() {
+  owned_ = std::make_unique<Graph>();
+  for (const auto& n : old_.nodes) visit(*n);
+  set_location({});
+  for (const Value* v : old_.outputs) graph_.outputs.push_back(map_.at(v));
+  graph_.drop_unused();
+  owned_->nodes = std::move(graph_.nodes);
+  owned_->inputs = std::move(graph_.inputs);
+  owned_->outputs = std::move(graph_.outputs);
+  owned_->fold_below = old_.fold_below;
+  return std::move(owned_);
+}
+
+}  // namespace
+
+void clean(Graph& graph, const PassContext& context) {
+  const std::unique_ptr<Graph> cleaned = Cleaner(graph, context).run();
+  graph.nodes = std::move(cleaned->nodes);
+  graph.inputs = std::move(cleaned->inputs);
+  graph.outputs = std::move(cleaned->outputs);
+}
+
+}  // namespace trireme

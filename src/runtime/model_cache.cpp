@@ -1,0 +1,18 @@
+// SharedCache: look up, else make and keep.
+#include "runtime/model_cache.h"
+
+namespace trireme {
+
+Tensor SharedCache::get(const std::string& key, std::vector<Tensor> sources, const std::function<Tensor()>& make) {
+  const std::lock_guard lock(mutex_);
+  const auto it = entries_.find(key);
+  if (it != entries_.end()) return it->second.value;
+  Tensor value = make();
+  const auto bytes = static_cast<int64_t>(value.bytes());
+  pool_->reserve(bytes, "a packed or folded weight");
+  bytes_ += bytes;
+  entries_.emplace(key, Entry{value, std::move(sources)});
+  return value;
+}
+
+}  // namespace trireme

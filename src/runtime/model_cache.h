@@ -1,0 +1,35 @@
+// SharedCache: the folded constants and packed weights of one model, under the memory cap.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "device/memory.h"
+#include "graph/kernel.h"
+
+namespace trireme {
+
+class SharedCache : public ModelCache {
+ public:
+  explicit SharedCache(std::shared_ptr<MemoryPool> pool) : pool_(std::move(pool)) {}
+  ~SharedCache() override { pool_->release(bytes_); }
+
+  // Entries are made under the lock: two plans prepared at once do not pack the same weights twice.
+  Tensor get(const std::string& key, std::vector<Tensor> sources, const std::function<Tensor()>& make) override;
+  int64_t bytes() const { return bytes_; }
+
+ private:
+  struct Entry {
+    Tensor value;
+    std::vector<Tensor> sources;
+  };
+  std::shared_ptr<MemoryPool> pool_;
+  std::recursive_mutex mutex_;
+  std::unordered_map<std::string, Entry> entries_;
+  std::atomic<int64_t> bytes_{0};
+};
+
+}  // namespace trireme
