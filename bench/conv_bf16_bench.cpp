@@ -23,7 +23,7 @@ namespace {
 
 struct Layer {
   std::string name;
-  ConvSpec spec, dw;       // dw: the depthwise part of a fused pair
+  ConvSpec spec, dw;  // dw: the depthwise part of a fused pair
   Epilogue epilogue, dw_epilogue;
   bool fused = false, scaled = false;
   std::unique_ptr<Conv> conv;
@@ -34,7 +34,7 @@ struct Layer {
 struct Net {
   std::string name;
   std::vector<Layer> layers;
-  int64_t n = 1, h = 0, w = 0, c = 0;   // what the next layer reads
+  int64_t n = 1, h = 0, w = 0, c = 0;  // what the next layer reads
   Epilogue act;
 
   Net(const char* title, int64_t batch, int64_t height, int64_t width, int64_t channels)
@@ -76,7 +76,7 @@ struct Net {
     s.groups = c;
     return push("dw", s), *this;
   }
-  Net& pair(int64_t oc, int64_t k, int64_t sh = 1, int64_t sw = 1) {   // depthwise, then 1x1
+  Net& pair(int64_t oc, int64_t k, int64_t sh = 1, int64_t sw = 1) {  // depthwise, then 1x1
     ConvSpec d = spec(c, k, k, sh, sw);
     d.groups = c;
     h = d.oh, w = d.ow;
@@ -127,12 +127,14 @@ Net recognizer(const char* name, int64_t batch) {
 
 Net mobilenet() {
   Net n("mbv3", 1, 224, 224, 3);
-  struct Row { int64_t k, wide, out, se, s; };
-  const Row rows[] = {{3, 16, 16, 0, 1},   {3, 64, 24, 0, 2},    {3, 72, 24, 0, 1},
-                      {5, 72, 40, 1, 2},   {5, 120, 40, 1, 1},   {5, 120, 40, 1, 1},
-                      {3, 240, 80, 0, 2},  {3, 200, 80, 0, 1},   {3, 184, 80, 0, 1},
-                      {3, 184, 80, 0, 1},  {3, 480, 112, 1, 1},  {3, 672, 112, 1, 1},
-                      {5, 672, 160, 1, 2}, {5, 960, 160, 1, 1},  {5, 960, 160, 1, 1}};
+  struct Row {
+    int64_t k, wide, out, se, s;
+  };
+  const Row rows[] = {{3, 16, 16, 0, 1},   {3, 64, 24, 0, 2},   {3, 72, 24, 0, 1},
+                      {5, 72, 40, 1, 2},   {5, 120, 40, 1, 1},  {5, 120, 40, 1, 1},
+                      {3, 240, 80, 0, 2},  {3, 200, 80, 0, 1},  {3, 184, 80, 0, 1},
+                      {3, 184, 80, 0, 1},  {3, 480, 112, 1, 1}, {3, 672, 112, 1, 1},
+                      {5, 672, 160, 1, 2}, {5, 960, 160, 1, 1}, {5, 960, 160, 1, 1}};
   n.stem(16, 3);
   for (const Row& r : rows) {
     if (r.wide != n.c) n.conv(r.wide);
@@ -244,7 +246,8 @@ void bench(Net net, int rounds, bool each, const std::string& only) {
   for (const Layer& l : net.layers) {
     sum += l.best;
     const double m = macs(l.spec) + (l.fused ? macs(l.dw) : 0);
-    if (each) std::printf("  %8.1f us %7.1f GMAC/s  %s\n", l.best, m / l.best / 1e3, l.name.c_str());
+    if (each)
+      std::printf("  %8.1f us %7.1f GMAC/s  %s\n", l.best, m / l.best / 1e3, l.name.c_str());
   }
   std::printf("%-8s %7.3f ms in a row, %7.3f ms sum of minima, %6.2f GMAC, prepared in %.0f us\n",
               net.name.c_str(), best / 1e3, sum / 1e3, work / 1e9, preparing);
@@ -261,9 +264,10 @@ int main(int argc, char** argv) {
   const std::string which = argc > 1 ? argv[1] : "all";
   const int rounds = argc > 2 ? std::atoi(argv[2]) : 50;
   if (argc > 3) trireme::set_num_threads(std::atoi(argv[3]));
-  Net nets[] = {detector(),         recognizer("rec", 1), recognizer("rec6", 6), mobilenet(),
+  Net nets[] = {detector(),          recognizer("rec", 1), recognizer("rec6", 6), mobilenet(),
                 resnet("resnet", 1), resnet("resnet8", 8), bert("bert", 1),       bert("bert8", 8)};
   for (Net& n : nets) {
-    if (which == "all" || which == n.name) bench(std::move(n), rounds, which != "all", argc > 4 ? argv[4] : "");
+    if (which == "all" || which == n.name)
+      bench(std::move(n), rounds, which != "all", argc > 4 ? argv[4] : "");
   }
 }

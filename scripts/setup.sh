@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# setup.sh [lint] [fuzz]: installs what the build needs on Debian 12, with root or sudo.
+# setup.sh [lint] [fuzz] [demo]: installs what the build needs on Debian 12, with root or sudo.
 #
 # Packages come from apt; oneDNN 3.2 goes to ${TRIREME_DEPS:-~/.cache/trireme/deps}/onednn-3.2. The
-# extra words add the packages of the linters and of the fuzzers. A second run changes nothing and
-# takes a fraction of a second.
+# extra words add the packages of the linters, of the fuzzers, and the demo's font. A second run
+# changes nothing and takes a fraction of a second.
 set -euo pipefail
 
 packages=(build-essential g++ cmake ninja-build ccache pkg-config python3 python3-venv python3-pip
@@ -14,6 +14,7 @@ for extra in "$@"; do
   case $extra in
     lint) packages+=(clang-format-14 clang-tidy-14 codespell black git) ;;
     fuzz) packages+=(clang-14 libclang-rt-14-dev libomp-14-dev) ;;
+    demo) packages+=(fonts-wqy-microhei) ;;
     *) sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//p}' "$0" >&2; exit 2 ;;
   esac
 done

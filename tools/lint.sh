@@ -33,7 +33,8 @@ mapfile -t python < <(matching '\.py$')
 mapfile -t code < <(matching '\.(h|cpp|cu|cuh|py|sh|proto|cmake|def)$|CMakeLists\.txt$|^\.ci/run$')
 mapfile -t text < <(matching '\.(md|json|ya?ml|txt|graph)$|^\.[a-z-]+$')
 text+=("${code[@]}")
-mapfile -t wide < <(printf '%s\n' "${code[@]}" | grep -v '\.def$' || true)  # tables may be wider
+wide=() # tables may be wider
+for file in "${code[@]}"; do [[ $file == *.def ]] || wide+=("$file"); done
 
 failed=()
 check() { # NAME COMMAND...: runs one check, remembers that it failed

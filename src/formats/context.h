@@ -107,8 +107,7 @@ std::span<const Translation> create_translations();
 std::span<const Translation> index_translations();
 std::span<const Translation> control_translations();
 
-// ---- shared by translations
-// ----------------------------------------------------------------------------------------
+// ---- shared by translations ----
 
 // Numbers of a constant tensor, of any element type.
 std::vector<double> numbers_of(const Tensor& tensor);

@@ -77,8 +77,7 @@ struct ForeignProgram {
 ForeignProgram read_legacy_program(std::string_view bytes, const std::string& file);
 ForeignProgram read_pir_program(std::string_view bytes, const std::string& file);
 
-// ---- for the readers
-// -----------------------------------------------------------------------------------------------
+// ---- for the readers ----
 
 constexpr int kMaxBlockDepth = 32;
 

@@ -141,7 +141,9 @@ class Reader {
     dtype = dtype_from_paddle(tensor.has_data_type() ? tensor.data_type() : -1, what);
     std::vector<int64_t> dims(tensor.dims().begin(), tensor.dims().end());
     // Paddle's own inference leaves numbers like -6 in shapes of outputs; they are not relied upon.
-    if (lenient) std::ranges::replace_if(dims, [](int64_t dim) { return dim < -1; }, -1);
+    if (lenient)
+      std::ranges::replace_if(
+          dims, [](int64_t dim) { return dim < -1; }, -1);
     shape = checked_shape(dims, what);
   }
 
@@ -176,7 +178,7 @@ class Reader {
     op.where = std::move(place);
     for (const auto& slot : desc.inputs()) {
       if (slot.arguments_size() == 0) continue;
-      ForeignSlot& in = op.inputs.emplace_back(slot.parameter(), std::vector<int>{});
+      ForeignSlot& in = op.inputs.emplace_back(ForeignSlot{slot.parameter(), {}});
       for (const std::string& name : slot.arguments())
         in.values.push_back(lookup(name, scope, op.where));
     }
@@ -188,7 +190,7 @@ class Reader {
     }
     for (const auto& slot : desc.outputs()) {
       if (slot.arguments_size() == 0) continue;
-      ForeignSlot& out = op.outputs.emplace_back(slot.parameter(), std::vector<int>{});
+      ForeignSlot& out = op.outputs.emplace_back(ForeignSlot{slot.parameter(), {}});
       for (const std::string& name : slot.arguments()) {
         out.values.push_back(scope.values[name] = new_value(name));
       }
@@ -245,8 +247,7 @@ class Reader {
     outputs_.emplace_back(column_of(desc), std::move(output));
   }
 
-  // ---- control flow
-  // ------------------------------------------------------------------------------------------------
+  // ---- control flow ----
 
   int sub_block(const OpDesc& desc, const std::string& place, int depth) {
     for (const auto& attr : desc.attrs()) {
@@ -300,8 +301,8 @@ class Reader {
     ForeignOp op;
     op.type = "while";
     op.where = place;
-    op.inputs.emplace_back("Condition", std::vector<int>{lookup(condition, scope, place)});
-    ForeignSlot& in = op.inputs.emplace_back("X", std::vector<int>{});
+    op.inputs.push_back({"Condition", {lookup(condition, scope, place)}});
+    ForeignSlot& in = op.inputs.emplace_back(ForeignSlot{"X", {}});
     ForeignBlock& body = op.blocks.emplace_back();
     Scope inner;
     inner.parent = &scope;
@@ -311,7 +312,7 @@ class Reader {
     }
     read_ops(block, inner, body.ops, depth + 1);
     body.results.push_back(inner.find(condition));
-    ForeignSlot& out = op.outputs.emplace_back("Out", std::vector<int>{});
+    ForeignSlot& out = op.outputs.emplace_back(ForeignSlot{"Out", {}});
     for (const std::string& name : names) {
       body.results.push_back(inner.find(name));
       out.values.push_back(scope.values[name] = new_value(name));

@@ -115,6 +115,7 @@ constexpr PirName kTable[] = {
     {"fc", "fc", "Input W Bias"},
     {"addmm", "addmm", "Input X Y", "Out", "alpha=Alpha beta=Beta"},
     {"pool2d", "pool2d", "X ksize", "Out", "kernel_size=ksize"},
+    {"max_pool2d_with_index", "max_pool2d_with_index", "X ksize", "Out", "kernel_size=ksize"},
     {"nearest_interp", "nearest_interp_v2", kInterp},
     {"bilinear_interp", "bilinear_interp_v2", kInterp},
     {"pad", "pad", "X pad_value"},

@@ -53,8 +53,8 @@ std::shared_ptr<Graph> loop_body(Recording& recording, const ForeignBlock& block
   return body;
 }
 
-// A variable that every step makes anew, such as an inner loop's counter, comes with a placeholder of any type: it gets
-// zeros of the type that the body gives. True when there was one.
+// A variable that every step makes anew, such as an inner loop's counter, comes with a placeholder
+// of any type: it gets zeros of the type that the body gives. True when there was one.
 bool retype_placeholders(const Graph& body, std::vector<Value*>& variables) {
   const auto uses = body.count_uses();
   bool changed = false;

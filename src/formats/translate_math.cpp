@@ -18,8 +18,7 @@ bool is_integer(const Value* x) { return !is_floating(x->type.dtype); }
 
 template <Unary F> void unary(Context& c) { c.out(F(c.in("X"), 0, 0)); }
 
-// ---- two inputs
-// ----------------------------------------------------------------------------------------------------
+// ---- two inputs ----
 
 // Legacy broadcasting: y's dimensions stand from dimension `axis` of x on; -1 aligns them at the
 // end.
@@ -73,8 +72,7 @@ void where(Context& c) {
   c.out(ops::where(condition, c.in("X"), c.in("Y")));
 }
 
-// ---- one input
-// -----------------------------------------------------------------------------------------------------
+// ---- one input ----
 
 // factor * x + bias; integers stay exact.
 Value* affine(Value* x, double factor, double bias) {

@@ -10,8 +10,7 @@
 namespace trireme {
 namespace {
 
-// ---- convolutions
-// --------------------------------------------------------------------------------------------------
+// ---- convolutions ----
 
 Value* activate(const Context& c, Value* x, const std::string& name) {
   if (name.empty() || name == "identity") return x;
@@ -78,14 +77,12 @@ void conv2d_transpose(Context& c) {
   c.out("Output", last ? to_channels_last(y) : y);
 }
 
-// ---- normalisations
-// ------------------------------------------------------------------------------------------------
+// ---- normalisations ----
 
 void batch_norm(Context& c) {
   const bool frozen = c.flag("is_test", false) && !c.flag("trainable_statistics", false);
   if (!frozen && !c.flag("use_global_stats", false)) {
-    c.refuse(
-        "it would compute the statistics of the batch (training mode): export the model with eval()");
+    c.refuse("it would compute the statistics of the batch: export the model in eval() mode");
   }
   const bool last = channels_last(c, c.known("data_layout") ? "data_layout" : "data_format");
   Value* x = last ? to_channels_first(c.in("X")) : c.in("X");
@@ -163,8 +160,7 @@ void dropout(Context& c) {
   }
 }
 
-// ---- matrix products
-// -----------------------------------------------------------------------------------------------
+// ---- matrix products ----
 
 // matmul (v1), matmul_v2 and bmm.
 void matmul(Context& c) {

@@ -44,8 +44,7 @@ void pool2d(Context& c) {
   c.out("Out", last ? to_channels_last(y) : y);
 }
 
-// ---- resizing
-// ------------------------------------------------------------------------------------------------------
+// ---- resizing ----
 
 // Output size and, where it enters the ratio, the scale. v2 keeps the scale it was given; v1 uses
 // only sizes.
@@ -85,8 +84,7 @@ template <Value* (*F)(Value*, const InterpAttrs&), bool kV2> void interp(Context
   c.out("Out", last ? to_channels_last(y) : y);
 }
 
-// ---- padding
-// -------------------------------------------------------------------------------------------------------
+// ---- padding ----
 
 std::string pad_mode(const Context& c) {
   const std::string mode = c.text("mode", "constant");
@@ -147,6 +145,7 @@ void pixel_shuffle(Context& c) {
 
 constexpr Translation kTable[] = {
     {"pool2d", pool2d},
+    {"max_pool2d_with_index", pool2d},  // its indices have no operator: using them is an error
     {"nearest_interp", interp<ops::nearest_interp, false>},
     {"nearest_interp_v2", interp<ops::nearest_interp, true>},
     {"bilinear_interp", interp<ops::bilinear_interp, false>},

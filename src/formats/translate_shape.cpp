@@ -59,8 +59,7 @@ void flatten_matrix(Context& c) {
   c.out("Out", ops::reshape(x, {rows, rows == 0 ? 0 : x->type.shape.numel() / rows}));
 }
 
-// ---- cutting
-// -------------------------------------------------------------------------------------------------------
+// ---- cutting ----
 
 Value* drop_axes(const Context& c, Value* x, const std::vector<int64_t>& axes) {
   if (axes.empty()) return x;
@@ -122,8 +121,7 @@ void unstack(Context& c) {
   c.out(parts);
 }
 
-// ---- joining
-// -------------------------------------------------------------------------------------------------------
+// ---- joining ----
 
 std::vector<Value*> present(const Context& c, std::string_view slot) {
   std::vector<Value*> values = c.all(slot);
@@ -146,8 +144,7 @@ void stack(Context& c) {
   c.out(ops::stack(xs, normal_axis(c, c.integer("axis", 0), xs[0]->type.shape.rank() + 1)));
 }
 
-// ---- repeating
-// -----------------------------------------------------------------------------------------------------
+// ---- repeating ----
 
 void expand(Context& c) {
   Value* x = c.in("X");
@@ -207,8 +204,7 @@ void roll(Context& c) {
   c.out(ops::reshape(x, before));
 }
 
-// ---- writing
-// -------------------------------------------------------------------------------------------------------
+// ---- writing ----
 
 // x with a box of it, `axes[i]` from starts[i] on, replaced by `patch`: from the last axis inwards,
 // what stands before and behind is joined around it.

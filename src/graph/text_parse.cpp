@@ -101,7 +101,7 @@ class Parser {
       need(":");
       const Type t = type();
       if (take("constant")) {
-        names[n] = random_constant(*g, t, n);
+        names[n] = random_constant(*g, t, n, n);
         g->inputs.push_back(names[n]);
       } else {
         names[n] = g->add_input(t, n);
@@ -201,21 +201,21 @@ class Parser {
       if (end == std::string_view::npos) error("the name's end");
       const std::string label(text_.substr(at_ + 1, end - at_ - 1));
       at_ = end + 1;
-      return random_constant(g, t, label);
+      return random_constant(g, t, label, label);
     }
     const bool value = at_ < text_.size() && (std::isdigit(static_cast<unsigned char>(text_[at_])) || text_[at_] == '-');
-    if (!value) return random_constant(g, t, n);
+    if (!value) return random_constant(g, t, n, {});
     Tensor filled(DType::kFloat64, t.shape);
     std::fill_n(filled.as<double>(), filled.numel(), number<double>());
     return g.add_constant(filled.to(t.dtype), {});
   }
 
-  // Values in [-1, 1) that depend on the name alone.
-  Value* random_constant(Graph& g, const Type& t, const std::string& label) {
+  // Values in [-1, 1) that depend on the seed alone.
+  Value* random_constant(Graph& g, const Type& t, const std::string& seed, const std::string& label) {
     if (t.shape.numel() > kMaxElements) error("a smaller constant");
     Tensor filled(DType::kFloat64, t.shape);
     uint64_t state = 1469598103934665603ull;
-    for (char c : label) state = (state ^ static_cast<unsigned char>(c)) * 1099511628211ull;
+    for (char c : seed) state = (state ^ static_cast<unsigned char>(c)) * 1099511628211ull;
     for (int64_t i = 0; i < filled.numel(); ++i) {
       state = state * 6364136223846793005ull + 1442695040888963407ull;
       filled.as<double>()[i] = static_cast<double>(state >> 40) * 0x1p-23 - 1;

@@ -23,9 +23,9 @@ void infer(const Infer& i) {
   i.out(a.dtype, out);
 }
 
-// Adjacent elements: the extreme value first, in lanes that compilers turn into vectors, then where it stands first.
-template <bool kMin, class T>
-int64_t arg_of_row(const T* x, int64_t n) {
+// Adjacent elements: the extreme value first, in lanes that compilers turn into vectors, then where
+// it stands first.
+template <bool kMin, class T> int64_t arg_of_row(const T* x, int64_t n) {
   using A = Compute<T>;
   constexpr int64_t kLanes = 16;
   A best[kLanes];
@@ -45,8 +45,7 @@ int64_t arg_of_row(const T* x, int64_t n) {
   return 0;  // all NaN
 }
 
-template <bool kMin, class T>
-int64_t arg_of_line(const T* x, int64_t n, int64_t stride) {
+template <bool kMin, class T> int64_t arg_of_line(const T* x, int64_t n, int64_t stride) {
   if (stride == 1) return arg_of_row<kMin>(x, n);
   using A = Compute<T>;
   int64_t best = 0;
@@ -57,15 +56,16 @@ int64_t arg_of_line(const T* x, int64_t n, int64_t stride) {
   return best;
 }
 
-template <class T, class Index>
-Kernel prepare_as(const Prepare& p) {
+template <class T, class Index> Kernel prepare_as(const Prepare& p) {
   const auto& a = p.attrs<ArgAttrs>();
-  const AxisSplit s = a.flatten ? AxisSplit{1, p.in().shape.numel(), 1} : split_at(p.in().shape, a.axis);
+  const AxisSplit s =
+      a.flatten ? AxisSplit{1, p.in().shape.numel(), 1} : split_at(p.in().shape, a.axis);
   return {[s, min = a.min](const Launch& l) {
     parallel_for(s.outer * s.inner, grain_of(s.size), [&](int64_t begin, int64_t end, int) {
       for (int64_t r = begin; r < end; ++r) {
         const T* x = l.input<T>(0) + r / s.inner * s.size * s.inner + r % s.inner;
-        const int64_t at = min ? arg_of_line<true>(x, s.size, s.inner) : arg_of_line<false>(x, s.size, s.inner);
+        const int64_t at =
+            min ? arg_of_line<true>(x, s.size, s.inner) : arg_of_line<false>(x, s.size, s.inner);
         l.output<Index>()[r] = static_cast<Index>(at);
       }
     });
@@ -82,7 +82,8 @@ Kernel prepare(const Prepare& p) {
 
 namespace ops {
 
-constinit const Op argmax_op{.name = "argmax", .attrs = &attr_info<ArgAttrs>, .infer = infer, .cpu = prepare};
+constinit const Op argmax_op{
+    .name = "argmax", .attrs = &attr_info<ArgAttrs>, .infer = infer, .cpu = prepare};
 
 Value* argmax(Value* x, int64_t axis, bool keepdim, bool flatten, DType dtype, bool min) {
   axis = flatten ? 0 : normal_axis("argmax", axis, x->type.shape.rank());

@@ -10,19 +10,22 @@ constexpr const char* kNames[] = {"x", "scale", "bias", "mean", "variance"};
 
 void infer(const Infer& i) {
   const Shape& x = i.shape(0);
-  TRI_CHECK(is_floating(i.dtype(0)), message(i.op.name, "x expects a floating dtype, got ", i.dtype(0)));
+  TRI_CHECK(is_floating(i.dtype(0)),
+            message(i.op.name, "x expects a floating dtype, got ", i.dtype(0)));
   TRI_CHECK(x.rank() >= 2, message(i.op.name, "x expects rank 2 or more, got ", x));
   for (size_t k = 1; k < 5; ++k) {
-    TRI_CHECK(i.shape(k) == Shape{x[1]}, message(i.op.name, kNames[k], " expects [", x[1], "], got ", i.shape(k)));
-    TRI_CHECK(is_floating(i.dtype(k)), message(i.op.name, kNames[k], " expects a floating dtype, got ", i.dtype(k)));
+    TRI_CHECK(i.shape(k) == Shape{x[1]},
+              message(i.op.name, kNames[k], " expects [", x[1], "], got ", i.shape(k)));
+    TRI_CHECK(is_floating(i.dtype(k)),
+              message(i.op.name, kNames[k], " expects a floating dtype, got ", i.dtype(k)));
   }
   i.out(i.dtype(0), x);
 }
 
 // y = x * factor[c] + offset[c] where a channel is `run` adjacent elements: 1 in channels-last.
 template <class T, class A>
-void apply(const T* x, T* y, int64_t begin, int64_t end, int64_t channels, int64_t run, const A* factor,
-           const A* offset) {
+void apply(const T* x, T* y, int64_t begin, int64_t end, int64_t channels, int64_t run,
+           const A* factor, const A* offset) {
   if (run == 1) {
     for (int64_t r = begin; r < end; ++r)
       for (int64_t c = 0; c < channels; ++c)
@@ -35,8 +38,7 @@ void apply(const T* x, T* y, int64_t begin, int64_t end, int64_t channels, int64
   }
 }
 
-template <class T>
-Kernel prepare_as(const Prepare& p) {
+template <class T> Kernel prepare_as(const Prepare& p) {
   using A = Compute<T>;
   const Shape& x = p.in().shape;
   const int64_t channels = x[1], total = x.numel();
@@ -66,18 +68,21 @@ Kernel prepare_as(const Prepare& p) {
 
 namespace ops {
 
-constinit const Op batch_norm_op{
-    .name = "batch_norm",
-    .inputs = 5,
-    .attrs = &attr_info<NormAttrs>,
-    .infer = infer,
-    .cpu = [](const Prepare& p) {
-      return with_floating(*p.node.op, p.in().dtype, [&]<class T>(Tag<T>) { return prepare_as<T>(p); });
-    },
-    .layouts = Layouts::kFollow,
-    .in_place = true};
+constinit const Op batch_norm_op{.name = "batch_norm",
+                                 .inputs = 5,
+                                 .attrs = &attr_info<NormAttrs>,
+                                 .infer = infer,
+                                 .cpu =
+                                     [](const Prepare& p) {
+                                       return with_floating(
+                                           *p.node.op, p.in().dtype,
+                                           [&]<class T>(Tag<T>) { return prepare_as<T>(p); });
+                                     },
+                                 .layouts = Layouts::kFollow,
+                                 .in_place = true};
 
-Value* batch_norm(Value* x, Value* scale, Value* bias, Value* mean, Value* variance, double epsilon) {
+Value* batch_norm(Value* x, Value* scale, Value* bias, Value* mean, Value* variance,
+                  double epsilon) {
   return record1(batch_norm_op, {x, scale, bias, mean, variance}, NormAttrs{.epsilon = epsilon});
 }
 

@@ -1,4 +1,5 @@
-// Sums of columns: the vector form that reductions and global pools over pixels use in channels-last.
+// Sums of columns: the vector form that reductions and global pools over pixels use in
+// channels-last.
 #pragma once
 
 #include <cstdint>

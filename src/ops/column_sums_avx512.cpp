@@ -6,8 +6,7 @@
 namespace trireme {
 namespace {
 
-template <class T>
-void add_rows(const T* x, int64_t rows, int64_t n, int64_t stride, float* sum) {
+template <class T> void add_rows(const T* x, int64_t rows, int64_t n, int64_t stride, float* sum) {
   int64_t c = 0;
   for (; c + 64 <= n; c += 64) {
     Vector a = load(sum + c, 0xffff), b = load(sum + c + 16, 0xffff);

@@ -12,7 +12,8 @@ void infer(const Infer& i) {
   const auto axis = static_cast<int>(i.attrs<AxisAttrs>().axis);
   TRI_CHECK(!i.inputs.empty(), message(i.op.name, "expects at least one input, got none"));
   Shape out = i.shape(0);
-  TRI_CHECK(axis >= 0 && axis < out.rank(), message(i.op.name, "axis expects a dimension of ", out, ", got ", axis));
+  TRI_CHECK(axis >= 0 && axis < out.rank(),
+            message(i.op.name, "axis expects a dimension of ", out, ", got ", axis));
   for (size_t k = 1; k < i.inputs.size(); ++k) {
     const Shape& x = i.shape(k);
     TRI_CHECK(i.dtype(k) == i.dtype(0),
@@ -20,10 +21,12 @@ void infer(const Infer& i) {
     TRI_CHECK(x.rank() == out.rank(),
               message(i.op.name, "input ", k, " has shape ", x, ", expected rank ", out.rank()));
     for (int d = 0; d < x.rank(); ++d) {
-      TRI_CHECK(d == axis || x[d] == out[d], message(i.op.name, "input ", k, " has ", x[d], " elements along axis ", d,
-                                                     ", expected ", out[d]));
+      TRI_CHECK(d == axis || x[d] == out[d],
+                message(i.op.name, "input ", k, " has ", x[d], " elements along axis ", d,
+                        ", expected ", out[d]));
     }
-    TRI_CHECK(!__builtin_add_overflow(out[axis], x[axis], &out[axis]), message(i.op.name, "the result is too large"));
+    TRI_CHECK(!__builtin_add_overflow(out[axis], x[axis], &out[axis]),
+              message(i.op.name, "the result is too large"));
   }
   i.out(i.dtype(0), out);
 }
@@ -38,7 +41,8 @@ Kernel prepare(const Prepare& p) {
   size_t row = 0;
   int64_t outer = 1;
   for (size_t k = 0; k < p.node.inputs.size(); ++k) {
-    const AxisSplit s = split_at(physical_shape({p.in(k).dtype, p.in(k).shape, p.out().layout}), axis);
+    const AxisSplit s =
+        split_at(physical_shape({p.in(k).dtype, p.in(k).shape, p.out().layout}), axis);
     const size_t bytes = static_cast<size_t>(s.size * s.inner) * element;
     runs.push_back({row, bytes});
     row += bytes;
@@ -48,10 +52,11 @@ Kernel prepare(const Prepare& p) {
   if (outer == 1) {
     return {[runs](const Launch& l) {
       for (size_t k = 0; k < runs.size(); ++k) {
-        parallel_for(static_cast<int64_t>(runs[k].bytes), 4 * kTaskElements, [&](int64_t begin, int64_t end, int) {
-          std::memcpy(l.output<char>() + runs[k].offset + begin, l.input<char>(k) + begin,
-                      static_cast<size_t>(end - begin));
-        });
+        parallel_for(static_cast<int64_t>(runs[k].bytes), 4 * kTaskElements,
+                     [&](int64_t begin, int64_t end, int) {
+                       std::memcpy(l.output<char>() + runs[k].offset + begin,
+                                   l.input<char>(k) + begin, static_cast<size_t>(end - begin));
+                     });
       }
     }};
   }
@@ -59,7 +64,8 @@ Kernel prepare(const Prepare& p) {
     parallel_for(outer, grain, [&](int64_t begin, int64_t end, int) {
       for (auto o = static_cast<size_t>(begin); o < static_cast<size_t>(end); ++o)
         for (size_t k = 0; k < runs.size(); ++k)
-          copy_run(l.output<char>() + o * row + runs[k].offset, l.input<char>(k) + o * runs[k].bytes, runs[k].bytes);
+          copy_run(l.output<char>() + o * row + runs[k].offset,
+                   l.input<char>(k) + o * runs[k].bytes, runs[k].bytes);
     });
   }};
 }
@@ -86,8 +92,8 @@ Value* stack(const std::vector<Value*>& xs, int64_t axis) {
   axis = normal_axis("stack", axis, first.rank() + 1);
   std::vector<Value*> parts;
   for (size_t k = 0; k < xs.size(); ++k) {
-    TRI_CHECK(xs[k]->type.shape == first,
-              message("stack", "input ", k, " has shape ", xs[k]->type.shape, ", expected ", first));
+    TRI_CHECK(xs[k]->type.shape == first, message("stack", "input ", k, " has shape ",
+                                                  xs[k]->type.shape, ", expected ", first));
     parts.push_back(unsqueeze(xs[k], {axis}));
   }
   return concat(parts, axis);

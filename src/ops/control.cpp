@@ -16,12 +16,13 @@ void check_condition(const Infer& i) {
 bool same_type(const Type& a, const Type& b) { return a.dtype == b.dtype && a.shape == b.shape; }
 
 void check_inputs(const Infer& i, const Graph& graph, const char* which) {
-  TRI_CHECK(graph.inputs.size() + 1 == i.inputs.size(), message(i.op.name, which, " expects ", i.inputs.size() - 1,
-                                                                " inputs, got ", graph.inputs.size()));
+  TRI_CHECK(graph.inputs.size() + 1 == i.inputs.size(),
+            message(i.op.name, which, " expects ", i.inputs.size() - 1, " inputs, got ",
+                    graph.inputs.size()));
   for (size_t k = 0; k < graph.inputs.size(); ++k) {
     TRI_CHECK(same_type(graph.inputs[k]->type, i.type(k + 1)),
-              message(i.op.name, "input ", k, " of ", which, " expects ", i.type(k + 1).str(), ", got ",
-                      graph.inputs[k]->type.str()));
+              message(i.op.name, "input ", k, " of ", which, " expects ", i.type(k + 1).str(),
+                      ", got ", graph.inputs[k]->type.str()));
   }
 }
 
@@ -33,10 +34,12 @@ void infer_if(const Infer& i) {
   check_inputs(i, *a.else_graph, "the second branch");
   const auto &x = a.then_graph->outputs, &y = a.else_graph->outputs;
   TRI_CHECK(x.size() == y.size(),
-            message(i.op.name, "the branches expect equally many results, got ", x.size(), " and ", y.size()));
+            message(i.op.name, "the branches expect equally many results, got ", x.size(), " and ",
+                    y.size()));
   for (size_t k = 0; k < x.size(); ++k) {
-    TRI_CHECK(same_type(x[k]->type, y[k]->type), message(i.op.name, "result ", k, " of the branches expects one type, got ",
-                                                         x[k]->type.str(), " and ", y[k]->type.str()));
+    TRI_CHECK(same_type(x[k]->type, y[k]->type),
+              message(i.op.name, "result ", k, " of the branches expects one type, got ",
+                      x[k]->type.str(), " and ", y[k]->type.str()));
     i.out(x[k]->type.dtype, x[k]->type.shape);
   }
 }
@@ -55,23 +58,28 @@ void infer_while(const Infer& i) {
   TRI_CHECK(a.body != nullptr, message(i.op.name, "expects a body"));
   check_condition(i);
   check_inputs(i, *a.body, "the body");
-  TRI_CHECK(a.variables >= 0 && static_cast<size_t>(a.variables) < i.inputs.size(),
-            message(i.op.name, "variables expects at most ", i.inputs.size() - 1, ", got ", a.variables));
+  TRI_CHECK(
+      a.variables >= 0 && static_cast<size_t>(a.variables) < i.inputs.size(),
+      message(i.op.name, "variables expects at most ", i.inputs.size() - 1, ", got ", a.variables));
   const auto variables = static_cast<size_t>(a.variables);
   TRI_CHECK(a.body->outputs.size() == variables + 1,
-            message(i.op.name, "the body expects ", variables + 1, " results, got ", a.body->outputs.size()));
+            message(i.op.name, "the body expects ", variables + 1, " results, got ",
+                    a.body->outputs.size()));
   const Type& condition = a.body->outputs[0]->type;
-  TRI_CHECK(condition.dtype == DType::kBool && condition.shape.numel() == 1,
-            message(i.op.name, "the first result of the body expects one bool, got ", condition.str()));
+  TRI_CHECK(
+      condition.dtype == DType::kBool && condition.shape.numel() == 1,
+      message(i.op.name, "the first result of the body expects one bool, got ", condition.str()));
   for (size_t k = 0; k < variables; ++k) {
     const Type &before = i.type(k + 1), &after = a.body->outputs[k + 1]->type;
-    TRI_CHECK(same_type(before, after), message(i.op.name, "variable ", k, " expects to stay ", before.str(), ", got ",
-                                                after.str(), " from the body"));
+    TRI_CHECK(same_type(before, after),
+              message(i.op.name, "variable ", k, " expects to stay ", before.str(), ", got ",
+                      after.str(), " from the body"));
     i.out(before.dtype, before.shape);
   }
 }
 
-// Variables live in two sets of buffers: one round reads the one (first: the inputs) and writes the other.
+// Variables live in two sets of buffers: one round reads the one (first: the inputs) and writes the
+// other.
 Kernel prepare_while(const Prepare& p) {
   const auto& a = p.attrs<LoopAttrs>();
   const Kernel body = p.plan_subgraph(*a.body);
@@ -120,11 +128,12 @@ constinit const Op while_op{.name = "while",
                             .cpu = prepare_while,
                             .pure = false};
 
-std::vector<Value*> if_else(Value* condition, const std::vector<Value*>& captured, std::shared_ptr<Graph> then_graph,
-                            std::shared_ptr<Graph> else_graph) {
+std::vector<Value*> if_else(Value* condition, const std::vector<Value*>& captured,
+                            std::shared_ptr<Graph> then_graph, std::shared_ptr<Graph> else_graph) {
   std::vector<Value*> inputs{condition};
   inputs.insert(inputs.end(), captured.begin(), captured.end());
-  return record(if_op, std::move(inputs), BranchAttrs{std::move(then_graph), std::move(else_graph)});
+  return record(if_op, std::move(inputs),
+                BranchAttrs{std::move(then_graph), std::move(else_graph)});
 }
 
 std::vector<Value*> while_loop(Value* condition, const std::vector<Value*>& variables,
@@ -132,7 +141,8 @@ std::vector<Value*> while_loop(Value* condition, const std::vector<Value*>& vari
   std::vector<Value*> inputs{condition};
   inputs.insert(inputs.end(), variables.begin(), variables.end());
   inputs.insert(inputs.end(), captured.begin(), captured.end());
-  return record(while_op, std::move(inputs), LoopAttrs{std::move(body), static_cast<int64_t>(variables.size())});
+  return record(while_op, std::move(inputs),
+                LoopAttrs{std::move(body), static_cast<int64_t>(variables.size())});
 }
 
 }  // namespace ops

@@ -1,4 +1,5 @@
-// copy_run: memcpy for kernels whose runs are mostly a few vectors long, where a call costs as much as the copy.
+// copy_run: memcpy for kernels whose runs are mostly a few vectors long, where a call costs as much
+// as the copy.
 #pragma once
 
 #include <cstddef>

@@ -15,8 +15,7 @@ void infer(const Infer& i) {
   i.out(i.dtype(0), a.flatten ? Shape{x.numel()} : x);
 }
 
-template <class T>
-void sum_line(const T* x, T* y, int64_t n, int64_t step, bool exclusive) {
+template <class T> void sum_line(const T* x, T* y, int64_t n, int64_t step, bool exclusive) {
   Compute<T> sum = 0;
   for (int64_t i = 0; i < n; ++i) {
     const Compute<T> v = x[i * step];
@@ -26,11 +25,12 @@ void sum_line(const T* x, T* y, int64_t n, int64_t step, bool exclusive) {
   }
 }
 
-template <class T>
-Kernel prepare_as(const Prepare& p) {
+template <class T> Kernel prepare_as(const Prepare& p) {
   const auto& a = p.attrs<CumsumAttrs>();
-  const AxisSplit s = a.flatten ? AxisSplit{1, p.in().shape.numel(), 1} : split_at(p.in().shape, a.axis);
-  const int64_t first = a.reverse ? (s.size - 1) * s.inner : 0, step = a.reverse ? -s.inner : s.inner;
+  const AxisSplit s =
+      a.flatten ? AxisSplit{1, p.in().shape.numel(), 1} : split_at(p.in().shape, a.axis);
+  const int64_t first = a.reverse ? (s.size - 1) * s.inner : 0,
+                step = a.reverse ? -s.inner : s.inner;
   return {[=, exclusive = a.exclusive](const Launch& l) {
     parallel_for(s.outer * s.inner, grain_of(s.size), [&](int64_t begin, int64_t end, int) {
       for (int64_t r = begin; r < end; ++r) {
@@ -45,10 +45,14 @@ Kernel prepare_as(const Prepare& p) {
 
 namespace ops {
 
-constinit const Op cumsum_op{
-    .name = "cumsum", .attrs = &attr_info<CumsumAttrs>, .infer = infer, .cpu = [](const Prepare& p) {
-      return with_number(*p.node.op, p.in().dtype, [&]<class T>(Tag<T>) { return prepare_as<T>(p); });
-    }};
+constinit const Op cumsum_op{.name = "cumsum",
+                             .attrs = &attr_info<CumsumAttrs>,
+                             .infer = infer,
+                             .cpu = [](const Prepare& p) {
+                               return with_number(*p.node.op, p.in().dtype, [&]<class T>(Tag<T>) {
+                                 return prepare_as<T>(p);
+                               });
+                             }};
 
 Value* cumsum(Value* x, int64_t axis, bool flatten, bool exclusive, bool reverse) {
   axis = flatten ? 0 : normal_axis("cumsum", axis, x->type.shape.rank());

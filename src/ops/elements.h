@@ -1,4 +1,5 @@
-// Elements: the number types behind DType, dispatch from a DType to a template, and wording of an operator's errors.
+// Elements: the number types behind DType, dispatch from a DType to a template, and wording of an
+// operator's errors.
 #pragma once
 
 #include <algorithm>
@@ -29,12 +30,10 @@ struct Float16 {
 
 // The type in which a kernel computes: float for the halves, 64 bits for integers.
 template <class T>
-using Compute = std::conditional_t<
-    std::is_same_v<T, BFloat16> || std::is_same_v<T, Float16>, float,
-    std::conditional_t<std::is_integral_v<T>, int64_t, T>>;
+using Compute = std::conditional_t<std::is_same_v<T, BFloat16> || std::is_same_v<T, Float16>, float,
+                                   std::conditional_t<std::is_integral_v<T>, int64_t, T>>;
 
-template <class T>
-using Tag = std::type_identity<T>;
+template <class T> using Tag = std::type_identity<T>;
 
 namespace detail {
 inline void append(std::string& s, std::string_view part) { s += part; }
@@ -42,15 +41,12 @@ inline void append(std::string& s, const char* part) { s += part; }
 inline void append(std::string& s, const Shape& part) { s += part.str(); }
 inline void append(std::string& s, DType part) { s += name_of(part); }
 template <class T>
-  requires std::is_integral_v<T>
-void append(std::string& s, T part) {
-  s += std::to_string(part);
-}
+requires std::is_integral_v<T>
+void append(std::string& s, T part) { s += std::to_string(part); }
 }  // namespace detail
 
 // "[name] part part ...".
-template <class... Parts>
-std::string message(std::string_view op, const Parts&... parts) {
+template <class... Parts> std::string message(std::string_view op, const Parts&... parts) {
   std::string s(1, '[');
   s.append(op).append("] ");
   (detail::append(s, parts), ...);
@@ -62,8 +58,7 @@ std::string message(std::string_view op, const Parts&... parts) {
 }
 
 // f(Tag<T>) for a floating dtype.
-template <class F>
-auto with_floating(const Op& op, DType dtype, F&& f) {
+template <class F> auto with_floating(const Op& op, DType dtype, F&& f) {
   switch (dtype) {
     case DType::kFloat32: return f(Tag<float>{});
     case DType::kBFloat16: return f(Tag<BFloat16>{});
@@ -74,8 +69,7 @@ auto with_floating(const Op& op, DType dtype, F&& f) {
 }
 
 // f(Tag<T>) for every dtype that can be computed with.
-template <class F>
-auto with_number(const Op& op, DType dtype, F&& f) {
+template <class F> auto with_number(const Op& op, DType dtype, F&& f) {
   switch (dtype) {
     case DType::kBool: return f(Tag<uint8_t>{});
     case DType::kUInt8: return f(Tag<uint8_t>{});
@@ -88,8 +82,7 @@ auto with_number(const Op& op, DType dtype, F&& f) {
 }
 
 // f(Tag<T>) with an unsigned type of that many bytes, for kernels that only move elements.
-template <class F>
-auto with_size(size_t bytes, F&& f) {
+template <class F> auto with_size(size_t bytes, F&& f) {
   switch (bytes) {
     case 1: return f(Tag<uint8_t>{});
     case 2: return f(Tag<uint16_t>{});
@@ -111,7 +104,8 @@ struct AxisSplit {
 };
 inline AxisSplit split_at(const Shape& shape, int64_t axis) {
   AxisSplit s;
-  for (int d = 0; d < shape.rank(); ++d) (d < axis ? s.outer : d == axis ? s.size : s.inner) *= shape[d];
+  for (int d = 0; d < shape.rank(); ++d)
+    (d < axis ? s.outer : d == axis ? s.size : s.inner) *= shape[d];
   return s;
 }
 
@@ -121,18 +115,21 @@ inline int physical_axis(const Type& type, int axis) {
   return axis == 1 ? type.shape.rank() - 1 : axis - 1;
 }
 
-inline bool channels_last(const Type& type) { return type.layout == Layout::kChannelsLast && type.shape.rank() >= 3; }
+inline bool channels_last(const Type& type) {
+  return type.layout == Layout::kChannelsLast && type.shape.rank() >= 3;
+}
 
 // Elements a parallel task should at least have, and the same in items of `size` elements.
 constexpr int64_t kTaskElements = 16384;
-inline int64_t grain_of(int64_t size) { return std::max<int64_t>(1, kTaskElements / std::max<int64_t>(1, size)); }
+inline int64_t grain_of(int64_t size) {
+  return std::max<int64_t>(1, kTaskElements / std::max<int64_t>(1, size));
+}
 
 constexpr size_t align_up(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
-// The sum of f(x[i]): 16 sums side by side that compilers turn into vectors, brought into double every few thousand
-// elements, so that long rows lose nothing.
-template <class A, class T, class F>
-double blocked_sum(const T* x, int64_t n, F f) {
+// The sum of f(x[i]): 16 sums side by side that compilers turn into vectors, brought into double
+// every few thousand elements, so that long rows lose nothing.
+template <class A, class T, class F> double blocked_sum(const T* x, int64_t n, F f) {
   constexpr int64_t kLanes = 16, kBlock = 4096;
   double total = 0;
   for (int64_t begin = 0; begin < n; begin += kBlock) {
@@ -147,9 +144,9 @@ double blocked_sum(const T* x, int64_t n, F f) {
   return total;
 }
 
-// A small input (scale, bias, mean) in the type A that a kernel computes in: a constant is converted at plan time.
-template <class A>
-class Param {
+// A small input (scale, bias, mean) in the type A that a kernel computes in: a constant is
+// converted at plan time.
+template <class A> class Param {
  public:
   Param(const Prepare& p, size_t index) : index_(index), present_(p.has(index)) {
     if (!present_) return;

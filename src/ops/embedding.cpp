@@ -15,10 +15,12 @@ void infer_embedding(const Infer& i) {
   check_index_dtype(i, 1);
   TRI_CHECK(weight.rank() == 2, message(i.op.name, "weight expects [rows, width], got ", weight));
   const int64_t padding = i.attrs<AxisAttrs>().axis;
-  TRI_CHECK(padding >= -1 && padding < weight[0],
-            message(i.op.name, "padding_idx expects a row of ", weight[0], " or -1, got ", padding));
+  TRI_CHECK(
+      padding >= -1 && padding < weight[0],
+      message(i.op.name, "padding_idx expects a row of ", weight[0], " or -1, got ", padding));
   Shape out = i.shape(1);
-  TRI_CHECK(out.rank() < Shape::kMaxRank, message(i.op.name, "ids have too many dimensions: ", out));
+  TRI_CHECK(out.rank() < Shape::kMaxRank,
+            message(i.op.name, "ids have too many dimensions: ", out));
   out.push_back(weight[1]);
   i.out(i.dtype(0), out);
 }
@@ -31,7 +33,8 @@ Kernel prepare_embedding(const Prepare& p) {
   return {[=, op = p.node.op](const Launch& l) {
     for (int64_t i = 0; i < count; ++i) {
       const int64_t id = ids.get(l, i);
-      TRI_CHECK(id >= 0 && id < rows, message(op->name, "id ", i, " expects a value in [0, ", rows, "), got ", id));
+      TRI_CHECK(id >= 0 && id < rows,
+                message(op->name, "id ", i, " expects a value in [0, ", rows, "), got ", id));
     }
     parallel_for(count, grain_of(width), [&](int64_t begin, int64_t end, int) {
       for (int64_t i = begin; i < end; ++i) {
@@ -64,7 +67,8 @@ Kernel prepare_one_hot(const Prepare& p) {
     auto* y = l.output<float>();
     for (int64_t i = 0; i < count; ++i) {
       const int64_t id = ids.get(l, i);
-      TRI_CHECK(id >= 0 && id < depth, message(op->name, "id ", i, " expects a value in [0, ", depth, "), got ", id));
+      TRI_CHECK(id >= 0 && id < depth,
+                message(op->name, "id ", i, " expects a value in [0, ", depth, "), got ", id));
       std::memset(y + i * depth, 0, static_cast<size_t>(depth) * sizeof(float));
       y[i * depth + id] = 1;
     }
@@ -80,8 +84,10 @@ constinit const Op embedding_op{.name = "embedding",
                                 .attrs = &attr_info<AxisAttrs>,
                                 .infer = infer_embedding,
                                 .cpu = prepare_embedding};
-constinit const Op one_hot_op{
-    .name = "one_hot", .attrs = &attr_info<OneHotAttrs>, .infer = infer_one_hot, .cpu = prepare_one_hot};
+constinit const Op one_hot_op{.name = "one_hot",
+                              .attrs = &attr_info<OneHotAttrs>,
+                              .infer = infer_one_hot,
+                              .cpu = prepare_one_hot};
 
 Value* embedding(Value* weight, Value* ids, int64_t padding_idx) {
   return record1(embedding_op, {weight, ids}, AxisAttrs{padding_idx});

@@ -12,7 +12,8 @@ void infer_expand(const Infer& i) {
   const Shape& x = i.shape(0);
   const auto& to = i.attrs<ShapeAttrs>().shape;
   TRI_CHECK(to.size() <= Shape::kMaxRank && std::cmp_greater_equal(to.size(), x.rank()),
-            message(i.op.name, "shape expects ", x.rank(), " to ", Shape::kMaxRank, " dimensions, got ", to.size()));
+            message(i.op.name, "shape expects ", x.rank(), " to ", Shape::kMaxRank,
+                    " dimensions, got ", to.size()));
   const Shape out{std::span(to)};
   for (int d = 0; d < out.rank(); ++d) {
     const int from = d - (out.rank() - x.rank());
@@ -28,7 +29,8 @@ Kernel prepare_expand(const Prepare& p) {
   const std::vector<int64_t> dense = dense_strides({x.begin(), x.end()});
   std::vector<int64_t> src(dims.size(), 0);
   for (int d = 0; d < x.rank(); ++d)
-    if (x[d] != 1) src[static_cast<size_t>(out.rank() - x.rank() + d)] = dense[static_cast<size_t>(d)];
+    if (x[d] != 1)
+      src[static_cast<size_t>(out.rank() - x.rank() + d)] = dense[static_cast<size_t>(d)];
   const StridedCopy copy(dims, src, dense_strides(dims), size_of(p.in().dtype));
   return {[copy](const Launch& l) { copy.run(l.in[0], l.out[0]); }};
 }
@@ -37,7 +39,8 @@ void infer_tile(const Infer& i) {
   const auto& times = i.attrs<ShapeAttrs>().shape;
   Shape out = i.shape(0);
   TRI_CHECK(std::cmp_equal(times.size(), out.rank()),
-            message(i.op.name, "repeat_times expects ", out.rank(), " values for x of shape ", out, ", got ", times.size()));
+            message(i.op.name, "repeat_times expects ", out.rank(), " values for x of shape ", out,
+                    ", got ", times.size()));
   for (int d = 0; d < out.rank(); ++d) {
     const int64_t n = times[static_cast<size_t>(d)];
     TRI_CHECK(n >= 0 && !__builtin_mul_overflow(out[d], n, &out[d]),
@@ -48,7 +51,8 @@ void infer_tile(const Infer& i) {
 
 Kernel prepare_tile(const Prepare& p) {
   const auto& times = p.attrs<ShapeAttrs>().shape;
-  const std::vector<int64_t> from(p.in().shape.begin(), p.in().shape.end()), dense = dense_strides(from);
+  const std::vector<int64_t> from(p.in().shape.begin(), p.in().shape.end()),
+      dense = dense_strides(from);
   std::vector<int64_t> dims, src;
   for (size_t d = 0; d < from.size(); ++d) {  // each dimension becomes (repetition, element)
     dims.insert(dims.end(), {times[d], from[d]});
@@ -62,8 +66,10 @@ Kernel prepare_tile(const Prepare& p) {
 
 namespace ops {
 
-constinit const Op expand_op{
-    .name = "expand", .attrs = &attr_info<ShapeAttrs>, .infer = infer_expand, .cpu = prepare_expand};
+constinit const Op expand_op{.name = "expand",
+                             .attrs = &attr_info<ShapeAttrs>,
+                             .infer = infer_expand,
+                             .cpu = prepare_expand};
 constinit const Op tile_op{
     .name = "tile", .attrs = &attr_info<ShapeAttrs>, .infer = infer_tile, .cpu = prepare_tile};
 

@@ -12,7 +12,8 @@ void infer_gather(const Infer& i) {
   const Shape &x = i.shape(0), &index = i.shape(1);
   const int64_t axis = i.attrs<AxisAttrs>().axis;
   check_index_dtype(i, 1);
-  TRI_CHECK(axis >= 0 && axis < x.rank(), message(i.op.name, "axis expects a dimension of ", x, ", got ", axis));
+  TRI_CHECK(axis >= 0 && axis < x.rank(),
+            message(i.op.name, "axis expects a dimension of ", x, ", got ", axis));
   TRI_CHECK(x.rank() - 1 + index.rank() <= Shape::kMaxRank,
             message(i.op.name, "the result has more than ", Shape::kMaxRank, " dimensions"));
   Shape out;
@@ -39,7 +40,8 @@ Kernel prepare_gather(const Prepare& p) {
     parallel_for(s.outer * count, grain, [&](int64_t begin, int64_t end, int) {
       for (int64_t r = begin; r < end; ++r) {
         const auto from = static_cast<size_t>(r / count * s.size + at[r % count]);
-        copy_run(l.output<char>() + static_cast<size_t>(r) * run, l.input<char>(0) + from * run, run);
+        copy_run(l.output<char>() + static_cast<size_t>(r) * run, l.input<char>(0) + from * run,
+                 run);
       }
     });
   };
@@ -50,7 +52,8 @@ void infer_gather_nd(const Infer& i) {
   const Shape &x = i.shape(0), &index = i.shape(1);
   check_index_dtype(i, 1);
   TRI_CHECK(index.rank() >= 1 && index.back() <= x.rank(),
-            message(i.op.name, "index expects up to ", x.rank(), " coordinates in its last dimension, got ", index));
+            message(i.op.name, "index expects up to ", x.rank(),
+                    " coordinates in its last dimension, got ", index));
   const auto depth = static_cast<int>(index.back());
   TRI_CHECK(index.rank() - 1 + x.rank() - depth <= Shape::kMaxRank,
             message(i.op.name, "the result has more than ", Shape::kMaxRank, " dimensions"));
@@ -80,7 +83,8 @@ Kernel prepare_gather_nd(const Prepare& p) {
     }
     parallel_for(count, grain_of(inner), [&](int64_t begin, int64_t end, int) {
       for (int64_t r = begin; r < end; ++r)
-        copy_run(l.output<char>() + static_cast<size_t>(r) * run, l.input<char>(0) + static_cast<size_t>(at[r]) * run, run);
+        copy_run(l.output<char>() + static_cast<size_t>(r) * run,
+                 l.input<char>(0) + static_cast<size_t>(at[r]) * run, run);
     });
   };
   return {run_kernel, static_cast<size_t>(count) * sizeof(int64_t)};
@@ -90,12 +94,17 @@ Kernel prepare_gather_nd(const Prepare& p) {
 
 namespace ops {
 
-constinit const Op gather_op{
-    .name = "gather", .inputs = 2, .attrs = &attr_info<AxisAttrs>, .infer = infer_gather, .cpu = prepare_gather};
-constinit const Op gather_nd_op{.name = "gather_nd", .inputs = 2, .infer = infer_gather_nd, .cpu = prepare_gather_nd};
+constinit const Op gather_op{.name = "gather",
+                             .inputs = 2,
+                             .attrs = &attr_info<AxisAttrs>,
+                             .infer = infer_gather,
+                             .cpu = prepare_gather};
+constinit const Op gather_nd_op{
+    .name = "gather_nd", .inputs = 2, .infer = infer_gather_nd, .cpu = prepare_gather_nd};
 
 Value* gather(Value* x, Value* index, int64_t axis) {
-  return record1(gather_op, {x, index}, AxisAttrs{normal_axis("gather", axis, x->type.shape.rank())});
+  return record1(gather_op, {x, index},
+                 AxisAttrs{normal_axis("gather", axis, x->type.shape.rank())});
 }
 Value* gather_nd(Value* x, Value* index) { return record1(gather_nd_op, {x, index}); }
 

@@ -10,8 +10,10 @@ namespace {
 void infer(const Infer& i) {
   const auto& a = i.attrs<InterpAttrs>();
   const Shape& x = i.shape(0);
-  TRI_CHECK(is_floating(i.dtype(0)), message(i.op.name, "x expects a floating dtype, got ", i.dtype(0)));
-  TRI_CHECK(x.rank() == 4 && x[2] > 0 && x[3] > 0, message(i.op.name, "x expects [N, C, H, W], got ", x));
+  TRI_CHECK(is_floating(i.dtype(0)),
+            message(i.op.name, "x expects a floating dtype, got ", i.dtype(0)));
+  TRI_CHECK(x.rank() == 4 && x[2] > 0 && x[3] > 0,
+            message(i.op.name, "x expects [N, C, H, W], got ", x));
   TRI_CHECK(a.size.size() == 2 && a.size[0] > 0 && a.size[1] > 0,
             message(i.op.name, "size expects two positive values, got ", Shape(std::span(a.size))));
   TRI_CHECK(a.scale.empty() || (a.scale.size() == 2 && a.scale[0] > 0 && a.scale[1] > 0),
@@ -29,7 +31,7 @@ float ratio_of(const InterpAttrs& a, int64_t in, int64_t out, size_t d) {
   return static_cast<float>(in) / static_cast<float>(out);
 }
 
-// ---- nearest -------------------------------------------------------------------------------------------------------
+// ---- nearest ------------------------------------------------------------------------------------
 
 std::vector<int64_t> nearest_table(const InterpAttrs& a, int64_t in, int64_t out, size_t d) {
   const float ratio = ratio_of(a, in, out, d);
@@ -47,8 +49,7 @@ struct Nearest {
 };
 
 // Elements are `run` bytes: one number, or the channels of a pixel. Equal rows are copied whole.
-template <class Copy>
-Kernel nearest_kernel(const Nearest& n, int64_t run, Copy copy) {
+template <class Copy> Kernel nearest_kernel(const Nearest& n, int64_t run, Copy copy) {
   const auto oh = static_cast<int64_t>(n.h.size()), ow = static_cast<int64_t>(n.w.size());
   return {[=](const Launch& l) {
     parallel_for(n.images * oh, grain_of(ow * run / 4), [&](int64_t begin, int64_t end, int) {
@@ -60,7 +61,8 @@ Kernel nearest_kernel(const Nearest& n, int64_t run, Copy copy) {
           continue;
         }
         const char* from = l.input<char>(0) + (r / oh * n.height + h) * n.width * run;
-        for (int64_t w = 0; w < ow; ++w) copy(to + w * run, from + n.w[static_cast<size_t>(w)] * run);
+        for (int64_t w = 0; w < ow; ++w)
+          copy(to + w * run, from + n.w[static_cast<size_t>(w)] * run);
       }
     });
   }};
@@ -79,11 +81,12 @@ Kernel prepare_nearest(const Prepare& p) {
                           [bytes](char* to, const char* from) { copy_run(to, from, bytes); });
   }
   return with_size(element, [&]<class T>(Tag<T>) {
-    return nearest_kernel(n, sizeof(T), [](char* to, const char* from) { std::memcpy(to, from, sizeof(T)); });
+    return nearest_kernel(n, sizeof(T),
+                          [](char* to, const char* from) { std::memcpy(to, from, sizeof(T)); });
   });
 }
 
-// ---- bilinear ------------------------------------------------------------------------------------------------------
+// ---- bilinear -----------------------------------------------------------------------------------
 
 // The two pixels of one dimension and the weight of the second.
 struct Pair {
@@ -96,7 +99,8 @@ std::vector<Pair> bilinear_table(const InterpAttrs& a, int64_t in, int64_t out, 
   const bool half_pixel = a.align_mode == 0 && !a.align_corners;
   std::vector<Pair> table;
   for (int64_t o = 0; o < out; ++o) {
-    float at = half_pixel ? ratio * (static_cast<float>(o) + 0.5f) - 0.5f : ratio * static_cast<float>(o);
+    float at =
+        half_pixel ? ratio * (static_cast<float>(o) + 0.5f) - 0.5f : ratio * static_cast<float>(o);
     at = std::max(at, 0.f);
     const int64_t first = std::min(in - 1, static_cast<int64_t>(at));
     table.push_back({first, std::min(first + 1, in - 1), at - static_cast<float>(first)});
@@ -105,13 +109,13 @@ std::vector<Pair> bilinear_table(const InterpAttrs& a, int64_t in, int64_t out, 
 }
 
 // A pixel is `run` adjacent elements: one, or its channels.
-template <class T>
-Kernel bilinear_kernel(const Prepare& p) {
+template <class T> Kernel bilinear_kernel(const Prepare& p) {
   using A = Compute<T>;
   const auto& a = p.attrs<InterpAttrs>();
   const Shape& x = p.in().shape;
   const bool last = channels_last(p.in()) || channels_last(p.out());
-  const int64_t run = last ? x[1] : 1, images = last ? x[0] : x[0] * x[1], oh = a.size[0], ow = a.size[1];
+  const int64_t run = last ? x[1] : 1, images = last ? x[0] : x[0] * x[1], oh = a.size[0],
+                ow = a.size[1];
   const std::vector<Pair> hs = bilinear_table(a, x[2], oh, 0), ws = bilinear_table(a, x[3], ow, 1);
   return {[=, height = x[2], width = x[3]](const Launch& l) {
     parallel_for(images * oh, grain_of(4 * ow * run), [&](int64_t begin, int64_t end, int) {
@@ -137,7 +141,8 @@ Kernel bilinear_kernel(const Prepare& p) {
 }
 
 Kernel prepare_bilinear(const Prepare& p) {
-  return with_floating(*p.node.op, p.in().dtype, [&]<class T>(Tag<T>) { return bilinear_kernel<T>(p); });
+  return with_floating(*p.node.op, p.in().dtype,
+                       [&]<class T>(Tag<T>) { return bilinear_kernel<T>(p); });
 }
 
 }  // namespace
@@ -155,8 +160,12 @@ constinit const Op bilinear_interp_op{.name = "bilinear_interp",
                                       .cpu = prepare_bilinear,
                                       .layouts = Layouts::kFollow};
 
-Value* nearest_interp(Value* x, const InterpAttrs& attrs) { return record1(nearest_interp_op, {x}, attrs); }
-Value* bilinear_interp(Value* x, const InterpAttrs& attrs) { return record1(bilinear_interp_op, {x}, attrs); }
+Value* nearest_interp(Value* x, const InterpAttrs& attrs) {
+  return record1(nearest_interp_op, {x}, attrs);
+}
+Value* bilinear_interp(Value* x, const InterpAttrs& attrs) {
+  return record1(bilinear_interp_op, {x}, attrs);
+}
 
 }  // namespace ops
 }  // namespace trireme

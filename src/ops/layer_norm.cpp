@@ -21,21 +21,25 @@ Rows rows_of(const Shape& x, int64_t axis) {
 void infer(const Infer& i) {
   const Shape& x = i.shape(0);
   const int64_t axis = i.attrs<NormAttrs>().axis;
-  TRI_CHECK(is_floating(i.dtype(0)), message(i.op.name, "x expects a floating dtype, got ", i.dtype(0)));
+  TRI_CHECK(is_floating(i.dtype(0)),
+            message(i.op.name, "x expects a floating dtype, got ", i.dtype(0)));
   TRI_CHECK(axis >= 0 && axis < x.rank(),
             message(i.op.name, "begin_norm_axis expects a dimension of ", x, ", got ", axis));
   const int64_t n = rows_of(x, axis).size;
   for (size_t k = 1; k < 3; ++k) {
     if (!i.has(k)) continue;
     const char* what = k == 1 ? "scale" : "bias";
-    TRI_CHECK(i.shape(k).numel() == n, message(i.op.name, what, " expects ", n, " elements, got ", i.shape(k)));
-    TRI_CHECK(is_floating(i.dtype(k)), message(i.op.name, what, " expects a floating dtype, got ", i.dtype(k)));
+    TRI_CHECK(i.shape(k).numel() == n,
+              message(i.op.name, what, " expects ", n, " elements, got ", i.shape(k)));
+    TRI_CHECK(is_floating(i.dtype(k)),
+              message(i.op.name, what, " expects a floating dtype, got ", i.dtype(k)));
   }
   i.out(i.dtype(0), x);
 }
 
 template <class T, class A>
-void generic_rows(const T* x, const A* scale, const A* bias, T* y, int64_t rows, int64_t n, A epsilon) {
+void generic_rows(const T* x, const A* scale, const A* bias, T* y, int64_t rows, int64_t n,
+                  A epsilon) {
   for (int64_t r = 0; r < rows; ++r, x += n, y += n) {
     A sum = 0, squares = 0;
     for (int64_t i = 0; i < n; ++i) sum += x[i];
@@ -52,8 +56,7 @@ void generic_rows(const T* x, const A* scale, const A* bias, T* y, int64_t rows,
 }
 
 // `f` handles some rows: (x, scale, bias, y, rows, n, epsilon).
-template <class T, class A, class F>
-Kernel rows_kernel(const Prepare& p, F f) {
+template <class T, class A, class F> Kernel rows_kernel(const Prepare& p, F f) {
   const auto& attrs = p.attrs<NormAttrs>();
   const Rows r = rows_of(p.in().shape, attrs.axis);
   const Param<A> scale(p, 1), bias(p, 2);
@@ -62,7 +65,8 @@ Kernel rows_kernel(const Prepare& p, F f) {
     A* rest = static_cast<A*>(l.scratch);
     const A *s = scale.get(l, rest), *b = bias.get(l, rest);
     parallel_for(r.count, grain, [&](int64_t begin, int64_t end, int) {
-      f(l.input<T>(0) + begin * r.size, s, b, l.output<T>() + begin * r.size, end - begin, r.size, epsilon);
+      f(l.input<T>(0) + begin * r.size, s, b, l.output<T>() + begin * r.size, end - begin, r.size,
+        epsilon);
     });
   };
   return {run, static_cast<size_t>(scale.scratch() + bias.scratch()) * sizeof(A)};

@@ -6,8 +6,7 @@
 namespace trireme {
 namespace {
 
-template <class T>
-float row_sum(const T* x, int64_t n) {
+template <class T> float row_sum(const T* x, int64_t n) {
   Vector a = _mm512_setzero_ps(), b = a;
   int64_t i = 0;
   for (; i + 32 <= n; i += 32) {
@@ -18,13 +17,13 @@ float row_sum(const T* x, int64_t n) {
   return _mm512_reduce_add_ps(_mm512_add_ps(a, b));
 }
 
-template <class T>
-float row_squares(const T* x, int64_t n, float mean) {
+template <class T> float row_squares(const T* x, int64_t n, float mean) {
   const Vector m = _mm512_set1_ps(mean);
   Vector a = _mm512_setzero_ps(), b = a;
   int64_t i = 0;
   for (; i + 32 <= n; i += 32) {
-    const Vector d = _mm512_sub_ps(load(x + i, 0xffff), m), e = _mm512_sub_ps(load(x + i + 16, 0xffff), m);
+    const Vector d = _mm512_sub_ps(load(x + i, 0xffff), m),
+                 e = _mm512_sub_ps(load(x + i + 16, 0xffff), m);
     a = _mm512_fmadd_ps(d, d, a);
     b = _mm512_fmadd_ps(e, e, b);
   }
@@ -37,12 +36,14 @@ float row_squares(const T* x, int64_t n, float mean) {
 }
 
 template <class T>
-void layer_norm_rows(const T* x, const float* scale, const float* bias, T* y, int64_t rows, int64_t n, float epsilon) {
+void layer_norm_rows(const T* x, const float* scale, const float* bias, T* y, int64_t rows,
+                     int64_t n, float epsilon) {
   const Vector one = _mm512_set1_ps(1.f), zero = _mm512_setzero_ps();
   for (int64_t r = 0; r < rows; ++r, x += n, y += n) {
     const float mean = row_sum(x, n) / static_cast<float>(n);
     const float variance = row_squares(x, n, mean) / static_cast<float>(n);
-    const Vector m = _mm512_set1_ps(mean), f = _mm512_set1_ps(1.f / __builtin_sqrtf(variance + epsilon));
+    const Vector m = _mm512_set1_ps(mean),
+                 f = _mm512_set1_ps(1.f / __builtin_sqrtf(variance + epsilon));
     for (int64_t i = 0; i < n; i += 16) {
       const __mmask16 k = lanes(n - i);
       const Vector s = scale ? load(scale + i, k) : one, b = bias ? load(bias + i, k) : zero;
@@ -53,12 +54,12 @@ void layer_norm_rows(const T* x, const float* scale, const float* bias, T* y, in
 
 }  // namespace
 
-void layer_norm_rows_avx512(const float* x, const float* scale, const float* bias, float* y, int64_t rows, int64_t n,
-                            float epsilon) {
+void layer_norm_rows_avx512(const float* x, const float* scale, const float* bias, float* y,
+                            int64_t rows, int64_t n, float epsilon) {
   layer_norm_rows(x, scale, bias, y, rows, n, epsilon);
 }
-void layer_norm_rows_avx512(const uint16_t* x, const float* scale, const float* bias, uint16_t* y, int64_t rows,
-                            int64_t n, float epsilon) {
+void layer_norm_rows_avx512(const uint16_t* x, const float* scale, const float* bias, uint16_t* y,
+                            int64_t rows, int64_t n, float epsilon) {
   layer_norm_rows(x, scale, bias, y, rows, n, epsilon);
 }
 

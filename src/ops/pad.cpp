@@ -25,17 +25,21 @@ void infer(const Infer& i) {
   const auto& a = i.attrs<PadAttrs>();
   Shape out = i.shape(0);
   TRI_CHECK(a.paddings.size() == 2 * static_cast<size_t>(out.rank()),
-            message(i.op.name, "paddings expects ", 2 * out.rank(), " values for x of shape ", out, ", got ",
-                    a.paddings.size()));
-  TRI_CHECK(a.mode == "constant" || a.mode == "reflect" || a.mode == "replicate" || a.mode == "circular",
-            message(i.op.name, "mode expects constant, reflect, replicate or circular, got ", a.mode));
+            message(i.op.name, "paddings expects ", 2 * out.rank(), " values for x of shape ", out,
+                    ", got ", a.paddings.size()));
+  TRI_CHECK(
+      a.mode == "constant" || a.mode == "reflect" || a.mode == "replicate" || a.mode == "circular",
+      message(i.op.name, "mode expects constant, reflect, replicate or circular, got ", a.mode));
   for (int d = 0; d < out.rank(); ++d) {
     const int64_t size = out[d], b = before(a, d), e = after(a, d), most = reach(a.mode, size);
-    TRI_CHECK(b <= most && e <= most, message(i.op.name, "paddings of axis ", d, " expects at most ", most, " in mode ",
-                                              a.mode, ", got ", b, " and ", e));
-    TRI_CHECK(!__builtin_add_overflow(size, b, &out[d]) && !__builtin_add_overflow(out[d], e, &out[d]) && out[d] >= 0 &&
-                  b > -size - 1 && e > -size - 1,
-              message(i.op.name, "axis ", d, " of ", size, " elements cannot take paddings ", b, " and ", e));
+    TRI_CHECK(b <= most && e <= most,
+              message(i.op.name, "paddings of axis ", d, " expects at most ", most, " in mode ",
+                      a.mode, ", got ", b, " and ", e));
+    TRI_CHECK(!__builtin_add_overflow(size, b, &out[d]) &&
+                  !__builtin_add_overflow(out[d], e, &out[d]) && out[d] >= 0 && b > -size - 1 &&
+                  e > -size - 1,
+              message(i.op.name, "axis ", d, " of ", size, " elements cannot take paddings ", b,
+                      " and ", e));
   }
   i.out(i.dtype(0), out);
 }
@@ -55,12 +59,14 @@ struct Part {
 };
 
 struct Geometry {
-  std::vector<int64_t> in, out, begin, end, first;  // physical; [begin, end) of out comes from `first` of in
+  std::vector<int64_t> in, out, begin, end,
+      first;  // physical; [begin, end) of out comes from `first` of in
 };
 
 Geometry geometry_of(const Prepare& p) {
   const auto& a = p.attrs<PadAttrs>();
-  const Shape in = physical_shape(p.in()), out = physical_shape({p.in().dtype, p.out().shape, p.in().layout});
+  const Shape in = physical_shape(p.in()),
+              out = physical_shape({p.in().dtype, p.out().shape, p.in().layout});
   Geometry g{{in.begin(), in.end()}, {out.begin(), out.end()}, {}, {}, {}};
   g.begin = g.end = g.first = g.in;
   for (int d = 0; d < in.rank(); ++d) {
@@ -73,17 +79,21 @@ Geometry geometry_of(const Prepare& p) {
   return g;
 }
 
-// The interior, and for every dimension the slabs before and behind it, within the interior of the dimensions outside.
+// The interior, and for every dimension the slabs before and behind it, within the interior of the
+// dimensions outside.
 std::vector<Part> constant_parts(const Geometry& g, int64_t element) {
-  const std::vector<int64_t> src = dense_strides(g.in), dst = dense_strides(g.out), none(g.in.size(), 0);
+  const std::vector<int64_t> src = dense_strides(g.in), dst = dense_strides(g.out),
+                             none(g.in.size(), 0);
   std::vector<int64_t> dims = g.out;
   std::vector<Part> parts;
   int64_t from = 0, to = 0;
   for (size_t d = 0; d < dims.size(); ++d) {
-    for (const auto& [begin, end] : {std::pair{int64_t{0}, g.begin[d]}, std::pair{g.end[d], g.out[d]}}) {
+    for (const auto& [begin, end] :
+         {std::pair{int64_t{0}, g.begin[d]}, std::pair{g.end[d], g.out[d]}}) {
       dims[d] = end - begin;
       if (dims[d] == 0) continue;
-      parts.push_back({{dims, none, dst, static_cast<size_t>(element)}, -1, (to + begin * dst[d]) * element});
+      parts.push_back(
+          {{dims, none, dst, static_cast<size_t>(element)}, -1, (to + begin * dst[d]) * element});
     }
     dims[d] = g.end[d] - g.begin[d];
     from += g.first[d] * src[d];
@@ -99,7 +109,8 @@ Kernel constant_kernel(const Prepare& p) {
   const auto value = element_of(p.attrs<PadAttrs>().value, dtype);
   return {[parts, value](const Launch& l) {
     for (const Part& part : parts)
-      part.copy.run(part.src < 0 ? value.data() : l.input<char>(0) + part.src, l.output<char>() + part.dst);
+      part.copy.run(part.src < 0 ? value.data() : l.input<char>(0) + part.src,
+                    l.output<char>() + part.dst);
   }};
 }
 
@@ -110,8 +121,7 @@ int64_t source_of(const std::string& mode, int64_t i, int64_t size) {
 }
 
 // Every dimension has a table of where its elements come from, in source elements.
-template <class T>
-Kernel table_kernel(const Prepare& p) {
+template <class T> Kernel table_kernel(const Prepare& p) {
   const auto& a = p.attrs<PadAttrs>();
   const Geometry g = geometry_of(p);
   const std::vector<int64_t> strides = dense_strides(g.in);

@@ -1,4 +1,5 @@
-// pool2d: maxima or averages over windows, also adaptive (the windows follow from the output size) and global.
+// pool2d: maxima or averages over windows, also adaptive (the windows follow from the output size)
+// and global.
 #include "ops/pool.h"
 
 #include "ops/elements.h"
@@ -8,39 +9,46 @@
 namespace trireme {
 namespace {
 
-// One dimension of the windows: where each begins and ends in the input, and how many positions an average counts.
+// One dimension of the windows: where each begins and ends in the input, and how many positions an
+// average counts.
 struct Span {
   int64_t begin, end, counted;
 };
 
 int64_t output_size(const Op& op, const Pool2dAttrs& a, int64_t in, size_t d) {
-  const int64_t k = a.kernel[d], s = a.strides[d], before = a.paddings[2 * d], after = a.paddings[2 * d + 1];
+  const int64_t k = a.kernel[d], s = a.strides[d], before = a.paddings[2 * d],
+                after = a.paddings[2 * d + 1];
   if (a.adaptive) return k;
   const int64_t room = in - k + before + after + (a.ceil_mode ? s - 1 : 0);
-  TRI_CHECK(in - k + before + after >= 0, message(op.name, "a window of ", k, " does not fit ", in, " pixels padded by ",
-                                                  before, " and ", after));
+  TRI_CHECK(in - k + before + after >= 0, message(op.name, "a window of ", k, " does not fit ", in,
+                                                  " pixels padded by ", before, " and ", after));
   return room / s + 1;
 }
 
 void infer(const Infer& i) {
   const auto& a = i.attrs<Pool2dAttrs>();
   const Shape& x = i.shape(0);
-  TRI_CHECK(is_floating(i.dtype(0)), message(i.op.name, "x expects a floating dtype, got ", i.dtype(0)));
+  TRI_CHECK(is_floating(i.dtype(0)),
+            message(i.op.name, "x expects a floating dtype, got ", i.dtype(0)));
   TRI_CHECK(x.rank() == 4, message(i.op.name, "x expects [N, C, H, W], got ", x));
   TRI_CHECK(a.pooling_type == "max" || a.pooling_type == "avg",
             message(i.op.name, "pooling_type expects max or avg, got ", a.pooling_type));
   TRI_CHECK(a.kernel.size() == 2 && a.strides.size() == 2 && a.paddings.size() == 4,
-            message(i.op.name, "kernel, strides and paddings expect 2, 2 and 4 values, got ", a.kernel.size(), ", ",
-                    a.strides.size(), " and ", a.paddings.size()));
+            message(i.op.name, "kernel, strides and paddings expect 2, 2 and 4 values, got ",
+                    a.kernel.size(), ", ", a.strides.size(), " and ", a.paddings.size()));
   constexpr int64_t kMost = int64_t{1} << 31;
   for (size_t d = 0; d < 2; ++d) {
     TRI_CHECK(a.kernel[d] > 0 && a.strides[d] > 0 && a.kernel[d] < kMost && a.strides[d] < kMost,
-              message(i.op.name, "kernel and strides expect positive values, got ", a.kernel[d], " and ", a.strides[d]));
-    TRI_CHECK(x[static_cast<int>(d) + 2] > 0, message(i.op.name, "x of shape ", x, " has no pixels"));
+              message(i.op.name, "kernel and strides expect positive values, got ", a.kernel[d],
+                      " and ", a.strides[d]));
+    TRI_CHECK(x[static_cast<int>(d) + 2] > 0,
+              message(i.op.name, "x of shape ", x, " has no pixels"));
   }
   for (const int64_t p : a.paddings)
-    TRI_CHECK(p >= 0 && p < kMost, message(i.op.name, "paddings expects values of 0 or more, got ", p));
-  i.out(i.dtype(0), Shape{x[0], x[1], output_size(i.op, a, x[2], 0), output_size(i.op, a, x[3], 1)});
+    TRI_CHECK(p >= 0 && p < kMost,
+              message(i.op.name, "paddings expects values of 0 or more, got ", p));
+  i.out(i.dtype(0),
+        Shape{x[0], x[1], output_size(i.op, a, x[2], 0), output_size(i.op, a, x[3], 1)});
 }
 
 std::vector<Span> spans_of(const Pool2dAttrs& a, int64_t in, int64_t out, size_t d) {
@@ -52,7 +60,8 @@ std::vector<Span> spans_of(const Pool2dAttrs& a, int64_t in, int64_t out, size_t
       continue;
     }
     const int64_t start = o * a.strides[d] - a.paddings[2 * d];
-    const int64_t begin = std::min(in, std::max<int64_t>(0, start)), end = std::clamp(start + a.kernel[d], begin, in);
+    const int64_t begin = std::min(in, std::max<int64_t>(0, start)),
+                  end = std::clamp(start + a.kernel[d], begin, in);
     const int64_t padded_end = std::min(start + a.kernel[d], in + a.paddings[2 * d + 1]);
     spans.push_back({begin, end, a.exclusive ? end - begin : padded_end - start});
   }
@@ -100,10 +109,10 @@ Kernel channels_last_kernel(const Prepare& p, const Windows& windows, F f) {
   }};
 }
 
-template <class T>
-Kernel plain_kernel(const Prepare& p, const Windows& windows, bool max) {
+template <class T> Kernel plain_kernel(const Prepare& p, const Windows& windows, bool max) {
   const Shape &x = p.in().shape, &y = p.out().shape;
-  return {[=, planes = x[0] * x[1], pixels = x[2] * x[3], width = x[3], oh = y[2], ow = y[3]](const Launch& l) {
+  return {[=, planes = x[0] * x[1], pixels = x[2] * x[3], width = x[3], oh = y[2],
+           ow = y[3]](const Launch& l) {
     parallel_for(planes, grain_of(pixels), [&](int64_t begin, int64_t end, int) {
       for (int64_t c = begin; c < end; ++c) {
         T* to = l.output<T>() + c * oh * ow;
@@ -116,8 +125,7 @@ Kernel plain_kernel(const Prepare& p, const Windows& windows, bool max) {
 }
 
 // One window that covers the picture: a reduction over all pixels.
-template <class T, class R>
-Kernel global_kernel(const AxisSplit& split, Compute<T> factor) {
+template <class T, class R> Kernel global_kernel(const AxisSplit& split, Compute<T> factor) {
   using A = Compute<T>;
   const ReducePlan plan(split);
   return {[=](const Launch& l) {
@@ -127,8 +135,7 @@ Kernel global_kernel(const AxisSplit& split, Compute<T> factor) {
           static_cast<size_t>(plan.partials()) * sizeof(A)};
 }
 
-template <class T>
-Kernel prepare_as(const Prepare& p) {
+template <class T> Kernel prepare_as(const Prepare& p) {
   const auto& a = p.attrs<Pool2dAttrs>();
   const Shape &x = p.in().shape, &y = p.out().shape;
   const bool max = a.pooling_type == "max", last = channels_last(p.in()) || channels_last(p.out());
@@ -136,22 +143,27 @@ Kernel prepare_as(const Prepare& p) {
   const Windows windows{spans_of(a, x[2], y[2], 0), spans_of(a, x[3], y[3], 1)};
   const PoolWindow first = windows.at(0, 0);
   if (y[2] * y[3] == 1 && (first.h1 - first.h0) * (first.w1 - first.w0) == pixels) {
-    const AxisSplit split = last ? AxisSplit{x[0], pixels, channels} : AxisSplit{x[0] * channels, pixels, 1};
+    const AxisSplit split =
+        last ? AxisSplit{x[0], pixels, channels} : AxisSplit{x[0] * channels, pixels, 1};
     if (max) return global_kernel<T, MaxOf<Compute<T>>>(split, 1);
     const int64_t counted = windows.h[0].counted * windows.w[0].counted;
-    return global_kernel<T, SumOf<Compute<T>>>(split, Compute<T>(1) / static_cast<Compute<T>>(counted));
+    return global_kernel<T, SumOf<Compute<T>>>(split,
+                                               Compute<T>(1) / static_cast<Compute<T>>(counted));
   }
   if (!last) return plain_kernel<T>(p, windows, max);
   if constexpr (std::is_same_v<T, float> || std::is_same_v<T, BFloat16>) {
     using Bits = std::conditional_t<std::is_same_v<T, float>, float, uint16_t>;
     if (cpu_features().avx512)
-      return channels_last_kernel<Bits>(p, windows, [=](const Bits* from, const PoolWindow& w, int64_t row, Bits* to) {
-        pool_window_avx512(from, w, row, channels, max, to);
-      });
+      return channels_last_kernel<Bits>(
+          p, windows, [=](const Bits* from, const PoolWindow& w, int64_t row, Bits* to) {
+            pool_window_avx512(from, w, row, channels, max, to);
+          });
   }
-  return channels_last_kernel<T>(p, windows, [=](const T* from, const PoolWindow& w, int64_t row, T* to) {
-    for (int64_t c = 0; c < channels; ++c) to[c] = pool_element(from + c, w, row, channels, max);
-  });
+  return channels_last_kernel<T>(p, windows,
+                                 [=](const T* from, const PoolWindow& w, int64_t row, T* to) {
+                                   for (int64_t c = 0; c < channels; ++c)
+                                     to[c] = pool_element(from + c, w, row, channels, max);
+                                 });
 }
 
 }  // namespace
@@ -161,11 +173,14 @@ namespace ops {
 constinit const Op pool2d_op{.name = "pool2d",
                              .attrs = &attr_info<Pool2dAttrs>,
                              .infer = infer,
-                             .cpu = [](const Prepare& p) {
-                               if (p.out().shape.numel() == 0) return Kernel{[](const Launch&) {}};
-                               return with_floating(*p.node.op, p.in().dtype,
-                                                    [&]<class T>(Tag<T>) { return prepare_as<T>(p); });
-                             },
+                             .cpu =
+                                 [](const Prepare& p) {
+                                   if (p.out().shape.numel() == 0)
+                                     return Kernel{[](const Launch&) {}};
+                                   return with_floating(
+                                       *p.node.op, p.in().dtype,
+                                       [&]<class T>(Tag<T>) { return prepare_as<T>(p); });
+                                 },
                              .layouts = Layouts::kPrefersChannelsLast};
 
 Value* pool2d(Value* x, const Pool2dAttrs& attrs) { return record1(pool2d_op, {x}, attrs); }

@@ -1,4 +1,5 @@
-// Pooling windows over channels-last rows: the vector forms that pool.cpp chooses from at plan time.
+// Pooling windows over channels-last rows: the vector forms that pool.cpp chooses from at plan
+// time.
 #pragma once
 
 #include <cstdint>
@@ -11,9 +12,11 @@ struct PoolWindow {
   float factor;  // avg: one over the number of pixels that count
 };
 
-// y[c] = max or factor * sum over the window, for `channels` adjacent channels; rows of x are `row` elements apart.
-// bfloat16 comes as its bits.
-void pool_window_avx512(const float* x, const PoolWindow& w, int64_t row, int64_t channels, bool max, float* y);
-void pool_window_avx512(const uint16_t* x, const PoolWindow& w, int64_t row, int64_t channels, bool max, uint16_t* y);
+// y[c] = max or factor * sum over the window, for `channels` adjacent channels; rows of x are `row`
+// elements apart. bfloat16 comes as its bits.
+void pool_window_avx512(const float* x, const PoolWindow& w, int64_t row, int64_t channels,
+                        bool max, float* y);
+void pool_window_avx512(const uint16_t* x, const PoolWindow& w, int64_t row, int64_t channels,
+                        bool max, uint16_t* y);
 
 }  // namespace trireme

@@ -11,7 +11,9 @@ namespace {
 
 bool is_logic(const Op& op) { return &op == &ops::any_op || &op == &ops::all_op; }
 
-bool is_reduced(const ReduceAttrs& a, int d) { return std::binary_search(a.axis.begin(), a.axis.end(), d); }
+bool is_reduced(const ReduceAttrs& a, int d) {
+  return std::binary_search(a.axis.begin(), a.axis.end(), d);
+}
 
 void infer(const Infer& i) {
   const Shape& x = i.shape(0);
@@ -22,7 +24,8 @@ void infer(const Infer& i) {
   }
   TRI_CHECK(&i.op != &ops::mean_op || is_floating(i.dtype(0)),
             message(i.op.name, "x expects a floating dtype, got ", i.dtype(0)));
-  TRI_CHECK(!is_logic(i.op) || i.dtype(0) == DType::kBool, message(i.op.name, "x expects bool, got ", i.dtype(0)));
+  TRI_CHECK(!is_logic(i.op) || i.dtype(0) == DType::kBool,
+            message(i.op.name, "x expects bool, got ", i.dtype(0)));
   Shape out;
   for (int d = 0; d < x.rank(); ++d) {
     const bool reduced = is_reduced(a, d);
@@ -33,7 +36,8 @@ void infer(const Infer& i) {
   i.out(&i.op == &ops::sum_op && !is_floating(i.dtype(0)) ? DType::kInt64 : i.dtype(0), out);
 }
 
-// The input brought into the form [outer, n, inner]; where its memory order does not allow it, by a copy.
+// The input brought into the form [outer, n, inner]; where its memory order does not allow it, by a
+// copy.
 struct Form {
   AxisSplit split;
   std::vector<StridedCopy> copy;  // one or none
@@ -108,8 +112,7 @@ Kernel make(const Prepare& p, Finish finish) {
   return {run, partial + (form.copy.empty() ? 0 : p.in().bytes())};
 }
 
-template <template <class> class R, class T>
-Kernel make_as(const Prepare& p) {
+template <template <class> class R, class T> Kernel make_as(const Prepare& p) {
   using A = Compute<T>;
   if constexpr (std::is_same_v<R<A>, SumOf<A>> && std::is_integral_v<T>) {
     return make<R<A>, A, T, int64_t>(p, [](A v) { return v; });
@@ -118,14 +121,14 @@ Kernel make_as(const Prepare& p) {
   }
 }
 
-template <template <class> class R>
-Kernel make_number(const Prepare& p) {
+template <template <class> class R> Kernel make_number(const Prepare& p) {
   switch (p.in().dtype) {
     case DType::kBool: return make_as<R, uint8_t>(p);
     case DType::kInt32: return make_as<R, int32_t>(p);
     case DType::kInt64: return make_as<R, int64_t>(p);
     default:
-      return with_floating(*p.node.op, p.in().dtype, [&]<class T>(Tag<T>) { return make_as<R, T>(p); });
+      return with_floating(*p.node.op, p.in().dtype,
+                           [&]<class T>(Tag<T>) { return make_as<R, T>(p); });
   }
 }
 
@@ -137,13 +140,16 @@ Kernel make_mean(const Prepare& p) {
   });
 }
 
-template <class R>
-Kernel make_logic(const Prepare& p) {
+template <class R> Kernel make_logic(const Prepare& p) {
   return make<R, uint8_t, uint8_t, uint8_t>(p, [](uint8_t v) { return v; });
 }
 
 constexpr Op reduction(std::string_view name, Kernel (*cpu)(const Prepare&)) {
-  return {.name = name, .attrs = &attr_info<ReduceAttrs>, .infer = infer, .cpu = cpu, .layouts = Layouts::kFollow};
+  return {.name = name,
+          .attrs = &attr_info<ReduceAttrs>,
+          .infer = infer,
+          .cpu = cpu,
+          .layouts = Layouts::kFollow};
 }
 
 }  // namespace

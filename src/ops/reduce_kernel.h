@@ -10,28 +10,27 @@
 
 namespace trireme {
 
-// A way to reduce: the neutral value, how an element enters, how two results join. A is the type of the results.
-template <class A>
-struct SumOf {
+// A way to reduce: the neutral value, how an element enters, how two results join. A is the type of
+// the results.
+template <class A> struct SumOf {
   static constexpr A kNeutral = 0;
   template <class T> static A load(T v) { return A(v); }
   static A join(A a, A b) { return a + b; }
 };
-template <class A>
-struct ProductOf {
+template <class A> struct ProductOf {
   static constexpr A kNeutral = 1;
   template <class T> static A load(T v) { return A(v); }
   static A join(A a, A b) { return a * b; }
 };
-template <class A>
-struct MaxOf {
-  static constexpr A kNeutral = std::is_integral_v<A> ? std::numeric_limits<A>::min() : -std::numeric_limits<A>::infinity();
+template <class A> struct MaxOf {
+  static constexpr A kNeutral =
+      std::is_integral_v<A> ? std::numeric_limits<A>::min() : -std::numeric_limits<A>::infinity();
   template <class T> static A load(T v) { return A(v); }
   static A join(A a, A b) { return a > b || a != a ? a : b; }  // NaN stays
 };
-template <class A>
-struct MinOf {
-  static constexpr A kNeutral = std::is_integral_v<A> ? std::numeric_limits<A>::max() : std::numeric_limits<A>::infinity();
+template <class A> struct MinOf {
+  static constexpr A kNeutral =
+      std::is_integral_v<A> ? std::numeric_limits<A>::max() : std::numeric_limits<A>::infinity();
   template <class T> static A load(T v) { return A(v); }
   static A join(A a, A b) { return a < b || a != a ? a : b; }
 };
@@ -48,8 +47,7 @@ struct AllOf {
 
 namespace detail {
 
-template <class R, class A, class T>
-A reduce_row(const T* x, int64_t n) {
+template <class R, class A, class T> A reduce_row(const T* x, int64_t n) {
   if constexpr (std::is_floating_point_v<A> && std::is_same_v<R, SumOf<A>>)
     return static_cast<A>(blocked_sum<A>(x, n, [](A v) { return v; }));
   constexpr int64_t kLanes = 16;
@@ -65,9 +63,11 @@ A reduce_row(const T* x, int64_t n) {
 
 template <class R, class A, class T>
 void reduce_columns(const T* x, int64_t rows, int64_t n, int64_t stride, A* result) {
-  if constexpr (std::is_same_v<R, SumOf<float>> && (std::is_same_v<T, float> || std::is_same_v<T, BFloat16>)) {
+  if constexpr (std::is_same_v<R, SumOf<float>> &&
+                (std::is_same_v<T, float> || std::is_same_v<T, BFloat16>)) {
     using Bits = std::conditional_t<std::is_same_v<T, float>, float, uint16_t>;
-    if (cpu_features().avx512) return add_rows_avx512(reinterpret_cast<const Bits*>(x), rows, n, stride, result);
+    if (cpu_features().avx512)
+      return add_rows_avx512(reinterpret_cast<const Bits*>(x), rows, n, stride, result);
   }
   for (int64_t r = 0; r < rows; ++r, x += stride)
     for (int64_t c = 0; c < n; ++c) result[c] = R::join(result[c], R::load(x[c]));
@@ -78,7 +78,7 @@ constexpr int64_t kMostColumns = 1024;
 // Long columns are summed in blocks of rows first, so that they lose no digits.
 template <class R, class A, class T>
 void reduce_piece(const T* x, int64_t rows, int64_t n, int64_t stride, A* result) {
-  constexpr int64_t kRows = 1024;
+  constexpr int64_t kRows = 256;
   std::fill(result, result + n, R::kNeutral);
   if (rows <= kRows) return reduce_columns<R, A>(x, rows, n, stride, result);
   A block[kMostColumns];
@@ -100,13 +100,15 @@ struct ReducePlan {
     constexpr int64_t kPieces = 16;
     columns = std::min(s.inner, detail::kMostColumns);
     bands = columns == 0 ? 0 : (s.inner + columns - 1) / columns;
-    const int64_t pieces = std::max<int64_t>(1, s.outer * bands), most = s.size * columns / kTaskElements;
+    const int64_t pieces = std::max<int64_t>(1, s.outer * bands),
+                  most = s.size * columns / kTaskElements;
     chunks = std::clamp<int64_t>(std::min(kPieces / pieces, most), 1, std::max<int64_t>(1, s.size));
   }
   int64_t partials() const { return s.outer * chunks * s.inner; }
 };
 
-// y = reduction of x by R, finally passed through finish(A) -> Out. `partial` holds plan.partials() results.
+// y = reduction of x by R, finally passed through finish(A) -> Out. `partial` holds plan.partials()
+// results.
 template <class R, class A, class T, class Out, class Finish>
 void reduce_run(const ReducePlan& plan, const T* x, Out* y, A* partial, const Finish& finish) {
   const AxisSplit& s = plan.s;
@@ -114,7 +116,8 @@ void reduce_run(const ReducePlan& plan, const T* x, Out* y, A* partial, const Fi
   const int64_t work = s.size / plan.chunks * plan.columns;
   parallel_for(pieces, grain_of(work), [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i) {
-      const int64_t band = i % plan.bands, chunk = i / plan.bands % plan.chunks, o = i / plan.bands / plan.chunks;
+      const int64_t band = i % plan.bands, chunk = i / plan.bands % plan.chunks,
+                    o = i / plan.bands / plan.chunks;
       const int64_t first = chunk * s.size / plan.chunks, last = (chunk + 1) * s.size / plan.chunks;
       const int64_t c = band * plan.columns, width = std::min(plan.columns, s.inner - c);
       const T* from = x + (o * s.size + first) * s.inner + c;

@@ -9,9 +9,10 @@ namespace trireme {
 namespace {
 
 Shape to_shape(std::string_view op, const std::vector<int64_t>& dims) {
-  TRI_CHECK(dims.size() <= Shape::kMaxRank,
-            message(op, "shape expects at most ", Shape::kMaxRank, " dimensions, got ", dims.size()));
-  for (const int64_t d : dims) TRI_CHECK(d >= 0, message(op, "shape expects dimensions of 0 or more, got ", d));
+  TRI_CHECK(dims.size() <= Shape::kMaxRank, message(op, "shape expects at most ", Shape::kMaxRank,
+                                                    " dimensions, got ", dims.size()));
+  for (const int64_t d : dims)
+    TRI_CHECK(d >= 0, message(op, "shape expects dimensions of 0 or more, got ", d));
   return Shape(std::span(dims));
 }
 
@@ -44,8 +45,11 @@ Value* reshape_to(Value* x, const std::vector<int64_t>& dims) {
 
 namespace ops {
 
-constinit const Op reshape_op{
-    .name = "reshape", .attrs = &attr_info<ShapeAttrs>, .infer = infer, .cpu = prepare, .view = true};
+constinit const Op reshape_op{.name = "reshape",
+                              .attrs = &attr_info<ShapeAttrs>,
+                              .infer = infer,
+                              .cpu = prepare,
+                              .view = true};
 
 Value* reshape(Value* x, std::vector<int64_t> shape) {
   const Shape& from = x->type.shape;
@@ -54,7 +58,8 @@ Value* reshape(Value* x, std::vector<int64_t> shape) {
   for (size_t d = 0; d < shape.size(); ++d) {
     if (shape[d] == 0 && std::cmp_less(d, from.rank())) shape[d] = from[static_cast<int>(d)];
     if (shape[d] == -1) {
-      TRI_CHECK(unknown == shape.size(), message("reshape", "shape expects at most one -1, got a second one at ", d));
+      TRI_CHECK(unknown == shape.size(),
+                message("reshape", "shape expects at most one -1, got a second one at ", d));
       unknown = d;
     } else {
       TRI_CHECK(!__builtin_mul_overflow(known, shape[d], &known),
@@ -63,7 +68,8 @@ Value* reshape(Value* x, std::vector<int64_t> shape) {
   }
   if (unknown < shape.size()) {
     TRI_CHECK(known > 0 && from.numel() % known == 0,
-              message("reshape", "x of shape ", from, " does not divide into rows of ", known, " elements"));
+              message("reshape", "x of shape ", from, " does not divide into rows of ", known,
+                      " elements"));
     shape[unknown] = from.numel() / known;
   }
   return reshape_to(x, shape);

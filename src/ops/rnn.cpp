@@ -1,5 +1,6 @@
-// rnn: LSTM, GRU and simple layers, stacked and bidirectional. The input's part of all steps is one matrix product;
-// then directions and batch rows, which do not depend on each other, are spread over the threads.
+// rnn: LSTM, GRU and simple layers, stacked and bidirectional. The input's part of all steps is one
+// matrix product; then directions and batch rows, which do not depend on each other, are spread
+// over the threads.
 #include "ops/rnn.h"
 
 #include <oneapi/dnnl/dnnl.h>
@@ -22,22 +23,28 @@ RnnMode mode_of(const RnnAttrs& a) {
   if (a.mode == "LSTM") return RnnMode::kLstm;
   if (a.mode == "GRU") return RnnMode::kGru;
   if (a.mode == "RNN_TANH") return RnnMode::kTanh;
-  TRI_CHECK(a.mode == "RNN_RELU", message("rnn", "mode expects LSTM, GRU, RNN_TANH or RNN_RELU, got ", a.mode));
+  TRI_CHECK(a.mode == "RNN_RELU",
+            message("rnn", "mode expects LSTM, GRU, RNN_TANH or RNN_RELU, got ", a.mode));
   return RnnMode::kRelu;
 }
 
-int64_t gates_of(RnnMode mode) { return mode == RnnMode::kLstm ? 4 : mode == RnnMode::kGru ? 3 : 1; }
+int64_t gates_of(RnnMode mode) {
+  return mode == RnnMode::kLstm ? 4 : mode == RnnMode::kGru ? 3 : 1;
+}
 
 void check_weights(const Infer& i, const RnnAttrs& a, int64_t width, int64_t directions) {
   const int64_t cells = a.num_layers * directions, gates = gates_of(mode_of(a)) * a.hidden_size;
   TRI_CHECK(std::cmp_equal(i.inputs.size(), static_cast<int64_t>(kWeights) + 4 * cells),
-            message(i.op.name, "weights expects ", 4 * cells, " arrays, got ", i.inputs.size() - kWeights));
+            message(i.op.name, "weights expects ", 4 * cells, " arrays, got ",
+                    i.inputs.size() - kWeights));
   for (int64_t k = 0; k < 4 * cells; ++k) {
     const auto at = kWeights + static_cast<size_t>(k);
     const int64_t in = k < 2 * directions ? width : directions * a.hidden_size;
-    const Shape want = k >= 2 * cells ? Shape{gates} : Shape{gates, k % 2 == 0 ? in : a.hidden_size};
-    TRI_CHECK(i.dtype(at) == DType::kFloat32 && i.shape(at) == want,
-              message(i.op.name, "weight ", k, " expects float32", want, ", got ", i.type(at).str()));
+    const Shape want =
+        k >= 2 * cells ? Shape{gates} : Shape{gates, k % 2 == 0 ? in : a.hidden_size};
+    TRI_CHECK(
+        i.dtype(at) == DType::kFloat32 && i.shape(at) == want,
+        message(i.op.name, "weight ", k, " expects float32", want, ", got ", i.type(at).str()));
   }
 }
 
@@ -46,13 +53,16 @@ void infer(const Infer& i) {
   const Shape& x = i.shape(kX);
   TRI_CHECK(i.dtype(kX) == DType::kFloat32 && x.rank() == 3,
             message(i.op.name, "x expects float32 [T, B, I], got ", i.type(kX).str()));
-  TRI_CHECK(a.hidden_size > 0 && a.num_layers > 0 && a.hidden_size < (int64_t{1} << 24) && a.num_layers < 1024,
-            message(i.op.name, "hidden_size and num_layers expect positive values, got ", a.hidden_size, " and ", a.num_layers));
+  TRI_CHECK(a.hidden_size > 0 && a.num_layers > 0 && a.hidden_size < (int64_t{1} << 24) &&
+                a.num_layers < 1024,
+            message(i.op.name, "hidden_size and num_layers expect positive values, got ",
+                    a.hidden_size, " and ", a.num_layers));
   const int64_t directions = a.is_bidirec ? 2 : 1;
   const Shape state{a.num_layers * directions, x[1], a.hidden_size};
   for (const size_t k : {kH0, kC0}) {
     TRI_CHECK(!i.has(k) || (i.dtype(k) == DType::kFloat32 && i.shape(k) == state),
-              message(i.op.name, k == kH0 ? "h0" : "c0", " expects float32", state, ", got ", i.type(k).str()));
+              message(i.op.name, k == kH0 ? "h0" : "c0", " expects float32", state, ", got ",
+                      i.type(k).str()));
   }
   if (i.has(kLengths)) {
     check_index_dtype(i, kLengths);
@@ -65,31 +75,40 @@ void infer(const Infer& i) {
   i.out(DType::kFloat32, state);
 }
 
-void transpose(const float* from, int64_t rows, int64_t columns, float* to) {
-  for (int64_t r = 0; r < rows; ++r)
-    for (int64_t c = 0; c < columns; ++c) to[c * rows + r] = from[r * columns + c];
+// Packs w_hh [gates x hidden, hidden] as RnnStep wants it.
+void pack_hidden(const float* from, int64_t gates, int64_t hidden, float* to) {
+  const int64_t padded = rnn_padded(hidden);
+  for (int64_t g = 0; g < gates; ++g) {
+    for (int64_t c = 0; c < padded; c += kRnnPanel) {
+      const int64_t width = std::min(kRnnPanel, padded - c);
+      for (int64_t k = 0; k < hidden; ++k)
+        for (int64_t i = c; i < c + width; ++i)
+          *to++ = i < hidden ? from[(g * hidden + i) * hidden + k] : 0.f;
+    }
+  }
 }
 
 // Everything that is known at plan time; sizes in elements.
 struct Plan {
   RnnMode mode;
   int64_t steps, batch, width, hidden, layers, directions, gates;  // gates: of all hidden units
-  int64_t chunks;                                                   // of the batch: tasks of a direction
+  int64_t chunks;  // of the batch: tasks of a direction
   bool has_h0, has_c0, has_lengths;
   void (*step)(const RnnStep&);
-  std::vector<std::shared_ptr<const void>> packed;  // w_hh transposed of each cell; null: at run time
+  std::vector<std::shared_ptr<const void>> packed;  // w_hh of each cell; none: packed at run time
   Indices lengths;
 
   int64_t cells() const { return layers * directions; }
   int64_t x_gates() const { return directions * steps * batch * gates; }
   int64_t gate_rows() const { return directions * batch * gates; }
-  int64_t transposed() const { return packed.empty() ? directions * hidden * gates : 0; }
+  int64_t packed_size() const { return gates * rnn_padded(hidden); }
+  int64_t packed_at_run() const { return packed.empty() ? directions * packed_size() : 0; }
   int64_t layer_output() const { return layers > 1 ? steps * batch * directions * hidden : 0; }
 };
 
 // The memory of one run.
 struct Work {
-  float *x_gates, *gates, *transposed, *cell, *outputs[2];
+  float *x_gates, *gates, *weights, *outputs[2];
 };
 
 size_t layout_work(const Plan& p, float* at, Work* w) {
@@ -102,27 +121,32 @@ size_t layout_work(const Plan& p, float* at, Work* w) {
   Work& work = w ? *w : unused;
   take(p.x_gates(), &work.x_gates);
   take(p.gate_rows(), &work.gates);
-  take(p.transposed(), &work.transposed);
-  take(p.cells() * p.batch * p.hidden, &work.cell);
+  take(p.packed_at_run(), &work.weights);
   take(p.layer_output(), &work.outputs[0]);
   take(p.layer_output(), &work.outputs[1]);
   return total;
 }
 
-// The input's part of the gates of all steps: x w_ih^T + b_ih + b_hh (but the GRU's candidate, whose b_hh is reset).
-void input_gates(const Plan& p, const float* x, int64_t width, const float* w, const float* b_ih, const float* b_hh,
-                 float* to) {
+// The input's part of the gates of all steps: x w_ih^T + b_ih + b_hh (but the GRU's candidate,
+// whose b_hh is reset).
+void input_gates(const Plan& p, const float* x, int64_t width, const float* w, const float* b_ih,
+                 const float* b_hh, float* to) {
   const int64_t rows = p.steps * p.batch;
   const int64_t with_hidden_bias = p.mode == RnnMode::kGru ? 2 * p.hidden : p.gates;
   parallel_for(rows, grain_of(p.gates), [&](int64_t begin, int64_t end, int) {
     for (int64_t r = begin; r < end; ++r)
-      for (int64_t g = 0; g < p.gates; ++g) to[r * p.gates + g] = b_ih[g] + (g < with_hidden_bias ? b_hh[g] : 0.f);
+      for (int64_t g = 0; g < p.gates; ++g)
+        to[r * p.gates + g] = b_ih[g] + (g < with_hidden_bias ? b_hh[g] : 0.f);
   });
-  const dnnl_status_t status = dnnl_sgemm('N', 'T', rows, p.gates, width, 1.f, x, width, w, width, 1.f, to, p.gates);
-  if (status != dnnl_success) fail(Code::kInternal, message("rnn", "oneDNN's matrix product failed with status ", static_cast<int>(status)));
+  const dnnl_status_t status =
+      dnnl_sgemm('N', 'T', rows, p.gates, width, 1.f, x, width, w, width, 1.f, to, p.gates);
+  if (status != dnnl_success)
+    fail(Code::kInternal,
+         message("rnn", "oneDNN's matrix product failed with status ", static_cast<int>(status)));
 }
 
-// The rows [first, last) of the batch whose sequence is longer than t; with sorted lengths they are few runs.
+// The rows [first, last) of the batch whose sequence is longer than t; with sorted lengths they are
+// few runs.
 template <class F>
 void for_active_runs(const Plan& p, const Launch& l, int64_t t, int64_t first, int64_t last, F f) {
   if (!p.has_lengths) return f(first, last);
@@ -135,8 +159,8 @@ void for_active_runs(const Plan& p, const Launch& l, int64_t t, int64_t first, i
 }
 
 // All steps of rows [first, last) of one direction of a layer.
-void run_rows(const Plan& p, const Launch& l, const Work& w, int64_t cell, const float* weight, float* y, int64_t first,
-              int64_t last) {
+void run_rows(const Plan& p, const Launch& l, const Work& w, int64_t cell, const float* weight,
+              float* y, int64_t first, int64_t last) {
   const int64_t direction = cell % p.directions, stride = p.directions * p.hidden;
   const float* b_hh = l.input<float>(kWeights + static_cast<size_t>(2 * p.cells() + 2 * cell + 1));
   float* h = l.output<float>(1) + cell * p.batch * p.hidden;
@@ -146,34 +170,39 @@ void run_rows(const Plan& p, const Launch& l, const Work& w, int64_t cell, const
     float* out = y + t * p.batch * stride + direction * p.hidden;
     if (p.has_lengths)
       for (int64_t b = first; b < last; ++b)
-        if (p.lengths.get(l, b) <= t) std::memset(out + b * stride, 0, static_cast<size_t>(p.hidden) * sizeof(float));
+        if (p.lengths.get(l, b) <= t)
+          std::memset(out + b * stride, 0, static_cast<size_t>(p.hidden) * sizeof(float));
     for_active_runs(p, l, t, first, last, [&](int64_t begin, int64_t end) {
-      p.step({p.mode, end - begin, p.hidden, w.x_gates + ((direction * p.steps + t) * p.batch + begin) * p.gates, p.gates,
-              weight, b_hh + 2 * p.hidden * (p.mode == RnnMode::kGru), w.gates + (direction * p.batch + begin) * p.gates,
-              h + begin * p.hidden, c ? c + begin * p.hidden : nullptr, out + begin * stride, stride});
+      p.step({p.mode, end - begin, p.hidden,
+              w.x_gates + ((direction * p.steps + t) * p.batch + begin) * p.gates, p.gates, weight,
+              b_hh + 2 * p.hidden * (p.mode == RnnMode::kGru),
+              w.gates + (direction * p.batch + begin) * p.gates, h + begin * p.hidden,
+              c ? c + begin * p.hidden : nullptr, out + begin * stride, stride});
     });
   }
 }
 
-void run_layer(const Plan& p, const Launch& l, const Work& w, int64_t layer, const float* x, int64_t width, float* y) {
+void run_layer(const Plan& p, const Launch& l, const Work& w, int64_t layer, const float* x,
+               int64_t width, float* y) {
   const auto input = [&](int64_t k) { return l.input<float>(kWeights + static_cast<size_t>(k)); };
   const float* weights[2] = {nullptr, nullptr};
   for (int64_t d = 0; d < p.directions; ++d) {
     const int64_t cell = layer * p.directions + d;
-    input_gates(p, x, width, input(2 * cell), input(2 * p.cells() + 2 * cell), input(2 * p.cells() + 2 * cell + 1),
-                w.x_gates + d * p.steps * p.batch * p.gates);
+    input_gates(p, x, width, input(2 * cell), input(2 * p.cells() + 2 * cell),
+                input(2 * p.cells() + 2 * cell + 1), w.x_gates + d * p.steps * p.batch * p.gates);
     if (!p.packed.empty()) {
       weights[d] = static_cast<const float*>(p.packed[static_cast<size_t>(cell)].get());
     } else {
-      float* to = w.transposed + d * p.hidden * p.gates;
-      transpose(input(2 * cell + 1), p.gates, p.hidden, to);
+      float* to = w.weights + d * p.packed_size();
+      pack_hidden(input(2 * cell + 1), p.gates / p.hidden, p.hidden, to);
       weights[d] = to;
     }
   }
   parallel_for(p.directions * p.chunks, 1, [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t d = i / p.chunks, k = i % p.chunks;
-      run_rows(p, l, w, layer * p.directions + d, weights[d], y, k * p.batch / p.chunks, (k + 1) * p.batch / p.chunks);
+      run_rows(p, l, w, layer * p.directions + d, weights[d], y, k * p.batch / p.chunks,
+               (k + 1) * p.batch / p.chunks);
     }
   });
 }
@@ -192,13 +221,15 @@ void run(const Plan& p, const Launch& l) {
   if (p.has_lengths) {
     for (int64_t b = 0; b < p.batch; ++b) {
       const int64_t n = p.lengths.get(l, b);
-      TRI_CHECK(n >= 0 && n <= p.steps, message("rnn", "length ", b, " expects 0 to ", p.steps, ", got ", n));
+      TRI_CHECK(n >= 0 && n <= p.steps,
+                message("rnn", "length ", b, " expects 0 to ", p.steps, ", got ", n));
     }
   }
   const float* x = l.input<float>(kX);
   for (int64_t layer = 0; layer < p.layers; ++layer) {
     float* y = layer + 1 == p.layers ? l.output<float>(0) : w.outputs[layer % 2];
-    if (p.steps * p.batch > 0) run_layer(p, l, w, layer, x, layer == 0 ? p.width : p.directions * p.hidden, y);
+    if (p.steps * p.batch > 0)
+      run_layer(p, l, w, layer, x, layer == 0 ? p.width : p.directions * p.hidden, y);
     x = y;
   }
   if (p.mode != RnnMode::kLstm && state > 0) std::memcpy(l.out[2], l.out[1], state);
@@ -209,10 +240,20 @@ Kernel prepare(const Prepare& p) {
   const Shape& x = p.in(kX).shape;
   const RnnMode mode = mode_of(a);
   const int64_t directions = a.is_bidirec ? 2 : 1, gates = gates_of(mode) * a.hidden_size;
-  Plan plan{.mode = mode, .steps = x[0], .batch = x[1], .width = x[2], .hidden = a.hidden_size, .layers = a.num_layers,
-            .directions = directions, .gates = gates, .chunks = std::clamp<int64_t>(x[1] / 4, 1, 8),
-            .has_h0 = p.has(kH0), .has_c0 = p.has(kC0), .has_lengths = p.has(kLengths),
-            .step = cpu_features().avx512 ? rnn_step_avx512 : rnn_step_baseline, .packed = {},
+  Plan plan{.mode = mode,
+            .steps = x[0],
+            .batch = x[1],
+            .width = x[2],
+            .hidden = a.hidden_size,
+            .layers = a.num_layers,
+            .directions = directions,
+            .gates = gates,
+            .chunks = std::clamp<int64_t>(x[1] / 4, 1, 8),
+            .has_h0 = p.has(kH0),
+            .has_c0 = p.has(kC0),
+            .has_lengths = p.has(kLengths),
+            .step = cpu_features().avx512 ? rnn_step_avx512 : rnn_step_baseline,
+            .packed = {},
             .lengths = Indices(p, p.has(kLengths) ? kLengths : kX)};
   for (int64_t cell = 0; cell < plan.cells(); ++cell) {
     const auto at = kWeights + static_cast<size_t>(2 * cell + 1);
@@ -220,8 +261,11 @@ Kernel prepare(const Prepare& p) {
       plan.packed.clear();
       break;
     }
-    const auto pack = [&](const Tensor& w, void* to) { transpose(w.as<float>(), gates, a.hidden_size, static_cast<float*>(to)); };
-    plan.packed.push_back(p.packed(at, "rnn_transposed", p.in(at).bytes(), pack));
+    const auto pack = [&](const Tensor& w, void* to) {
+      pack_hidden(w.as<float>(), gates_of(mode), a.hidden_size, static_cast<float*>(to));
+    };
+    plan.packed.push_back(
+        p.packed(at, "rnn", static_cast<size_t>(plan.packed_size()) * sizeof(float), pack));
   }
   const size_t scratch = layout_work(plan, nullptr, nullptr) * sizeof(float);
   return {[plan](const Launch& l) { run(plan, l); }, scratch};
@@ -239,8 +283,8 @@ constinit const Op rnn_op{.name = "rnn",
                           .cpu = prepare,
                           .amp = Amp::kFloat};
 
-std::vector<Value*> rnn(Value* x, Value* h0, Value* c0, Value* lengths, const std::vector<Value*>& weights,
-                        const RnnAttrs& attrs) {
+std::vector<Value*> rnn(Value* x, Value* h0, Value* c0, Value* lengths,
+                        const std::vector<Value*>& weights, const RnnAttrs& attrs) {
   std::vector<Value*> inputs{x, h0, c0, lengths};
   inputs.insert(inputs.end(), weights.begin(), weights.end());
   return record(rnn_op, std::move(inputs), attrs);

@@ -1,9 +1,16 @@
-// One time step of a recurrent layer: the hidden product and the gates. rnn.cpp chooses the form at plan time.
+// One time step of a recurrent layer: the hidden product and the gates. rnn.cpp chooses the form at
+// plan time.
 #pragma once
 
 #include <cstdint>
 
 namespace trireme {
+
+// The packed form of w_hh: for each gate panels of up to 64 of its columns (of w_hh transposed:
+// hidden units), each panel [hidden, width] and dense; a gate's columns are padded with zeros to a
+// multiple of 16.
+constexpr int64_t kRnnPanel = 64;
+constexpr int64_t rnn_padded(int64_t hidden) { return (hidden + 15) / 16 * 16; }
 
 enum class RnnMode : uint8_t { kLstm, kGru, kTanh, kRelu };
 
@@ -11,9 +18,9 @@ enum class RnnMode : uint8_t { kLstm, kGru, kTanh, kRelu };
 struct RnnStep {
   RnnMode mode;
   int64_t rows, hidden;
-  const float* x_gates;     // the input's part of the gates, biases included: gates x hidden a row
+  const float* x_gates;  // the input's part of the gates, biases included: gates x hidden a row
   int64_t x_stride;
-  const float* weight;      // [hidden, gates * hidden]: w_hh transposed
+  const float* weight;      // w_hh, packed
   const float* reset_bias;  // GRU: b_hh of the candidate gate [hidden]
   float* gates;             // scratch, gates x hidden a row
   float* h;                 // [rows, hidden]: read, then overwritten

@@ -19,8 +19,8 @@ void infer_slice(const Infer& i) {
   const auto& a = i.attrs<SliceAttrs>();
   const size_t n = a.axes.size();
   TRI_CHECK(a.starts.size() == n && a.ends.size() == n && a.strides.size() == n,
-            message(i.op.name, "starts, ends and strides expect ", n, " values, one an axis, got ", a.starts.size(),
-                    ", ", a.ends.size(), ", ", a.strides.size()));
+            message(i.op.name, "starts, ends and strides expect ", n, " values, one an axis, got ",
+                    a.starts.size(), ", ", a.ends.size(), ", ", a.strides.size()));
   Shape out = x;
   unsigned seen = 0;
   for (size_t k = 0; k < n; ++k) {
@@ -30,18 +30,24 @@ void infer_slice(const Infer& i) {
     const auto axis = static_cast<int>(a.axes[k]);
     const int64_t size = x[axis], start = a.starts[k], end = a.ends[k], stride = a.strides[k];
     TRI_CHECK(stride != 0 && stride != std::numeric_limits<int64_t>::min(),
-              message(i.op.name, "strides expects values other than 0, got ", stride, " for axis ", axis));
-    out[axis] = start >= 0 && start <= size && end >= -1 && end <= size ? slice_size(start, end, stride) : -1;
-    TRI_CHECK(out[axis] >= 0 && (out[axis] == 0 || start < size),
-              message(i.op.name, "axis ", axis, " of ", x, " does not hold [", start, ", ", end, ")"));
+              message(i.op.name, "strides expects values other than 0, got ", stride, " for axis ",
+                      axis));
+    out[axis] = start >= 0 && start <= size && end >= -1 && end <= size
+                    ? slice_size(start, end, stride)
+                    : -1;
+    TRI_CHECK(
+        out[axis] >= 0 && (out[axis] == 0 || start < size),
+        message(i.op.name, "axis ", axis, " of ", x, " does not hold [", start, ", ", end, ")"));
   }
   i.out(i.dtype(0), out);
 }
 
 // A box of `p`'s input: per logical dimension where it starts and how it steps.
-Kernel box_kernel(const Prepare& p, const std::vector<int64_t>& starts, const std::vector<int64_t>& steps) {
+Kernel box_kernel(const Prepare& p, const std::vector<int64_t>& starts,
+                  const std::vector<int64_t>& steps) {
   // A result whose layouts agree may be labelled row-major: its order is the input's all the same.
-  const Shape from = physical_shape(p.in()), to = physical_shape({p.in().dtype, p.out().shape, p.in().layout});
+  const Shape from = physical_shape(p.in()),
+              to = physical_shape({p.in().dtype, p.out().shape, p.in().layout});
   std::vector<int64_t> src = dense_strides({from.begin(), from.end()});
   const std::vector<int64_t> dims(to.begin(), to.end());
   int64_t offset = 0;
@@ -52,7 +58,8 @@ Kernel box_kernel(const Prepare& p, const std::vector<int64_t>& starts, const st
   }
   const size_t element = size_of(p.in().dtype);
   const StridedCopy copy(dims, src, dense_strides(dims), element);
-  return {[copy, bytes = offset * static_cast<int64_t>(element), empty = to.numel() == 0](const Launch& l) {
+  return {[copy, bytes = offset * static_cast<int64_t>(element),
+           empty = to.numel() == 0](const Launch& l) {
     if (!empty) copy.run(l.input<char>(0) + bytes, l.out[0]);
   }};
 }
@@ -70,7 +77,8 @@ Kernel prepare_slice(const Prepare& p) {
 
 void infer_flip(const Infer& i) {
   for (const int64_t a : i.attrs<ShapeAttrs>().shape)
-    TRI_CHECK(a >= 0 && a < i.shape(0).rank(), message(i.op.name, "axis expects a dimension of ", i.shape(0), ", got ", a));
+    TRI_CHECK(a >= 0 && a < i.shape(0).rank(),
+              message(i.op.name, "axis expects a dimension of ", i.shape(0), ", got ", a));
   i.out(i.dtype(0), i.shape(0));
 }
 
@@ -85,7 +93,8 @@ Kernel prepare_flip(const Prepare& p) {
   return box_kernel(p, starts, steps);
 }
 
-// Paddle's bounds are NumPy's: negative ones count from the end, then both are clamped to the dimension.
+// Paddle's bounds are NumPy's: negative ones count from the end, then both are clamped to the
+// dimension.
 void clamp_bounds(int64_t size, int64_t stride, int64_t& start, int64_t& end) {
   if (start < 0) start = std::max(start, -size - 1) + size;
   if (end < 0) end = std::max(end, -size - 1) + size;
@@ -114,19 +123,22 @@ constinit const Op flip_op{.name = "flip",
                            .cpu = prepare_flip,
                            .layouts = Layouts::kFollow};
 
-Value* slice(Value* x, std::vector<int64_t> axes, std::vector<int64_t> starts, std::vector<int64_t> ends,
-             std::vector<int64_t> strides) {
+Value* slice(Value* x, std::vector<int64_t> axes, std::vector<int64_t> starts,
+             std::vector<int64_t> ends, std::vector<int64_t> strides) {
   const Shape& from = x->type.shape;
   if (strides.empty()) strides.assign(axes.size(), 1);
-  TRI_CHECK(starts.size() == axes.size() && ends.size() == axes.size() && strides.size() == axes.size(),
-            message("slice", "starts, ends and strides expect ", axes.size(), " values, one an axis, got ",
-                    starts.size(), ", ", ends.size(), ", ", strides.size()));
+  TRI_CHECK(
+      starts.size() == axes.size() && ends.size() == axes.size() && strides.size() == axes.size(),
+      message("slice", "starts, ends and strides expect ", axes.size(),
+              " values, one an axis, got ", starts.size(), ", ", ends.size(), ", ",
+              strides.size()));
   for (size_t k = 0; k < axes.size(); ++k) {
     axes[k] = normal_axis("slice", axes[k], from.rank());
     clamp_bounds(from[static_cast<int>(axes[k])], strides[k], starts[k], ends[k]);
   }
-  return record1(slice_op, {x},
-                 SliceAttrs{std::move(axes), std::move(starts), std::move(ends), std::move(strides)});
+  return record1(
+      slice_op, {x},
+      SliceAttrs{std::move(axes), std::move(starts), std::move(ends), std::move(strides)});
 }
 
 std::vector<Value*> split(Value* x, const std::vector<int64_t>& sections, int64_t axis) {
@@ -141,12 +153,14 @@ std::vector<Value*> split(Value* x, const std::vector<int64_t>& sections, int64_
       unknown = it;
       continue;
     }
-    TRI_CHECK(*it >= 0 && *it <= size, message("split", "sections expects sizes up to ", size, ", got ", *it));
+    TRI_CHECK(*it >= 0 && *it <= size,
+              message("split", "sections expects sizes up to ", size, ", got ", *it));
     sum += *it;
   }
   if (unknown != sizes.end()) *unknown = size - sum, sum = size;
   TRI_CHECK(sum == size && (unknown == sizes.end() || *unknown >= 0),
-            message("split", "sections expects sizes that add up to ", size, " of axis ", axis, ", got ", sum));
+            message("split", "sections expects sizes that add up to ", size, " of axis ", axis,
+                    ", got ", sum));
   std::vector<Value*> parts;
   int64_t at = 0;
   for (const int64_t n : sizes) {

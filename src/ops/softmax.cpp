@@ -11,13 +11,15 @@ namespace {
 void infer(const Infer& i) {
   const Shape& x = i.shape(0);
   const int64_t axis = i.attrs<NormAttrs>().axis;
-  TRI_CHECK(is_floating(i.dtype(0)), message(i.op.name, "x expects a floating dtype, got ", i.dtype(0)));
+  TRI_CHECK(is_floating(i.dtype(0)),
+            message(i.op.name, "x expects a floating dtype, got ", i.dtype(0)));
   TRI_CHECK(axis >= 0 && axis < std::max(1, x.rank()),
             message(i.op.name, "axis expects a dimension of ", x, ", got ", axis));
   i.out(i.dtype(0), x);
 }
 
-// Columns handled together when the dimension is not innermost, so that the inner loops run over adjacent elements.
+// Columns handled together when the dimension is not innermost, so that the inner loops run over
+// adjacent elements.
 constexpr int64_t kColumns = 64;
 
 template <class T>
@@ -38,8 +40,7 @@ void softmax_columns(const T* x, T* y, int64_t n, int64_t stride, int64_t column
   }
 }
 
-template <class T>
-Kernel column_kernel(const AxisSplit& s, bool log) {
+template <class T> Kernel column_kernel(const AxisSplit& s, bool log) {
   const int64_t blocks = (s.inner + kColumns - 1) / kColumns;
   const int64_t grain = grain_of(s.size * std::min(s.inner, kColumns));
   return {[=](const Launch& l) {
@@ -53,8 +54,7 @@ Kernel column_kernel(const AxisSplit& s, bool log) {
   }};
 }
 
-template <class Bits>
-Kernel row_kernel(const AxisSplit& s, bool log) {
+template <class Bits> Kernel row_kernel(const AxisSplit& s, bool log) {
   return {[=, grain = grain_of(s.size)](const Launch& l) {
     parallel_for(s.outer, grain, [&](int64_t begin, int64_t end, int) {
       const int64_t at = begin * s.size;
@@ -71,7 +71,8 @@ Kernel prepare(const Prepare& p, bool log) {
     if (dtype == DType::kFloat32) return row_kernel<float>(s, log);
     if (dtype == DType::kBFloat16) return row_kernel<uint16_t>(s, log);
   }
-  return with_floating(*p.node.op, dtype, [&]<class T>(Tag<T>) { return column_kernel<T>(s, log); });
+  return with_floating(*p.node.op, dtype,
+                       [&]<class T>(Tag<T>) { return column_kernel<T>(s, log); });
 }
 
 }  // namespace
@@ -91,7 +92,8 @@ constinit const Op log_softmax_op{.name = "log_softmax",
 
 namespace {
 Value* along(const Op& op, Value* x, int64_t axis) {
-  return record1(op, {x}, NormAttrs{.axis = normal_axis(op.name, axis, std::max(1, x->type.shape.rank()))});
+  return record1(op, {x},
+                 NormAttrs{.axis = normal_axis(op.name, axis, std::max(1, x->type.shape.rank()))});
 }
 }  // namespace
 

@@ -5,8 +5,7 @@
 namespace trireme {
 namespace {
 
-template <class T>
-float row_max(const T* x, int64_t n) {
+template <class T> float row_max(const T* x, int64_t n) {
   const Vector low = _mm512_set1_ps(-__builtin_inff());
   Vector a = low, b = low;
   int64_t i = 0;
@@ -72,8 +71,7 @@ void row_scale(const uint16_t* x, uint16_t* y, int64_t n, float max, float facto
   }
 }
 
-template <class T>
-void row_shift(const T* x, T* y, int64_t n, float shift) {
+template <class T> void row_shift(const T* x, T* y, int64_t n, float shift) {
   const Vector s = _mm512_set1_ps(shift);
   for (int64_t i = 0; i < n; i += 16) {
     const __mmask16 m = lanes(n - i);
@@ -81,8 +79,7 @@ void row_shift(const T* x, T* y, int64_t n, float shift) {
   }
 }
 
-template <class T>
-void softmax_rows(const T* x, T* y, int64_t rows, int64_t n, bool log) {
+template <class T> void softmax_rows(const T* x, T* y, int64_t rows, int64_t n, bool log) {
   for (int64_t r = 0; r < rows; ++r, x += n, y += n) {
     const float max = row_max(x, n);
     if (log) {

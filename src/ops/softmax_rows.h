@@ -5,7 +5,8 @@
 
 namespace trireme {
 
-// y = softmax(x) of `rows` rows of `n` elements, in place allowed; `log`: log_softmax. bfloat16 comes as its bits.
+// y = softmax(x) of `rows` rows of `n` elements, in place allowed; `log`: log_softmax. bfloat16
+// comes as its bits.
 void softmax_rows_avx512(const float* x, float* y, int64_t rows, int64_t n, bool log);
 void softmax_rows_avx512(const uint16_t* x, uint16_t* y, int64_t rows, int64_t n, bool log);
 

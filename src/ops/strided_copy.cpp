@@ -1,4 +1,5 @@
-// StridedCopy: dimensions are merged, then the innermost loop is a run, a fill, a blocked transposition or single steps.
+// StridedCopy: dimensions are merged, then the innermost loop is a run, a fill, a blocked
+// transposition or single steps.
 #include "ops/strided_copy.h"
 
 #include <algorithm>
@@ -24,7 +25,8 @@ void interleave(const T* src, int64_t src_stride, T* dst, int64_t dst_stride, in
 }
 
 template <class T>
-void transpose_block(const T* src, int64_t src_stride, T* dst, int64_t dst_stride, int64_t rows, int64_t columns) {
+void transpose_block(const T* src, int64_t src_stride, T* dst, int64_t dst_stride, int64_t rows,
+                     int64_t columns) {
   switch (rows) {
     case 1: return interleave<T, 1>(src, src_stride, dst, dst_stride, columns);
     case 2: return interleave<T, 2>(src, src_stride, dst, dst_stride, columns);
@@ -75,7 +77,8 @@ void StridedCopy::choose() {
   } else if (last.dst == 1 && last.src == 0) {
     inner_ = Inner::kFill;
   } else if (last.dst == 1) {
-    const auto contiguous = std::find_if(dims_.begin(), dims_.end(), [](const Dim& d) { return d.src == 1; });
+    const auto contiguous =
+        std::find_if(dims_.begin(), dims_.end(), [](const Dim& d) { return d.src == 1; });
     if (contiguous != dims_.end()) {
       inner_ = Inner::kTranspose;
       inner = 2;
@@ -85,8 +88,7 @@ void StridedCopy::choose() {
   for (size_t d = 0; d + inner < dims_.size(); ++d) outer_ *= dims_[d].size;
 }
 
-template <class F>
-void StridedCopy::walk(size_t inner, int64_t begin, int64_t end, F f) const {
+template <class F> void StridedCopy::walk(size_t inner, int64_t begin, int64_t end, F f) const {
   const size_t n = dims_.size() - inner;
   int64_t index[16] = {}, src = 0, dst = 0, rest = begin;
   for (size_t d = n; d-- > 0;) {
@@ -120,11 +122,11 @@ void StridedCopy::run_row(const T* src, T* dst, int64_t begin, int64_t end) cons
   }
 }
 
-template <class T>
-void StridedCopy::run_rows(const T* src, T* dst) const {
+template <class T> void StridedCopy::run_rows(const T* src, T* dst) const {
   const int64_t size = dims_.back().size;
   if (outer_ == 1) {
-    parallel_for(size, kTaskElements, [&](int64_t begin, int64_t end, int) { run_row(src, dst, begin, end); });
+    parallel_for(size, kTaskElements,
+                 [&](int64_t begin, int64_t end, int) { run_row(src, dst, begin, end); });
     return;
   }
   parallel_for(outer_, grain_of(size), [&](int64_t begin, int64_t end, int) {
@@ -132,17 +134,17 @@ void StridedCopy::run_rows(const T* src, T* dst) const {
   });
 }
 
-template <class T>
-void StridedCopy::run_transpose(const T* src, T* dst) const {
-  const Dim columns = dims_[dims_.size() - 2], rows = dims_.back();  // of the source: columns are adjacent there
+template <class T> void StridedCopy::run_transpose(const T* src, T* dst) const {
+  const Dim columns = dims_[dims_.size() - 2],
+            rows = dims_.back();  // of the source: columns are adjacent there
   const int64_t bands = (columns.size + kTile - 1) / kTile;
   parallel_for(outer_ * bands, grain_of(kTile * rows.size), [&](int64_t begin, int64_t end, int) {
     for (int64_t item = begin; item < end; ++item) {
       const int64_t c = item % bands * kTile, width = std::min(kTile, columns.size - c);
       walk(2, item / bands, item / bands + 1, [&](int64_t s, int64_t d) {
         for (int64_t r = 0; r < rows.size; r += kTile) {
-          transpose_block(src + s + c + r * rows.src, rows.src, dst + d + c * columns.dst + r, columns.dst,
-                          std::min(kTile, rows.size - r), width);
+          transpose_block(src + s + c + r * rows.src, rows.src, dst + d + c * columns.dst + r,
+                          columns.dst, std::min(kTile, rows.size - r), width);
         }
       });
     }

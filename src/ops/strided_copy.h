@@ -1,5 +1,5 @@
-// StridedCopy: moves a box of elements between two strided arrays. Transposition, slicing, padding, flipping,
-// expansion, tiling and change of layout are all this.
+// StridedCopy: moves a box of elements between two strided arrays. Transposition, slicing, padding,
+// flipping, expansion, tiling and change of layout are all this.
 #pragma once
 
 #include <cstddef>
@@ -8,12 +8,14 @@
 
 namespace trireme {
 
-// Prepared once, run often, from several threads. Strides count elements; 0 repeats, negative walks backwards.
+// Prepared once, run often, from several threads. Strides count elements; 0 repeats, negative walks
+// backwards.
 class StridedCopy {
  public:
-  // dst[sum i * dst_strides] = src[sum i * src_strides] for every index of the box `dims`, outermost first.
-  StridedCopy(std::vector<int64_t> dims, std::vector<int64_t> src_strides, std::vector<int64_t> dst_strides,
-              size_t element_size);
+  // dst[sum i * dst_strides] = src[sum i * src_strides] for every index of the box `dims`,
+  // outermost first.
+  StridedCopy(std::vector<int64_t> dims, std::vector<int64_t> src_strides,
+              std::vector<int64_t> dst_strides, size_t element_size);
 
   // `src` and `dst` point to the elements of index 0.
   void run(const void* src, void* dst) const;
@@ -31,9 +33,11 @@ class StridedCopy {
   template <class T> void run_row(const T* src, T* dst, int64_t begin, int64_t end) const;
   template <class T> void run_transpose(const T* src, T* dst) const;
 
-  std::vector<Dim> dims_;  // outermost first, without dimensions of 1; neighbours that could be one are one
+  std::vector<Dim>
+      dims_;  // outermost first, without dimensions of 1; neighbours that could be one are one
   size_t element_;
-  int64_t outer_ = 1;      // indices of the dimensions but the last (transpose: but the last two); 0: nothing to move
+  int64_t outer_ = 1;  // indices of the dimensions but the last (transpose: but the last two); 0:
+                       // nothing to move
   Inner inner_ = Inner::kElements;
 };
 

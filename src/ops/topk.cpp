@@ -1,4 +1,5 @@
-// topk: the k largest (or smallest) along a dimension, in order; of equal ones the first comes first.
+// topk: the k largest (or smallest) along a dimension, in order; of equal ones the first comes
+// first.
 #include <numeric>
 
 #include "base/parallel.h"
@@ -21,24 +22,22 @@ void infer(const Infer& i) {
 }
 
 // Whether a comes before b. NaN counts as largest, so that the order is total.
-template <bool kLargest, class A>
-bool precedes(A a, A b) {
+template <bool kLargest, class A> bool precedes(A a, A b) {
   if constexpr (std::is_floating_point_v<A>) {
-    if (std::isnan(a) || std::isnan(b)) return kLargest ? std::isnan(a) && !std::isnan(b) : std::isnan(b) && !std::isnan(a);
+    if (std::isnan(a) || std::isnan(b))
+      return kLargest ? std::isnan(a) && !std::isnan(b) : std::isnan(b) && !std::isnan(a);
   }
   return kLargest ? a > b : a < b;
 }
 
-template <class T>
-struct Line {
+template <class T> struct Line {
   const T* x;
   T* values;
   int64_t* indices;
   int64_t n, k, stride;
 };
 
-template <bool kLargest, class T>
-void pick(const Line<T>& line, int64_t* order) {
+template <bool kLargest, class T> void pick(const Line<T>& line, int64_t* order) {
   using A = Compute<T>;
   const auto value = [&](int64_t i) { return A(line.x[i * line.stride]); };
   if (line.k == 1) {
@@ -58,21 +57,25 @@ void pick(const Line<T>& line, int64_t* order) {
   }
 }
 
-template <class T>
-Kernel prepare_as(const Prepare& p) {
+template <class T> Kernel prepare_as(const Prepare& p) {
   const auto& a = p.attrs<TopkAttrs>();
   const AxisSplit s = split_at(p.in().shape, a.axis);
   const int64_t lines = s.outer * s.inner, chunks = std::min<int64_t>(lines, 16);
   const auto run = [=, k = a.k, largest = a.largest](const Launch& l) {
-    parallel_for(chunks, grain_of(lines * s.size / std::max<int64_t>(1, chunks)), [&](int64_t begin, int64_t end, int) {
-      int64_t* order = static_cast<int64_t*>(l.scratch) + begin * s.size;
-      for (int64_t r = begin * lines / chunks; r < end * lines / chunks; ++r) {
-        const int64_t o = r / s.inner, c = r % s.inner, to = o * k * s.inner + c;
-        const Line<T> line{l.input<T>(0) + o * s.size * s.inner + c, l.output<T>(0) + to, l.output<int64_t>(1) + to,
-                           s.size, k, s.inner};
-        largest ? pick<true>(line, order) : pick<false>(line, order);
-      }
-    });
+    parallel_for(chunks, grain_of(lines * s.size / std::max<int64_t>(1, chunks)),
+                 [&](int64_t begin, int64_t end, int) {
+                   int64_t* order = static_cast<int64_t*>(l.scratch) + begin * s.size;
+                   for (int64_t r = begin * lines / chunks; r < end * lines / chunks; ++r) {
+                     const int64_t o = r / s.inner, c = r % s.inner, to = o * k * s.inner + c;
+                     const Line<T> line{l.input<T>(0) + o * s.size * s.inner + c,
+                                        l.output<T>(0) + to,
+                                        l.output<int64_t>(1) + to,
+                                        s.size,
+                                        k,
+                                        s.inner};
+                     largest ? pick<true>(line, order) : pick<false>(line, order);
+                   }
+                 });
   };
   return {run, static_cast<size_t>(chunks * s.size) * sizeof(int64_t)};
 }

@@ -12,7 +12,8 @@ void infer_transpose(const Infer& i) {
   const Shape& x = i.shape(0);
   const auto& perm = i.attrs<PermAttrs>().perm;
   TRI_CHECK(std::cmp_equal(perm.size(), x.rank()),
-            message(i.op.name, "perm expects ", x.rank(), " axes for x of shape ", x, ", got ", perm.size()));
+            message(i.op.name, "perm expects ", x.rank(), " axes for x of shape ", x, ", got ",
+                    perm.size()));
   Shape out = x;
   unsigned seen = 0;
   for (int d = 0; d < x.rank(); ++d) {
@@ -44,7 +45,8 @@ Kernel prepare_transpose(const Prepare& p) {
 void infer_reorder(const Infer& i) {
   const int64_t to = i.attrs<AxisAttrs>().axis;
   TRI_CHECK(to == 0 || to == 1, message(i.op.name, "axis expects layout 0 or 1, got ", to));
-  TRI_CHECK(to == 0 || i.shape(0).rank() >= 3, message(i.op.name, "x expects rank 3 or more, got ", i.shape(0)));
+  TRI_CHECK(to == 0 || i.shape(0).rank() >= 3,
+            message(i.op.name, "x expects rank 3 or more, got ", i.shape(0)));
   i.outputs.push_back({i.dtype(0), i.shape(0), to == 1 ? Layout::kChannelsLast : Layout::kPlain});
 }
 
@@ -61,10 +63,14 @@ Kernel prepare_reorder(const Prepare& p) {
 
 namespace ops {
 
-constinit const Op transpose_op{
-    .name = "transpose", .attrs = &attr_info<PermAttrs>, .infer = infer_transpose, .cpu = prepare_transpose};
-constinit const Op reorder_op{
-    .name = "reorder", .attrs = &attr_info<AxisAttrs>, .infer = infer_reorder, .cpu = prepare_reorder};
+constinit const Op transpose_op{.name = "transpose",
+                                .attrs = &attr_info<PermAttrs>,
+                                .infer = infer_transpose,
+                                .cpu = prepare_transpose};
+constinit const Op reorder_op{.name = "reorder",
+                              .attrs = &attr_info<AxisAttrs>,
+                              .infer = infer_reorder,
+                              .cpu = prepare_reorder};
 
 Value* transpose(Value* x, std::vector<int64_t> perm) {
   for (int64_t& p : perm) p = normal_axis("transpose", p, x->type.shape.rank());

@@ -84,10 +84,9 @@ TEST_P(PaddleModel, GivesThemFromTheLegacyFormat) {
 INSTANTIATE_TEST_SUITE_P(All, PaddleModel,
                          testing::Values("lenet", "conv_bn_relu_pool", "transformer", "bilstm",
                                          "control_flow", "mixed_ops"),
-                         [](const auto& info) { return std::string(info.param); });
+                         [](const auto& given) { return std::string(given.param); });
 
-// ---- PP-OCRv4
-// ------------------------------------------------------------------------------------------------------
+// ---- PP-OCRv4 ----
 
 // An .xz file's content: raw elements.
 Tensor read_xz(const fs::path& path, DType dtype, const Shape& shape) {
@@ -212,8 +211,8 @@ TEST_P(OcrGolden, GivesPaddlesOutput) {
 
 INSTANTIATE_TEST_SUITE_P(All, OcrGolden,
                          testing::Values("PP-OCRv4_det", "PP-OCRv4_rec", "ch_ppocr_mobile_v2_cls"),
-                         [](const auto& info) {
-                           std::string name = info.param;
+                         [](const auto& given) {
+                           std::string name = given.param;
                            std::ranges::replace(name, '-', '_');
                            return name;
                          });

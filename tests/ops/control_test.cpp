@@ -1,4 +1,5 @@
-// if and while with a stand-in for the planner, and rnn in sizes that reach every block of its product.
+// if and while with a stand-in for the planner, and rnn in sizes that reach every block of its
+// product.
 #include <cmath>
 #include <map>
 
@@ -15,7 +16,9 @@ Kernel interpret(const Graph& graph) {
   return {[&graph](const Launch& l) {
     std::map<const Value*, void*> at;
     std::vector<std::vector<char>> memory;
-    const auto bytes = [&](const Value* v) { return memory.emplace_back(v->type.bytes() + 1).data(); };
+    const auto bytes = [&](const Value* v) {
+      return memory.emplace_back(v->type.bytes() + 1).data();
+    };
     for (size_t i = 0; i < graph.inputs.size(); ++i) at[graph.inputs[i]] = l.in[i];
     for (const auto& n : graph.nodes) {
       if (n->op == &kConstant) at[n->out()] = const_cast<void*>(constant_of(n->out())->data());
@@ -25,7 +28,8 @@ Kernel interpret(const Graph& graph) {
       for (const auto& v : n->outputs) out.push_back(at[v.get()] = bytes(v.get()));
       const Kernel k = n->op->cpu(Prepare{.node = *n});
       std::vector<char> scratch(k.scratch + 64);
-      k.run(Launch{in.data(), out.data(), scratch.data() + (64 - reinterpret_cast<uintptr_t>(scratch.data()) % 64) % 64});
+      k.run(Launch{in.data(), out.data(),
+                   scratch.data() + (64 - reinterpret_cast<uintptr_t>(scratch.data()) % 64) % 64});
     }
     for (size_t i = 0; i < graph.outputs.size(); ++i)
       std::memcpy(l.out[i], at.at(graph.outputs[i]), graph.outputs[i]->type.bytes());
@@ -34,7 +38,8 @@ Kernel interpret(const Graph& graph) {
 
 Tensor of_floats(std::initializer_list<float> values) {
   const std::vector<float> v(values);
-  return Tensor::from(Shape{static_cast<int64_t>(v.size())}, std::span<const float>(v), DType::kFloat32);
+  return Tensor::from(Shape{static_cast<int64_t>(v.size())}, std::span<const float>(v),
+                      DType::kFloat32);
 }
 
 std::vector<std::vector<double>> run_node(const Node& node, std::vector<Tensor> inputs) {
@@ -57,8 +62,9 @@ Tensor flag(bool value) {
   return t;
 }
 
-std::shared_ptr<Graph> build(std::initializer_list<Type> inputs,
-                             const std::function<std::vector<Value*>(const std::vector<Value*>&)>& body) {
+std::shared_ptr<Graph> build(
+    std::initializer_list<Type> inputs,
+    const std::function<std::vector<Value*>(const std::vector<Value*>&)>& body) {
   auto graph = std::make_shared<Graph>();
   const BuilderScope scope(*graph);
   for (const Type& t : inputs) graph->add_input(t);
@@ -69,7 +75,8 @@ std::shared_ptr<Graph> build(std::initializer_list<Type> inputs,
 TEST(If, RunsTheChosenBranch) {
   const Type type{DType::kFloat32, {2}};
   const auto twice = build({type}, [](const auto& v) { return std::vector{ops::add(v[0], v[0])}; });
-  const auto square = build({type}, [](const auto& v) { return std::vector{ops::multiply(v[0], v[0])}; });
+  const auto square =
+      build({type}, [](const auto& v) { return std::vector{ops::multiply(v[0], v[0])}; });
   Graph graph;
   const BuilderScope scope(graph);
   Value* condition = graph.add_input({DType::kBool, {}});
@@ -77,14 +84,16 @@ TEST(If, RunsTheChosenBranch) {
   const Node& node = *ops::if_else(condition, {x}, twice, square)[0]->node;
   EXPECT_EQ(run_node(node, {flag(true), of_floats({3, 5})})[0], (std::vector<double>{6, 10}));
   EXPECT_EQ(run_node(node, {flag(false), of_floats({3, 5})})[0], (std::vector<double>{9, 25}));
-  const auto longer = build({type}, [](const auto&) { return std::vector{scalar(1, DType::kFloat32)}; });
+  const auto longer =
+      build({type}, [](const auto&) { return std::vector{scalar(1, DType::kFloat32)}; });
   EXPECT_EQ(error_of([&] { ops::if_else(condition, {x}, twice, longer); }),
             "[if] result 0 of the branches expects one type, got float32[2] and float32[]");
 }
 
 TEST(While, VariablesGoRoundUntilTheConditionFalls) {
   const Type type{DType::kFloat32, {1}};
-  // (count, sum; limit): count + 1, sum + count, going on while count + 1 < limit; the two change places on the way.
+  // (count, sum; limit): count + 1, sum + count, going on while count + 1 < limit; the two change
+  // places on the way.
   const auto body = build({type, type, type}, [](const auto& v) {
     Value* next = ops::add(v[0], scalar(1, DType::kFloat32));
     return std::vector{ops::less_than(next, v[2]), next, ops::add(v[1], v[0])};
@@ -92,7 +101,8 @@ TEST(While, VariablesGoRoundUntilTheConditionFalls) {
   Graph graph;
   const BuilderScope scope(graph);
   Value* condition = graph.add_input({DType::kBool, {}});
-  Value *count = graph.add_input(type), *sum = graph.add_input(type), *limit = graph.add_input(type);
+  Value *count = graph.add_input(type), *sum = graph.add_input(type),
+        *limit = graph.add_input(type);
   const auto results = ops::while_loop(condition, {count, sum}, {limit}, body);
   ASSERT_EQ(results.size(), 2u);
   const Node& node = *results[0]->node;
@@ -106,9 +116,12 @@ TEST(While, VariablesGoRoundUntilTheConditionFalls) {
 }
 
 // One direction of an LSTM in double; gates i, f, g, o.
-std::vector<double> lstm(const Tensor& x, const Tensor& w_ih, const Tensor& w_hh, const Tensor& b_ih, const Tensor& b_hh) {
-  const auto xs = doubles_of(x), wi = doubles_of(w_ih), wh = doubles_of(w_hh), bi = doubles_of(b_ih), bh = doubles_of(b_hh);
-  const auto steps = size_t(x.shape()[0]), batch = size_t(x.shape()[1]), in = size_t(x.shape()[2]), n = size_t(w_hh.shape()[1]);
+std::vector<double> lstm(const Tensor& x, const Tensor& w_ih, const Tensor& w_hh,
+                         const Tensor& b_ih, const Tensor& b_hh) {
+  const auto xs = doubles_of(x), wi = doubles_of(w_ih), wh = doubles_of(w_hh),
+             bi = doubles_of(b_ih), bh = doubles_of(b_hh);
+  const auto steps = size_t(x.shape()[0]), batch = size_t(x.shape()[1]), in = size_t(x.shape()[2]),
+             n = size_t(w_hh.shape()[1]);
   std::vector<double> h(batch * n, 0), c(batch * n, 0), y, next(batch * n), gate(4 * n);
   const auto sigmoid = [](double v) { return 1 / (1 + std::exp(-v)); };
   for (size_t t = 0; t < steps; ++t) {
@@ -131,19 +144,24 @@ std::vector<double> lstm(const Tensor& x, const Tensor& w_ih, const Tensor& w_hh
 }
 
 TEST(Rnn, LstmOfManySizes) {
-  for (const auto& [batch, hidden] : {std::pair<int64_t, int64_t>{1, 48}, {5, 17}, {9, 33}, {16, 5}}) {
+  for (const auto& [batch, hidden] :
+       {std::pair<int64_t, int64_t>{1, 48}, {5, 17}, {9, 33}, {16, 5}}) {
     const int64_t in = 7;
     const auto small = [](const Shape& shape, int64_t seed) {
       Tensor t = ramp(shape, seed);
       for (int64_t i = 0; i < t.numel(); ++i) t.as<float>()[i] *= 0.25f;
       return t;
     };
-    const Tensor x = small({6, batch, in}, 1), wi = small({4 * hidden, in}, 2), wh = small({4 * hidden, hidden}, 3);
+    const Tensor x = small({6, batch, in}, 1), wi = small({4 * hidden, in}, 2),
+                 wh = small({4 * hidden, hidden}, 3);
     const Tensor bi = small({4 * hidden}, 4), bh = small({4 * hidden}, 5);
     const RnnAttrs attrs{"LSTM", hidden, 1, false};
-    const auto record = [&](const auto& v) { return ops::rnn(v[0], nullptr, nullptr, nullptr, {v[1], v[2], v[3], v[4]}, attrs); };
+    const auto record = [&](const auto& v) {
+      return ops::rnn(v[0], nullptr, nullptr, nullptr, {v[1], v[2], v[3], v[4]}, attrs);
+    };
     for (const bool constants : {false, true})
-      expect_near(run_ops(record, {x, wi, wh, bi, bh}, {Layout::kPlain, constants})[0], lstm(x, wi, wh, bi, bh), 2e-6, 1e-5, "lstm");
+      expect_near(run_ops(record, {x, wi, wh, bi, bh}, {Layout::kPlain, constants})[0],
+                  lstm(x, wi, wh, bi, bh), 2e-6, 1e-5, "lstm");
   }
 }
 

@@ -37,7 +37,8 @@ class Guarded {
 };
 
 // Moves the elements between row-major and channels-last, the obvious way.
-void relayout(const void* from, void* to, const Shape& shape, size_t element, bool to_channels_last) {
+void relayout(const void* from, void* to, const Shape& shape, size_t element,
+              bool to_channels_last) {
   int64_t spatial = 1;
   for (int d = 2; d < shape.rank(); ++d) spatial *= shape[d];
   for (int64_t n = 0; n < shape[0]; ++n) {
@@ -52,7 +53,8 @@ void relayout(const void* from, void* to, const Shape& shape, size_t element, bo
   }
 }
 
-// As the layout pass does it: inputs of the result's rank follow, results whose layouts agree are row-major.
+// As the layout pass does it: inputs of the result's rank follow, results whose layouts agree are
+// row-major.
 void label(Graph& graph, Layout layout) {
   if (layout == Layout::kPlain) return;
   for (const auto& n : graph.nodes) {
@@ -61,13 +63,15 @@ void label(Graph& graph, Layout layout) {
     for (size_t i = 0; i < n->inputs.size(); ++i) {
       if (n->inputs[i] == nullptr || constant_of(n->inputs[i]) != nullptr) continue;
       Type& t = n->inputs[i]->type;
-      if (t.shape.rank() >= 3 && (i == 0 || t.shape.rank() == rank) && !layouts_agree(t.shape)) t.layout = layout;
+      if (t.shape.rank() >= 3 && (i == 0 || t.shape.rank() == rank) && !layouts_agree(t.shape))
+        t.layout = layout;
     }
     const bool any = std::any_of(n->inputs.begin(), n->inputs.end(),
                                  [&](const Value* v) { return v && v->type.layout == layout; });
     for (const auto& v : n->outputs) {
       Type& t = v->type;
-      const bool follows = t.shape.rank() == n->inputs[0]->type.shape.rank() && !layouts_agree(t.shape);
+      const bool follows =
+          t.shape.rank() == n->inputs[0]->type.shape.rank() && !layouts_agree(t.shape);
       if (any && follows) t.layout = layout;
     }
   }
@@ -79,7 +83,9 @@ void run_node(const Node& node, Memory& memory) {
   std::vector<void*> in, out;
   for (const Value* v : node.inputs) {
     const Tensor* fixed = constant_of(v);
-    in.push_back(v == nullptr ? nullptr : fixed ? const_cast<void*>(fixed->data()) : memory.at(v)->data());
+    in.push_back(v == nullptr ? nullptr
+                 : fixed      ? const_cast<void*>(fixed->data())
+                              : memory.at(v)->data());
   }
   for (const auto& v : node.outputs) {
     auto& to = memory[v.get()] = std::make_unique<Guarded>(v->type.bytes());
@@ -89,21 +95,24 @@ void run_node(const Node& node, Memory& memory) {
   Guarded scratch(kernel.scratch);
   for (int round = 0; round < 2; ++round) kernel.run(Launch{in.data(), out.data(), scratch.data()});
   EXPECT_TRUE(scratch.intact()) << node.op->name << " wrote outside its scratch";
-  for (const auto& v : node.outputs) EXPECT_TRUE(memory.at(v.get())->intact()) << node.op->name << " wrote outside";
+  for (const auto& v : node.outputs)
+    EXPECT_TRUE(memory.at(v.get())->intact()) << node.op->name << " wrote outside";
 }
 
 }  // namespace
 
-std::vector<Tensor> run_ops(const Record& record, const std::vector<Tensor>& inputs, const RunOptions& options) {
+std::vector<Tensor> run_ops(const Record& record, const std::vector<Tensor>& inputs,
+                            const RunOptions& options) {
   Graph graph;
   graph.fold_below = 0;
   const BuilderScope scope(graph);
   std::vector<Value*> values;
   for (size_t i = 0; i < inputs.size(); ++i) {
-    const bool fixed = options.constants && i > 0 && inputs[i].shape().rank() < inputs[0].shape().rank();
+    const bool fixed =
+        options.constants && i > 0 && inputs[i].shape().rank() < inputs[0].shape().rank();
     values.push_back(!inputs[i].defined() ? nullptr
                      : fixed              ? graph.add_constant(inputs[i], {})
-                                          : graph.add_input({inputs[i].dtype(), inputs[i].shape()}));
+                             : graph.add_input({inputs[i].dtype(), inputs[i].shape()}));
   }
   const std::vector<Value*> results = record(values);
   label(graph, options.layout);
@@ -140,7 +149,8 @@ bool follows_layout(const Record& record, const std::vector<Tensor>& inputs) {
   graph.fold_below = 0;
   const BuilderScope scope(graph);
   std::vector<Value*> values;
-  for (const Tensor& t : inputs) values.push_back(t.defined() ? graph.add_input({t.dtype(), t.shape()}) : nullptr);
+  for (const Tensor& t : inputs)
+    values.push_back(t.defined() ? graph.add_input({t.dtype(), t.shape()}) : nullptr);
   record(values);
   for (const auto& n : graph.nodes)
     if (n->op->cpu != nullptr && n->op->layouts == Layouts::kPlainOnly) return false;
@@ -159,14 +169,15 @@ std::vector<double> doubles_of(const Tensor& tensor) {
   return {t.as<double>(), t.as<double>() + t.numel()};
 }
 
-void expect_near(const Tensor& got, const std::vector<double>& want, double absolute, double relative,
-                 const std::string& what) {
+void expect_near(const Tensor& got, const std::vector<double>& want, double absolute,
+                 double relative, const std::string& what) {
   const std::vector<double> values = doubles_of(got);
   ASSERT_EQ(values.size(), want.size()) << what;
   for (size_t i = 0; i < want.size(); ++i) {
     const double g = values[i], w = want[i];
     if (g == w || (std::isnan(g) && std::isnan(w))) continue;
-    ASSERT_LE(std::abs(g - w), absolute + relative * std::abs(w)) << what << ", element " << i << ": " << g << " for " << w;
+    ASSERT_LE(std::abs(g - w), absolute + relative * std::abs(w))
+        << what << ", element " << i << ": " << g << " for " << w;
   }
 }
 

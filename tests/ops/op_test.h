@@ -1,4 +1,5 @@
-// Runs operators of a small recorded graph one by one, between guard bytes, in either layout and any dtype.
+// Runs operators of a small recorded graph one by one, between guard bytes, in either layout and
+// any dtype.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -15,24 +16,28 @@ namespace trireme::test {
 using Record = std::function<std::vector<Value*>(const std::vector<Value*>&)>;
 
 struct RunOptions {
-  Layout layout = Layout::kPlain;  // of the first input and what follows it, where the operators allow it
-  bool constants = false;          // inputs of fewer dimensions than the first are constants
+  Layout layout =
+      Layout::kPlain;      // of the first input and what follows it, where the operators allow it
+  bool constants = false;  // inputs of fewer dimensions than the first are constants
 };
 
-// The results, row-major. Fails the test when a kernel writes outside of its outputs or scratch, or into its inputs.
-std::vector<Tensor> run_ops(const Record& record, const std::vector<Tensor>& inputs, const RunOptions& options = {});
+// The results, row-major. Fails the test when a kernel writes outside of its outputs or scratch, or
+// into its inputs.
+std::vector<Tensor> run_ops(const Record& record, const std::vector<Tensor>& inputs,
+                            const RunOptions& options = {});
 
 // Whether every operator that `record` records runs in channels-last on these inputs.
 bool follows_layout(const Record& record, const std::vector<Tensor>& inputs);
 
-// (((i + 1) * 37 + seed * 13) % 101 - 50) / 32: the ramp of tools/make_op_goldens.py, exact in every floating dtype.
+// (((i + 1) * 37 + seed * 13) % 101 - 50) / 32: the ramp of tools/make_op_goldens.py, exact in
+// every floating dtype.
 Tensor ramp(const Shape& shape, int64_t seed = 1, DType dtype = DType::kFloat32);
 
 std::vector<double> doubles_of(const Tensor& tensor);
 
 // |got - want| <= absolute + relative * |want| everywhere; equal NaNs and infinities agree.
-void expect_near(const Tensor& got, const std::vector<double>& want, double absolute, double relative,
-                 const std::string& what);
+void expect_near(const Tensor& got, const std::vector<double>& want, double absolute,
+                 double relative, const std::string& what);
 
 // The relative error that results of a dtype may show, a few units in the last place.
 double tolerance_of(DType dtype);

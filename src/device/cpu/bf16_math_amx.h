@@ -17,14 +17,8 @@ namespace {
 
 using Bf16 = uint16_t;
 
-template <class T>
-constexpr T smaller(T a, T b) {
-  return a < b ? a : b;
-}
-template <class T>
-constexpr T larger(T a, T b) {
-  return a < b ? b : a;
-}
+template <class T> constexpr T smaller(T a, T b) { return a < b ? a : b; }
+template <class T> constexpr T larger(T a, T b) { return a < b ? b : a; }
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 constexpr int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 
@@ -85,8 +79,7 @@ inline __m512 tanh_of(__m512 v) {
   const __m512 far = _mm512_fnmadd_ps(_mm512_set1_ps(2.f), r, _mm512_set1_ps(1.f));
   // Near zero the difference above cancels: v - v^3/3 is then as exact as bfloat16 can tell.
   const __m512 v2 = _mm512_mul_ps(v, v);
-  const __m512 near =
-      _mm512_fnmadd_ps(_mm512_mul_ps(v2, v), _mm512_set1_ps(1.f / 3), v);
+  const __m512 near = _mm512_fnmadd_ps(_mm512_mul_ps(v2, v), _mm512_set1_ps(1.f / 3), v);
   const __mmask16 small = _mm512_cmp_ps_mask(v2, _mm512_set1_ps(0.0025f), _CMP_LT_OQ);
   return _mm512_mask_blend_ps(small, far, near);
 }
@@ -112,8 +105,7 @@ inline __m512 gelu_of(__m512 v) {
 
 // max and min return their second operand when either is NaN; the value always comes second, so
 // that NaN passes through.
-template <Act kAct>
-inline __m512 activate(__m512 v, __m512 alpha, __m512 beta) {
+template <Act kAct> inline __m512 activate(__m512 v, __m512 alpha, __m512 beta) {
   const __m512 zero = _mm512_setzero_ps(), one = _mm512_set1_ps(1.f);
   if constexpr (kAct == Act::kRelu) return _mm512_max_ps(zero, v);
   if constexpr (kAct == Act::kClip) return _mm512_min_ps(beta, _mm512_max_ps(alpha, v));

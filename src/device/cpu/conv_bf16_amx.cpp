@@ -24,9 +24,8 @@ class UpsampleConv final : public Conv {
   void run(const ConvArgs& args) const override {
     const int64_t rows = spec_.n * spec_.h;
     const int64_t tasks = useful_tasks(static_cast<double>(input_pixels(spec_)) * 3, rows);
-    run_tasks(tasks, [&](int64_t t) {
-      kernel_.run(args, rows * t / tasks, rows * (t + 1) / tasks);
-    });
+    run_tasks(tasks,
+              [&](int64_t t) { kernel_.run(args, rows * t / tasks, rows * (t + 1) / tasks); });
   }
   size_t scratch_bytes() const override { return 0; }
 

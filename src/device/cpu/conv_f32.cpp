@@ -1,5 +1,4 @@
-// Float32 convolutions: plans made of the AVX-512 kernels in f32_kernels.h, for any x86-64 compiler
-// flags (the kernels themselves are in the *_avx512.cpp files).
+// Float32 convolutions: plans that call the AVX-512 kernels declared in f32_kernels.h.
 #include <cstring>
 
 #include "base/parallel.h"
@@ -17,7 +16,10 @@ Grid choose_grid(const Work& work, int64_t slots) {
   for (int64_t p = 1; p <= std::min(slots, work.panels); ++p) {
     for (int64_t c = 1; c * p <= slots && c <= work.cols; ++c) {
       const int64_t r = std::min(slots / (c * p), work.rows);
-      const double cells = static_cast<double>(ceil_div(work.rows, r) * ceil_div(work.cols, c));
+      int64_t lines = ceil_div(work.rows, r) * work.row_unit;
+      if (work.lines > 0) lines = std::min(lines, work.lines);
+      const double cells =
+          static_cast<double>(lines * ceil_div(work.cols, c)) / static_cast<double>(work.row_unit);
       const double share =
           static_cast<double>(ceil_div(work.panels, p)) / static_cast<double>(work.panels);
       const double cost = cells * (work.cell * share + work.prepare) + work.weights * share;
@@ -116,7 +118,9 @@ class Depthwise final : public Conv {
  public:
   Depthwise(const ConvSpec& spec, const Epilogue& epilogue) : spec_(spec), epilogue_(epilogue) {
     if (spec.sh == 1) row_unit_ = 2;
-    work_.rows = ceil_div(spec.n * spec.oh, row_unit_);
+    work_.lines = spec.n * spec.oh;
+    work_.row_unit = row_unit_;
+    work_.rows = ceil_div(work_.lines, row_unit_);
     work_.cols = ceil_div(spec.ow, 4);
     work_.cell = static_cast<double>(row_unit_ * 4 * vectors_of(spec.ic) * (spec.kh * spec.kw + 4));
     grid_ = choose_grid(work_, num_threads());

@@ -1,6 +1,7 @@
-// Float32 convolutions with a window, and depthwise followed by 1x1: blocks of output rows on the
-// matrix kernel, with what it reads copied (padded, cut into planes) or computed into scratch
-// first.
+// Float32 convolutions with a window, and depthwise followed by 1x1.
+//
+// Blocks of output rows go through the matrix kernel; what it reads lies in the input, or is first
+// copied (padded, cut into planes) or computed into scratch.
 #include <cstring>
 #include <vector>
 
@@ -56,6 +57,7 @@ class Windowed final : public Conv {
   void plan_taps();
   void run_block(const ConvArgs& args, const Part& part, int64_t g, const Rows& rows,
                  float* scratch) const;
+  void fetch_below(const ConvArgs& args, const Rows& rows, GemmRun& run) const;
   const float* input(const ConvArgs& args, int64_t g, const Rows& rows, int64_t x0, int64_t x1,
                      float* scratch) const;
   void copy_padded(const float* x, const Rows& rows, int64_t x0, int64_t x1, float* out) const;
@@ -90,7 +92,9 @@ void Windowed::plan(double prepare_pixel) {
   const auto k_vectors = static_cast<double>(spec_.kh * spec_.kw * ic_ * vectors_of(oc_));
   col_unit_ = std::min(spec_.ow, vectors_of(oc_) % 3 == 0 ? int64_t{9} : kTilePixels);
   if (spec_.ow % 4 == 0) col_unit_ = 4;  // what depthwise tiles like
-  work_.rows = ceil_div(spec_.n * spec_.oh, row_unit_);
+  work_.lines = spec_.n * spec_.oh;
+  work_.row_unit = row_unit_;
+  work_.rows = ceil_div(work_.lines, row_unit_);
   work_.cols = ceil_div(spec_.ow, col_unit_);
   work_.panels = panels_of(oc_);
   const auto unit = static_cast<double>(row_unit_ * col_unit_);
@@ -234,6 +238,16 @@ const float* Windowed::input(const ConvArgs& args, int64_t g, const Rows& rows, 
   return run.y;
 }
 
+// Has what the next block's depthwise part reads fetched during the products of this one.
+void Windowed::fetch_below(const ConvArgs& args, const Rows& rows, GemmRun& run) const {
+  const int64_t first = rows.end * dw_.sh - dw_.top + dw_.kh - dw_.sh;
+  const int64_t last = std::min(first + block_rows_ * dw_.sh, dw_.h);
+  if (dw_.h * dw_.w * dw_.ldx < kLargePicture || rows.end >= dw_.oh || first >= last) return;
+  const float* x = static_cast<const float*>(args.x) + rows.image * dw_.h * dw_.w * dw_.ldx;
+  run.ahead = reinterpret_cast<const char*>(x + first * dw_.w * dw_.ldx);
+  run.ahead_end = reinterpret_cast<const char*>(x + last * dw_.w * dw_.ldx);
+}
+
 void Windowed::run_block(const ConvArgs& args, const Part& part, int64_t g, const Rows& rows,
                          float* scratch) const {
   const ConvSpec& s = spec_;
@@ -274,6 +288,7 @@ void Windowed::run_block(const ConvArgs& args, const Part& part, int64_t g, cons
     run.rows = 1;
   }
   run.epilogue = &epilogue_;
+  if (source_ == Source::kDepthwise && grid_.cols == 1) fetch_below(args, rows, run);
   gemm(run);
 }
 

@@ -62,6 +62,24 @@ class Winograd final : public Conv {
     return {row / tile_rows_, row % tile_rows_ * 2, col * 2};
   }
 
+  struct Span {
+    const char* begin;
+    int64_t bytes;
+  };
+
+  // The pixel rows that tiles from `tile` on read first, to be fetched during the products.
+  Span wanted_below(const ConvArgs& args, const Part& part, int64_t tile) const {
+    const ConvSpec& s = spec_;
+    if (grid_.cols > 1 || s.h * s.w * s.ldx < kLargePicture) return {nullptr, 0};
+    const Position at = position(part, tile);
+    const int64_t first = std::max<int64_t>(0, at.y - s.top + 2);
+    const int64_t last = std::min(first + 2 * ceil_div(block_, tile_cols_), s.h);
+    if (at.image >= s.n || first >= last) return {nullptr, 0};
+    const float* x = static_cast<const float*>(args.x) + at.image * s.h * s.w * s.ldx;
+    return {reinterpret_cast<const char*>(x + first * s.w * s.ldx),
+            (last - first) * s.w * s.ldx * static_cast<int64_t>(sizeof(float))};
+  }
+
   void run_block(const ConvArgs& args, const Part& part, int64_t begin, int64_t end,
                  float* scratch) const {
     float* v = scratch + zeros_;
@@ -80,7 +98,10 @@ class Winograd final : public Conv {
     run.ldy = row_;
     run.epilogue = &plain;
     const float* w = static_cast<const float*>(args.weight) + 9 * set_floats(spec_.ic, spec_.oc);
+    const Span below = wanted_below(args, part, end);
     for (int64_t e = 0; e < 16; ++e) {
+      run.ahead = below.begin + below.bytes * e / 16;
+      run.ahead_end = below.begin + below.bytes * (e + 1) / 16;
       run.a = v + e * v_pitch_;
       run.w = w + e * set_floats(spec_.ic, spec_.oc);
       run.y = m + e * m_pitch_;

@@ -8,10 +8,10 @@ namespace trireme::cpu::bf16 {
 // Neighbouring output columns of one row, 32 channels.
 struct Depthwise::Block {
   const ConvSpec* spec;
-  const Bf16* x;          // the image's first pixel, first channel of the block
+  const Bf16* x;  // the image's first pixel, first channel of the block
   const float* weight;
-  __mmask32 mask;         // which channels there are
-  int64_t y0, x0;         // input position of the first column's first tap
+  __mmask32 mask;  // which channels there are
+  int64_t y0, x0;  // input position of the first column's first tap
   int64_t ky_begin, ky_end;
 };
 
@@ -22,12 +22,8 @@ constexpr int64_t kChannels = 32;
 
 alignas(64) const Bf16 kZeros[kChannels] = {};
 
-template <int kI>
-struct Index {
-  static constexpr int value = kI;
-};
-template <int kFrom, int kTo, class F>
-[[gnu::always_inline]] inline void unroll(F f) {
+template <int kI> struct Index { static constexpr int value = kI; };
+template <int kFrom, int kTo, class F> [[gnu::always_inline]] inline void unroll(F f) {
   if constexpr (kFrom < kTo) {
     f(Index<kFrom>{});
     unroll<kFrom + 1, kTo>(f);
@@ -35,8 +31,7 @@ template <int kFrom, int kTo, class F>
 }
 
 // 32 channels as two registers, the even and the odd ones, or 16 channels as one.
-template <bool kHalf>
-struct Lanes {
+template <bool kHalf> struct Lanes {
   static constexpr int64_t kFloats = kHalf ? 16 : 32;
   __m512 even, odd;
 
@@ -95,8 +90,7 @@ void block(const Depthwise::Block& b, float* acc) {
 }
 
 // Any kernel width, stride and dilation; kCols columns, one after another.
-template <int kCols, bool kHalf>
-void any_block(const Depthwise::Block& b, float* acc) {
+template <int kCols, bool kHalf> void any_block(const Depthwise::Block& b, float* acc) {
   using L = Lanes<kHalf>;
   const ConvSpec& s = *b.spec;
   for (int64_t i = 0; i < kCols; ++i) {
@@ -117,16 +111,14 @@ void any_block(const Depthwise::Block& b, float* acc) {
   }
 }
 
-template <int kCols, bool kChecked, bool kHalf>
-Depthwise::BlockFn find_block(const ConvSpec& s) {
+template <int kCols, bool kChecked, bool kHalf> Depthwise::BlockFn find_block(const ConvSpec& s) {
   if (s.dw == 1 && s.kw == 3 && s.sw == 1) return block<3, 1, kCols, kChecked, kHalf>;
   if (s.dw == 1 && s.kw == 3 && s.sw == 2) return block<3, 2, kCols, kChecked, kHalf>;
   if (s.dw == 1 && s.kw == 5 && s.sw == 1) return block<5, 1, kCols, kChecked, kHalf>;
   if (s.dw == 1 && s.kw == 5 && s.sw == 2) return block<5, 2, kCols, kChecked, kHalf>;
   return any_block<kCols, kHalf>;
 }
-template <int kCols>
-void find_blocks(const ConvSpec& s, Depthwise::BlockFn (&found)[2][2]) {
+template <int kCols> void find_blocks(const ConvSpec& s, Depthwise::BlockFn (&found)[2][2]) {
   found[0][0] = find_block<kCols, false, false>(s);
   found[0][1] = find_block<kCols, false, true>(s);
   found[1][0] = find_block<kCols, true, false>(s);
@@ -154,7 +146,9 @@ void pack_depthwise(const ConvSpec& s, const float* weight, void* packed) {
 }
 
 Depthwise::Depthwise(const ConvSpec& spec, const Epilogue& epilogue)
-    : spec_(spec), epilogue_(epilogue), finish_(find_epilogue(epilogue.act, true)),
+    : spec_(spec),
+      epilogue_(epilogue),
+      finish_(find_epilogue(epilogue.act, true)),
       finish_half_(find_epilogue(epilogue.act, false)) {
   find_blocks<kColumns>(spec, block_[0]);
   find_blocks<kNarrow>(spec, block_[1]);

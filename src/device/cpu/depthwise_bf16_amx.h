@@ -16,8 +16,8 @@ void pack_depthwise(const ConvSpec& spec, const float* weight, void* packed);
 struct DepthwiseArgs {
   const uint16_t* x;
   const float* weight;
-  const float* bias;          // or null
-  const uint16_t* residual;   // laid out by output pixel, or null
+  const float* bias;         // or null
+  const uint16_t* residual;  // laid out by output pixel, or null
   int64_t ldr;
 };
 
@@ -35,7 +35,7 @@ class Depthwise {
   Epilogue epilogue_;
   EpilogueFn finish_, finish_half_;
   // For many or few columns, inside the picture or with checks, 32 channels or at most 16.
-  BlockFn block_[2][2][2];   // [few][checked][half]
+  BlockFn block_[2][2][2];  // [few][checked][half]
 };
 
 }  // namespace trireme::cpu::bf16

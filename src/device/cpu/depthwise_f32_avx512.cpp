@@ -1,5 +1,4 @@
-// Depthwise convolutions for AVX-512: tiles of up to 2 x 4 output pixels, sixteen channels at a
-// time.
+// Depthwise convolutions for AVX-512: tiles of 2 x 4 output pixels, sixteen channels at a time.
 #include "device/cpu/f32_kernels.h"
 #include "device/cpu/f32_math_avx512.h"
 #include "device/cpu/immintrin_quiet.h"

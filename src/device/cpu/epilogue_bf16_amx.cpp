@@ -11,8 +11,7 @@ struct Constants {
   Epilogue::Residual residual;
 };
 
-template <Act kAct>
-inline __m512 finish(__m512 v, const __m512& r, const Constants& k) {
+template <Act kAct> inline __m512 finish(__m512 v, const __m512& r, const Constants& k) {
   if (k.residual == Epilogue::kBeforeAct) v = _mm512_add_ps(v, r);
   v = _mm512_fmadd_ps(activate<kAct>(v, k.alpha, k.beta), k.scale, k.shift);
   if (k.residual == Epilogue::kAfter) v = _mm512_add_ps(v, r);
@@ -20,8 +19,7 @@ inline __m512 finish(__m512 v, const __m512& r, const Constants& k) {
 }
 
 // Up to 16 columns.
-template <Act kAct>
-void finish_narrow(const Constants& k, const EpilogueBlock& b) {
+template <Act kAct> void finish_narrow(const Constants& k, const EpilogueBlock& b) {
   const __mmask16 mask = mask16(b.cols);
   const __m512 bias = b.bias ? _mm512_maskz_loadu_ps(mask, b.bias) : _mm512_setzero_ps();
   __m512 r = _mm512_setzero_ps();
@@ -32,8 +30,7 @@ void finish_narrow(const Constants& k, const EpilogueBlock& b) {
   }
 }
 
-template <Act kAct>
-void finish_wide(const Constants& k, const EpilogueBlock& b) {
+template <Act kAct> void finish_wide(const Constants& k, const EpilogueBlock& b) {
   const __mmask32 mask = mask32(b.cols);
   __m512 bias0 = _mm512_setzero_ps(), bias1 = bias0, r0 = bias0, r1 = bias0;
   if (b.bias) {
@@ -53,8 +50,7 @@ void finish_wide(const Constants& k, const EpilogueBlock& b) {
 }
 
 // Even columns in acc[0, 16), odd ones in acc[16, 32). The residual is split as it is widened.
-template <Act kAct>
-void finish_split(const Constants& k, const EpilogueBlock& b) {
+template <Act kAct> void finish_split(const Constants& k, const EpilogueBlock& b) {
   const __mmask32 mask = mask32(b.cols);
   const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
   const __m512i odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
@@ -68,8 +64,8 @@ void finish_split(const Constants& k, const EpilogueBlock& b) {
   // Word 2j is taken from place j, word 2j + 1 from place 16 + j.
   const __m512i interleave = _mm512_or_si512(
       _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
-      _mm512_slli_epi32(_mm512_setr_epi32(16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29,
-                                          30, 31), 16));
+      _mm512_slli_epi32(
+          _mm512_setr_epi32(16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31), 16));
   for (int64_t i = 0; i < b.rows; ++i) {
     if (k.residual) {
       const __m512i r = _mm512_maskz_loadu_epi16(mask, b.residual + i * b.ldr);
@@ -83,8 +79,7 @@ void finish_split(const Constants& k, const EpilogueBlock& b) {
   }
 }
 
-template <Act kAct, bool kSplit>
-void finish_block(const Epilogue& e, const EpilogueBlock& b) {
+template <Act kAct, bool kSplit> void finish_block(const Epilogue& e, const EpilogueBlock& b) {
   const Constants k{_mm512_set1_ps(e.alpha), _mm512_set1_ps(e.beta), _mm512_set1_ps(e.scale),
                     _mm512_set1_ps(e.shift), e.residual};
   if constexpr (kSplit) {
@@ -94,8 +89,7 @@ void finish_block(const Epilogue& e, const EpilogueBlock& b) {
   }
 }
 
-template <bool kSplit>
-EpilogueFn find(Act act) {
+template <bool kSplit> EpilogueFn find(Act act) {
   switch (act) {
     case Act::kNone: return finish_block<Act::kNone, kSplit>;
     case Act::kRelu: return finish_block<Act::kRelu, kSplit>;

@@ -9,11 +9,11 @@ namespace trireme::cpu::bf16 {
 
 // A block of at most 32 columns (channels) and any number of rows (pixels).
 struct EpilogueBlock {
-  const float* acc;           // row r at acc + r * acc_ld, 64-byte aligned
+  const float* acc;  // row r at acc + r * acc_ld, 64-byte aligned
   int64_t acc_ld;
   int64_t rows, cols;
-  const float* bias;          // of the first column, or null
-  const uint16_t* residual;   // of the first element; unused when the epilogue has none
+  const float* bias;         // of the first column, or null
+  const uint16_t* residual;  // of the first element; unused when the epilogue has none
   int64_t ldr;
   uint16_t* y;
   int64_t ldy;

@@ -1,5 +1,5 @@
-// What the float32 plans (conv_f32.cpp, compiled for any x86-64) ask of the AVX-512 kernels.
-// Internal. Strides and pitches count floats.
+// What the float32 plans (conv_f32*.cpp) ask of the AVX-512 kernels (*_f32_avx512.cpp). Internal.
+// Strides and pitches count floats.
 #pragma once
 
 #include <cstddef>
@@ -42,6 +42,8 @@ struct GemmRun {
   const float* residual = nullptr;
   int64_t ldr = 0, r_row = 0;
   const Epilogue* epilogue = nullptr;
+  const char* ahead = nullptr;  // memory that is wanted in L2 when this run is done, or null
+  const char* ahead_end = nullptr;
 };
 void gemm(const GemmRun& run);
 

@@ -45,8 +45,10 @@ struct Grid {
 
 // What dealing out goes by. Costs are in vector multiply-adds.
 struct Work {
-  int64_t rows = 1;  // indivisible groups of rows
-  int64_t cols = 1;  // indivisible groups of columns
+  int64_t rows = 1;      // indivisible groups of rows
+  int64_t row_unit = 1;  // rows of a group
+  int64_t lines = 0;     // rows in all, when the last group may be smaller
+  int64_t cols = 1;      // indivisible groups of columns
   int64_t panels = 1;
   double cell = 1;     // a row unit times a column unit times all panels
   double prepare = 0;  // a row unit times a column unit, repeated by every panel part
@@ -56,6 +58,8 @@ Grid choose_grid(const Work& work, int64_t slots);
 
 // Part i of the grid, in units.
 Part part_at(const Work& work, const Grid& grid, int64_t i);
+
+inline constexpr int64_t kLargePicture = 256 * 1024;  // floats of input that do not stay in L2
 
 // Pixels a block works on: its input, and its output as long as that does not make weights beyond
 // L2 pass by more often, take up to 384 KB of the 2 MB.

@@ -9,7 +9,7 @@ namespace trireme::cpu::bf16 {
 namespace {
 
 struct Pixel {
-  int64_t n, y, x;   // of the output
+  int64_t n, y, x;  // of the output
   Pixel(const ConvSpec& s, int64_t index)
       : n(index / (s.oh * s.ow)), y(index / s.ow % s.oh), x(index % s.ow) {}
   void next(const ConvSpec& s) {
@@ -81,7 +81,7 @@ void gather_joined(const GatherJob& j, Pixel p, int64_t count, Bf16* tiles) {
       for (int64_t kx = 0; kx < s.kw; ++kx, end += channels) {
         const Bf16* in = tap_at(j, p, ky, kx);
         const __m256i v = _mm256_maskz_loadu_epi16(in ? mask : __mmask16{0}, in ? in + base : j.x);
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(end), v);   // zeros beyond the channels
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(end), v);  // zeros beyond the channels
       }
     }
     Bf16* out = tiles + i / kTile * l.steps * kTileElements + i % kTile * kMaxStep;
@@ -194,8 +194,8 @@ void gather_planar(const GatherJob& j, Pixel p, int64_t count, Bf16* tiles) {
         const int64_t n = smaller<int64_t>(kTile, run - i);
         for (int64_t r = 0; r < n; ++r) {
           const int64_t at = done + i + r;
-          _mm512_store_si512(tiles + (at / kTile * l.steps + k) * kTileElements +
-                                 at % kTile * kMaxStep, rows[r]);
+          _mm512_store_si512(
+              tiles + (at / kTile * l.steps + k) * kTileElements + at % kTile * kMaxStep, rows[r]);
         }
       }
     }
@@ -238,8 +238,8 @@ void copy_tap(const ConvSpec& s, const uint16_t* x, int64_t first_channel, int64
     }
     if (c == channels) continue;
     const __mmask32 mask = mask32(channels - c);
-    _mm512_mask_storeu_epi16(
-        out + c, mask, in ? _mm512_maskz_loadu_epi16(mask, in + c) : _mm512_setzero_si512());
+    _mm512_mask_storeu_epi16(out + c, mask,
+                             in ? _mm512_maskz_loadu_epi16(mask, in + c) : _mm512_setzero_si512());
   }
 }
 

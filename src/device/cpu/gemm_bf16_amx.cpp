@@ -8,18 +8,15 @@ namespace {
 
 // Tiles 0-3 accumulate, 4 and 5 hold A, 6 and 7 hold B. The processor renames them, so that using
 // 4 and 5 in turn for four tiles of A costs nothing, and one configuration serves all block shapes.
-template <int kIndex>
-inline void load_a(const char* p, int64_t stride) {
+template <int kIndex> inline void load_a(const char* p, int64_t stride) {
   if constexpr (kIndex % 2 == 0) _tile_loadd(4, p, stride);
   if constexpr (kIndex % 2 == 1) _tile_loadd(5, p, stride);
 }
-template <int kIndex>
-inline void load_b(const char* p) {
+template <int kIndex> inline void load_b(const char* p) {
   if constexpr (kIndex % 2 == 0) _tile_loadd(6, p, 64);
   if constexpr (kIndex % 2 == 1) _tile_loadd(7, p, 64);
 }
-template <int kC, int kA, int kB>
-inline void accumulate() {
+template <int kC, int kA, int kB> inline void accumulate() {
   constexpr int kWhich = kC * 4 + (kA % 2) * 2 + kB % 2;
   if constexpr (kWhich == 0) _tile_dpbf16ps(0, 4, 6);
   if constexpr (kWhich == 4) _tile_dpbf16ps(1, 4, 6);
@@ -35,8 +32,7 @@ inline void accumulate() {
 }
 
 // One tile of A against kN of B.
-template <int kI, int kN>
-inline void row(const char* a, int64_t stride) {
+template <int kI, int kN> inline void row(const char* a, int64_t stride) {
   load_a<kI>(a, stride);
   accumulate<kI * kN, kI, 0>();
   if constexpr (kN > 1) accumulate<kI * kN + 1, kI, 1>();
@@ -55,21 +51,18 @@ inline void clear() {
 }
 
 // Where accumulator kI of a block kN tiles wide lies in c.
-template <int kI, int kN>
-inline float* place(float* c) {
+template <int kI, int kN> inline float* place(float* c) {
   return c + kI / kN * (kTile * kN * kTile) + kI % kN * kTile;
 }
 
-template <int kTiles, int kN>
-inline void load_c(float* c) {
+template <int kTiles, int kN> inline void load_c(float* c) {
   constexpr int64_t kRow = kN * 64;
   _tile_loadd(0, (place<0, kN>(c)), kRow);
   if constexpr (kTiles > 1) _tile_loadd(1, (place<1, kN>(c)), kRow);
   if constexpr (kTiles > 2) _tile_loadd(2, (place<2, kN>(c)), kRow);
   if constexpr (kTiles > 3) _tile_loadd(3, (place<3, kN>(c)), kRow);
 }
-template <int kTiles, int kN>
-inline void store_c(float* c) {
+template <int kTiles, int kN> inline void store_c(float* c) {
   constexpr int64_t kRow = kN * 64;
   _tile_stored(0, (place<0, kN>(c)), kRow);
   if constexpr (kTiles > 1) _tile_stored(1, (place<1, kN>(c)), kRow);
@@ -77,8 +70,7 @@ inline void store_c(float* c) {
   if constexpr (kTiles > 3) _tile_stored(3, (place<3, kN>(c)), kRow);
 }
 
-template <int kM, int kN>
-void multiply_block(const TileJob& j) {
+template <int kM, int kN> void multiply_block(const TileJob& j) {
   j.add ? load_c<kM * kN, kN>(j.c) : clear();
   const char* ahead = j.ahead;
   for (int64_t s = 0; s < j.count; ++s) {
@@ -99,8 +91,7 @@ void multiply_block(const TileJob& j) {
 }
 
 // One tile of A, three or four of B: for blocks of at most 16 pixels.
-template <int kN>
-void multiply_row(const TileJob& j) {
+template <int kN> void multiply_row(const TileJob& j) {
   j.add ? load_c<kN, kN>(j.c) : clear();
   const char* ahead = j.ahead;
   for (int64_t s = 0; s < j.count; ++s) {

@@ -8,20 +8,20 @@
 
 namespace trireme::cpu::bf16 {
 
-constexpr int kTile = 16;          // rows of A, columns of B
-constexpr int64_t kMaxStep = 32;   // elements of K that one tile instruction takes
+constexpr int kTile = 16;         // rows of A, columns of B
+constexpr int64_t kMaxStep = 32;  // elements of K that one tile instruction takes
 
 // How K (input channels of all kernel taps) is cut into tile steps. An exact layout has steps that
 // divide the channels of one tap, so A tiles load straight from the activations and never read
 // what is not theirs. The others need A copied into a block padded with zeros.
 struct KLayout {
-  int64_t step = 0;       // elements of K in a step: even, at most 32
-  int64_t steps = 0;      // steps in a segment
-  int64_t segments = 1;   // one for each tap, or one in all (`joined`: few channels, many taps)
+  int64_t step = 0;      // elements of K in a step: even, at most 32
+  int64_t steps = 0;     // steps in a segment
+  int64_t segments = 1;  // one for each tap, or one in all (`joined`: few channels, many taps)
   bool joined = false;
   bool exact = false;
   int64_t all_steps() const { return steps * segments; }
-  int64_t b_tile() const { return all_steps() * step * kTile; }   // elements for 16 columns
+  int64_t b_tile() const { return all_steps() * step * kTile; }  // elements for 16 columns
 };
 KLayout k_layout(const ConvSpec& spec);
 
@@ -33,19 +33,19 @@ void pack_gemm(const ConvSpec& spec, const float* weight, void* packed);
 struct Segment {
   const char* a[4];
   int64_t stride[4];
-  int64_t b;        // offset of the segment's first step in a B tile column, bytes
+  int64_t b;  // offset of the segment's first step in a B tile column, bytes
   int64_t steps;
 };
 
 struct TileJob {
   const Segment* segments;
   int64_t count;
-  int64_t a_step, b_step;   // bytes from one step to the next
-  const char* b;            // first tile column; the next one is b_tile bytes later
+  int64_t a_step, b_step;  // bytes from one step to the next
+  const char* b;           // first tile column; the next one is b_tile bytes later
   int64_t b_tile;
-  float* c;                 // [m * 16][n * 16], 64-byte aligned
-  bool add;                 // to what c holds already
-  const char* ahead;        // weights to bring near meanwhile: `ahead_lines` cache lines a step
+  float* c;           // [m * 16][n * 16], 64-byte aligned
+  bool add;           // to what c holds already
+  const char* ahead;  // weights to bring near meanwhile: `ahead_lines` cache lines a step
   int64_t ahead_lines;
 };
 
@@ -61,8 +61,8 @@ class TileScope {
   TileScope(const TileScope&) = delete;
   TileScope& operator=(const TileScope&) = delete;
   ~TileScope();
-  void use(int64_t step, int64_t rows);   // A tiles of `rows` rows
-  void use_narrow(int64_t step, int64_t columns);   // B and C tiles of `columns` columns
+  void use(int64_t step, int64_t rows);            // A tiles of `rows` rows
+  void use_narrow(int64_t step, int64_t columns);  // B and C tiles of `columns` columns
 
  private:
   void configure(int64_t step, int64_t rows, int64_t columns);

@@ -12,7 +12,7 @@ struct Tile {
   const float* a[2];
   float* y[2];
   const float* r[2];
-  const char* ahead;  // next weights to fetch meanwhile, or null
+  const char* ahead;  // to fetch meanwhile, or null
 };
 
 struct Panel {
@@ -22,7 +22,7 @@ struct Panel {
   int64_t column;
   int64_t tap_begin, tap_end, c_begin, c_end;
   bool first, last;  // K block: start from the bias; apply the epilogue
-  const char* next;  // the panel after this one, if worth fetching early
+  const char* next;  // to fetch meanwhile: the panel after this one, or what the run asks for
   const char* next_end;
 };
 
@@ -339,6 +339,7 @@ Panel panel_at(const GemmRun& run, int64_t p) {
 
 void gemm(const GemmRun& run) {
   const Blocks blocks(run);
+  const char* ahead = run.ahead;
   for (int64_t b = 0; b < blocks.count; ++b) {
     for (int64_t p = run.panel_begin; p < run.panel_end; ++p) {
       Panel panel = panel_at(run, p);
@@ -355,7 +356,9 @@ void gemm(const GemmRun& run) {
                                                    k0 * (v1 - v0) * kLanes);
         panel.next_end = panel.next + (more || b + 1 < blocks.count ? bytes : 0);
       }
+      if (!blocks.large) panel.next = ahead, panel.next_end = run.ahead_end;
       sweep(run, panel, static_cast<int>(v1 - v0));
+      if (!blocks.large) ahead = panel.next;
     }
   }
 }

@@ -1,4 +1,4 @@
-// Convolutions as products of tiles: where A comes from, who does which part, what is finished when.
+// Convolutions as products of tiles: where A comes from, and who does which part.
 #include "device/cpu/tile_conv_bf16_amx.h"
 
 #include "device/cpu/bf16_math_amx.h"
@@ -8,30 +8,46 @@
 namespace trireme::cpu::bf16 {
 namespace {
 
-constexpr int64_t kMaxTaps = 64;   // of the kRows mode
+constexpr int64_t kMaxTaps = 64;                // of the kRows mode
+constexpr int64_t kResult = 4 * kTile * kTile;  // floats that a block gives
+constexpr int64_t kPart = 8;                    // steps of K in run_parts()
+constexpr int64_t kGroup = 128;                 // pixels in run_parts()
+
+// Measured: shorter K fits the cache as it is; with longer K the rows of A lie too far apart for
+// the hardware to fetch short pieces of them ahead.
+bool in_parts(int64_t steps) { return steps >= 20 && steps <= 40; }
 
 }  // namespace
+
+// A product: `pixels` of the chunk from `at` on, a panel, steps [k_begin, k_end) of K.
+struct TileConv::Block {
+  int64_t first, pixels, at;  // the chunk's first pixel, its length, where in it
+  int64_t tile, width;        // tile columns
+  int64_t k_begin, k_end;
+  float* c;
+};
 
 // One thread's state.
 struct TileConv::Task {
   const ConvArgs* args;
   Mode mode;
   int64_t group = 0;
-  Bf16* blocks;              // copied A tiles, or the depthwise result
+  Bf16* blocks;  // copied A tiles, or the depthwise result
   Bf16* lines;
   TileScope tiles;
-  bool cold = true;          // the weights are not in the second-level cache yet
-  const Bf16* below = nullptr;   // kRows: input to fetch, and how much
+  bool cold = true;             // the weights are not in the second-level cache yet
+  const Bf16* below = nullptr;  // kRows: input to fetch, and how much
   int64_t below_lines = 0;
   int64_t segments = 1;
   Segment segment[kMaxTaps];
   // A block's results are finished only after the next product was issued, which so runs meanwhile.
   struct Result {
     int64_t first, rows = 0, tile, width, group;
+    const float* c;
   };
   Result waiting;
   int current = 0;
-  alignas(64) float c[2][4 * kTile * kTile];
+  alignas(64) float c[kGroup * 2 * kTile];  // two results, or those of run_parts()
 };
 
 bool TileConv::serves(const ConvSpec& s) {
@@ -53,9 +69,10 @@ TileConv::Mode TileConv::choose_mode(const ConvSpec& s, const KLayout& k) {
   return waste * tiles <= tiles + 3 ? Mode::kRows : Mode::kGather;
 }
 
-
 TileConv::TileConv(const ConvSpec& spec, const Epilogue& epilogue)
-    : spec_(spec), epilogue_(epilogue), mode_(choose_mode(spec, k_layout(spec))),
+    : spec_(spec),
+      epilogue_(epilogue),
+      mode_(choose_mode(spec, k_layout(spec))),
       k_(k_layout(spec)),
       finish_(find_epilogue(epilogue.act, false)) {
   set_sizes();
@@ -63,9 +80,13 @@ TileConv::TileConv(const ConvSpec& spec, const Epilogue& epilogue)
 
 TileConv::TileConv(const ConvSpec& dw, const Epilogue& dw_epilogue, const ConvSpec& pw,
                    const Epilogue& epilogue)
-    : spec_(pw), epilogue_(epilogue), mode_(Mode::kFused), k_(k_layout(pw)),
+    : spec_(pw),
+      epilogue_(epilogue),
+      mode_(Mode::kFused),
+      k_(k_layout(pw)),
       finish_(find_epilogue(epilogue.act, false)),
-      dw_(std::make_unique<Depthwise>(dw, dw_epilogue)), dw_spec_(dw) {
+      dw_(std::make_unique<Depthwise>(dw, dw_epilogue)),
+      dw_spec_(dw) {
   set_sizes();
 }
 
@@ -169,26 +190,36 @@ void TileConv::run_chunk(Task& t, int64_t first, int64_t count, int64_t tile0,
   for (int64_t tile = tile0; tile < tile1;) {
     const int64_t widest = count <= kTile ? 4 : 2;
     const int64_t rest = smaller(tap_tiles_ - tile % tap_tiles_, tile1 - tile);
-    const int64_t width = smaller(widest, rest);
-    // Blocks of a long K go through it in parts, several blocks together, so that the weights of a
-    // part come from the first-level cache for all but the first block.
-    const bool parts = t.mode != Mode::kRows && width == 2 && k_.all_steps() > 12;
-    const int64_t group = parts ? kGroup * 2 * kTile : count;
-    const int64_t n = parts ? ceil_div(k_.all_steps(), kPart) : 1;
-    for (int64_t g = 0; g < count; g += group) {
-      const int64_t end = smaller(g + group, count);
-      for (int64_t i = 0; i < n; ++i) {
-        Part part{first, g, end - g, count, tile, width, k_.all_steps() * i / n, k_.all_steps() * (i + 1) / n};
-        for (int64_t at = g; at < end;) {
-          part.at = at, part.count = end - at;
-          part.result = parts ? at / (2 * kTile) % kGroup : t.current;
-          at += run_block(t, part);
-        }
+    Block b{first, count, 0, tile, smaller(widest, rest), 0, k_.all_steps(), nullptr};
+    if (t.mode == Mode::kFlat && b.width == 2 && count > 4 * kTile && in_parts(b.k_end)) {
+      run_parts(t, b);
+    } else {
+      while (b.at < count) {
+        b.c = t.c + t.current * kResult;
+        t.current ^= 1;
+        b.at += run_block(t, b);
       }
     }
-    tile += width;
+    tile += b.width;
   }
   if (!large_) t.cold = false;
+}
+
+// A long K goes in parts, each for several blocks of pixels, so that all but the first of them find
+// the part of the weights in the first-level cache.
+void TileConv::run_parts(Task& t, Block b) const {
+  const int64_t steps = k_.all_steps(), parts = ceil_div(steps, kPart);
+  for (int64_t g = 0; g < b.pixels; g += kGroup) {
+    finish_waiting(t);
+    for (int64_t i = 0; i < parts; ++i) {
+      b.k_begin = steps * i / parts, b.k_end = steps * (i + 1) / parts;
+      for (b.at = g; b.at < smaller(g + kGroup, b.pixels);) {
+        b.c = t.c + (b.at - g) * 2 * kTile;
+        b.at += run_block(t, b);
+      }
+    }
+  }
+  finish_waiting(t);
 }
 
 void TileConv::prepare(Task& t, int64_t first, int64_t count) const {
@@ -245,8 +276,8 @@ void TileConv::prepare_rows(Task& t, int64_t first, int64_t count) const {
         const int64_t ix = (ox + m * kTile) * s.sw - s.left + kx * s.dw;
         const int64_t pixels = smaller<int64_t>(kTile, count - m * kTile);
         const int64_t at = (n * s.h + iy) * s.w + ix;
-        const bool inside = ix >= 0 && ix + (pixels - 1) * s.sw < s.w &&
-                            at + (kTile - 1) * s.sw < input_pixels(s);
+        const bool inside =
+            ix >= 0 && ix + (pixels - 1) * s.sw < s.w && at + (kTile - 1) * s.sw < input_pixels(s);
         if (inside) {
           g.a[m] = reinterpret_cast<const char*>(x + at * s.ldx + base);
           g.stride[m] = s.sw * s.ldx * 2;
@@ -261,82 +292,92 @@ void TileConv::prepare_rows(Task& t, int64_t first, int64_t count) const {
   }
 }
 
-// One product; returns how many pixels it took of `count` from `first` + `at` on.
-int64_t TileConv::run_block(Task& t, int64_t first, int64_t at, int64_t count, int64_t tile,
-                            int64_t width) const {
-  int64_t m = smaller(ceil_div(count, kTile), int64_t{width == 1 ? 4 : width == 2 ? 2 : 1});
-  int64_t rows = kTile;
+// One product; returns how many pixels it took.
+int64_t TileConv::run_block(Task& t, const Block& b) const {
+  const int64_t left = b.pixels - b.at, most = b.width == 1 ? 4 : b.width == 2 ? 2 : 1;
+  int64_t m = smaller(ceil_div(left, kTile), most), rows = kTile;
   // The last pixels of the whole picture have no memory behind them that a full tile could read.
-  if (t.mode == Mode::kFlat && first + at + m * kTile > pixels_) {
-    if (m == 1) rows = pixels_ - first - at;
+  if (t.mode == Mode::kFlat && b.first + b.at + m * kTile > pixels_) {
+    if (m == 1) rows = pixels_ - b.first - b.at;
     if (m > 1) --m;
   }
   t.tiles.use(k_.step, rows);
+  const int64_t step_bytes = k_.step * 2, b_tile = k_.b_tile() * 2;
+  TileJob job{t.segment,
+              t.segments,
+              t.mode == Mode::kGather ? kTileElements * 2 : step_bytes,
+              step_bytes * kTile,
+              static_cast<const char*>(t.args->weight),
+              b_tile,
+              b.c,
+              b.k_begin > 0,
+              nullptr,
+              0};
+  job.b += (t.group * tiles_ + b.tile) * b_tile;
   if (t.mode != Mode::kRows) {
+    Segment& s = t.segment[0];
+    s.b = b.k_begin * job.b_step, s.steps = b.k_end - b.k_begin;
     for (int64_t i = 0; i < m; ++i) {
-      Segment one;
-      locate(t, first, at + i * kTile, one);
-      t.segment[0].a[i] = one.a[0], t.segment[0].stride[i] = one.stride[0];
+      locate(t, b.first, b.at + i * kTile, i, s);
+      s.a[i] += b.k_begin * job.a_step;
     }
-    t.segment[0].b = 0, t.segment[0].steps = k_.all_steps();
-    t.segments = 1;
+    job.count = 1;
   }
-  const int64_t step_bytes = k_.step * 2;
-  const int64_t b_tile = k_.b_tile() * 2;
-  const auto* weight = static_cast<const char*>(t.args->weight);
-  TileJob job{t.segment, t.segments,
-                    t.mode == Mode::kGather ? kTileElements * 2 : step_bytes, step_bytes * kTile,
-                    weight + (t.group * tiles_ + tile) * b_tile, b_tile, t.c[t.current],
-                    nullptr, 0};
-  // While the weights come from far, each block fetches its share of the next panel.
-  if (t.mode == Mode::kRows) {
-    if (tile == 0) job.ahead_lines = ceil_div(t.below_lines, t.segments * k_.steps);
-    job.ahead = reinterpret_cast<const char*>(t.below);
-  } else if (t.cold) {
-    const int64_t blocks = ceil_div(at + count, m * kTile), lines = width * step_bytes / 4;
-    job.ahead_lines = ceil_div(lines, blocks);
-    job.ahead = job.b + width * b_tile + at / (m * kTile) * job.ahead_lines * 64 * k_.all_steps();
+  look_ahead(t, b, m, job);
+  multiply(static_cast<int>(m), static_cast<int>(b.width), job);
+  const int64_t done = smaller(m * kTile, left);
+  if (t.mode == Mode::kRows || b.k_end == k_.all_steps()) {
+    finish_waiting(t);
+    t.waiting = {b.first + b.at, done, b.tile, b.width, t.group, b.c};
   }
-  multiply(static_cast<int>(m), static_cast<int>(width), job);
-  const int64_t done = smaller(m * kTile, count);
-  finish_waiting(t);
-  t.waiting = {first + at, done, tile, width, t.group};
-  t.current ^= 1;
   return done;
 }
 
-void TileConv::locate(const Task& t, int64_t first, int64_t at, Segment& s) const {
+// What comes from far is asked for early: the input of the next row of pixels, or, as long as the
+// weights are not in the second-level cache, each block's share of the next panel.
+void TileConv::look_ahead(const Task& t, const Block& b, int64_t m, TileJob& job) const {
+  if (t.mode == Mode::kRows) {
+    if (b.tile == 0)
+      job.ahead_lines = ceil_div(t.below_lines, larger<int64_t>(1, t.segments) * k_.steps);
+    job.ahead = reinterpret_cast<const char*>(t.below);
+  } else if (t.cold) {
+    const int64_t blocks = ceil_div(b.pixels, m * kTile), lines = b.width * job.b_step / 64;
+    job.ahead_lines = ceil_div(lines, blocks);
+    const int64_t steps = b.at / (m * kTile) * k_.all_steps() + b.k_begin;
+    job.ahead = job.b + b.width * job.b_tile + steps * job.ahead_lines * 64;
+  }
+}
+
+// Tile i of a block, at pixel `first` + `at`.
+void TileConv::locate(const Task& t, int64_t first, int64_t at, int64_t i, Segment& s) const {
   const Bf16* a = nullptr;
   switch (t.mode) {
     case Mode::kFlat:
       a = static_cast<const Bf16*>(t.args->x) + (first + at) * spec_.ldx +
           t.group * (spec_.ic / spec_.groups);
-      s.stride[0] = spec_.ldx * 2;
+      s.stride[i] = spec_.ldx * 2;
       break;
     case Mode::kGather:
       a = t.blocks + at / kTile * k_.all_steps() * kTileElements;
-      s.stride[0] = kMaxStep * 2;
+      s.stride[i] = kMaxStep * 2;
       break;
-    default:
-      a = t.blocks + at * fused_ld_;
-      s.stride[0] = fused_ld_ * 2;
+    default: a = t.blocks + at * fused_ld_; s.stride[i] = fused_ld_ * 2;
   }
-  s.a[0] = reinterpret_cast<const char*>(a);
+  s.a[i] = reinterpret_cast<const char*>(a);
 }
 
 void TileConv::finish_waiting(Task& t) const {
   const ConvSpec& s = spec_;
   const ConvArgs& args = *t.args;
-  const auto [first, rows, tile, width, group] = t.waiting;
+  const auto [first, rows, tile, width, group, c] = t.waiting;
   if (rows == 0) return;
   t.waiting.rows = 0;
-  const float* c = t.c[t.current ^ 1];
   const int64_t tap = tile / tap_tiles_;
   for (int64_t w = 0; w < width; w += 2) {
     const int64_t column = (tile % tap_tiles_ + w) * kTile;
     const int64_t channel = group * columns_ + column;
-    EpilogueBlock e{c + w * kTile, width * kTile, rows, 0, nullptr, nullptr, args.ldr, nullptr,
-                    s.ldy};
+    EpilogueBlock e{c + w * kTile, width * kTile, rows,    0,    nullptr,
+                    nullptr,       args.ldr,      nullptr, s.ldy};
     e.cols = smaller(smaller(width - w, int64_t{2}) * kTile, columns_ - column);
     if (args.bias) e.bias = args.bias + channel;
     if (s.transposed) {

@@ -20,12 +20,13 @@ class TileConv final : public Conv {
  private:
   // Where the tiles of A come from.
   enum class Mode : uint8_t {
-    kFlat,     // 1x1: the activations themselves, pixel after pixel
-    kRows,     // the activations, a piece of an output row at a time; copies at the borders
-    kGather,   // copied
-    kFused     // a depthwise convolution's result
+    kFlat,    // 1x1: the activations themselves, pixel after pixel
+    kRows,    // the activations, a piece of an output row at a time; copies at the borders
+    kGather,  // copied
+    kFused    // a depthwise convolution's result
   };
   struct Task;
+  struct Block;
   static Mode choose_mode(const ConvSpec& spec, const KLayout& k);
   void set_sizes();
   bool split_columns(int64_t threads) const;
@@ -34,12 +35,12 @@ class TileConv final : public Conv {
   void prepare(Task& t, int64_t first, int64_t count) const;
   void look_below(Task& t, int64_t first, int64_t count) const;
   void prepare_rows(Task& t, int64_t first, int64_t count) const;
-  int64_t run_block(Task& t, int64_t first, int64_t at, int64_t count, int64_t tile,
-                    int64_t width) const;
-  void locate(const Task& t, int64_t first, int64_t at, Segment& s) const;
+  void run_parts(Task& t, Block b) const;
+  int64_t run_block(Task& t, const Block& b) const;
+  void look_ahead(const Task& t, const Block& b, int64_t m, TileJob& job) const;
+  void locate(const Task& t, int64_t first, int64_t at, int64_t i, Segment& s) const;
   void finish_waiting(Task& t) const;
-  void store_rows(const Task& t, EpilogueBlock e, int64_t first, int64_t tap,
-                  int64_t column) const;
+  void store_rows(const Task& t, EpilogueBlock e, int64_t first, int64_t tap, int64_t column) const;
 
   ConvSpec spec_;
   Epilogue epilogue_;
@@ -49,14 +50,14 @@ class TileConv final : public Conv {
   std::unique_ptr<Depthwise> dw_;
   ConvSpec dw_spec_;
   int64_t threads_ = 1;
-  int64_t pixels_ = 0;           // rows of the product
-  int64_t columns_ = 0;          // of one group and transposed tap
-  int64_t tap_tiles_ = 0;        // tile columns of one tap
-  int64_t tiles_ = 0;            // of all transposed taps
-  int64_t row_block_ = 0;        // kRows: pixels at a time
-  bool large_ = false;           // the weights do not stay in the second-level cache
-  int64_t chunk_ = 0;            // pixels whose A is kept in cache, multiple of 16
-  int64_t gather_chunk_ = 0;     // the same when A is copied
+  int64_t pixels_ = 0;        // rows of the product
+  int64_t columns_ = 0;       // of one group and transposed tap
+  int64_t tap_tiles_ = 0;     // tile columns of one tap
+  int64_t tiles_ = 0;         // of all transposed taps
+  int64_t row_block_ = 0;     // kRows: pixels at a time
+  bool large_ = false;        // the weights do not stay in the second-level cache
+  int64_t chunk_ = 0;         // pixels whose A is kept in cache, multiple of 16
+  int64_t gather_chunk_ = 0;  // the same when A is copied
   int64_t fused_ld_ = 0;
   int64_t task_bytes_ = 0;
 };

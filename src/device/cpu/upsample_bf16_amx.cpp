@@ -13,10 +13,10 @@ namespace {
 constexpr int64_t kTaps = 4, kMaxChannels = 256, kBlock = 4 * kTile;
 
 struct State {
-  alignas(64) uint32_t weight[kMaxChannels / 2 * kTaps];   // [pair of channels][tap]
-  alignas(64) float acc[kBlock * kTaps];                   // [pixel][tap]
+  alignas(64) uint32_t weight[kMaxChannels / 2 * kTaps];  // [pair of channels][tap]
+  alignas(64) float acc[kBlock * kTaps];                  // [pixel][tap]
   alignas(64) Bf16 out[kBlock * kTaps];
-  alignas(64) Bf16 last[kTile * kMaxChannels];             // a copy of the picture's last pixels
+  alignas(64) Bf16 last[kTile * kMaxChannels];  // a copy of the picture's last pixels
   alignas(64) float bias[32];
 };
 
@@ -47,7 +47,8 @@ void multiply_narrow(const KLayout& k, const char* const (&a)[4], const int64_t 
   _tile_stored(3, s.acc + 192, 16);
 }
 
-// out holds taps (0,0) (0,1) (1,0) (1,1) of each pixel: a pair for the upper row, one for the lower.
+// out holds taps (0,0) (0,1) (1,0) (1,1) of each pixel: a pair for the upper row, then one for
+// the lower.
 void spread_rows(const Bf16* out, int64_t pixels, Bf16* upper, Bf16* lower) {
   const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
   const __m512i odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
@@ -68,13 +69,15 @@ bool serves_upsample(const ConvSpec& s, const Epilogue& e) {
 }
 
 Upsample::Upsample(const ConvSpec& spec, const Epilogue& epilogue)
-    : spec_(spec), epilogue_(epilogue), k_(k_layout(spec)),
+    : spec_(spec),
+      epilogue_(epilogue),
+      k_(k_layout(spec)),
       finish_(find_epilogue(epilogue.act, false)) {}
 
 void Upsample::run(const ConvArgs& args, int64_t row_begin, int64_t row_end) const {
   const ConvSpec& s = spec_;
   State state;
-  const auto* packed = static_cast<const uint32_t*>(args.weight);   // pairs; one column in 16 used
+  const auto* packed = static_cast<const uint32_t*>(args.weight);  // pairs; one column in 16 used
   for (int64_t i = 0; i < s.ic / 2 * kTaps; ++i) {
     state.weight[i] = packed[(i % kTaps * s.ic / 2 + i / kTaps) * kTile];
   }

@@ -11,7 +11,7 @@ bool serves_upsample(const ConvSpec& spec, const Epilogue& epilogue);
 class Upsample {
  public:
   Upsample(const ConvSpec& spec, const Epilogue& epilogue);
-  void run(const ConvArgs& args, int64_t row_begin, int64_t row_end) const;   // input rows
+  void run(const ConvArgs& args, int64_t row_begin, int64_t row_end) const;  // input rows
 
  private:
   ConvSpec spec_;
