@@ -57,7 +57,7 @@ TEST(PlanBatches, HoldsEveryLineOnceAndIsWideEnough) {
       for (const size_t i : batch.lines) {
         ++seen[i];
         EXPECT_GE(batch.width, static_cast<int>(48 * ratios[i]));
-        EXPECT_GE(batch.width, 320);
+        EXPECT_GE(batch.width, 160);
       }
     }
     EXPECT_EQ(seen, std::vector<int>(ratios.size(), 1)) << most;

@@ -143,13 +143,13 @@ void fill_lines(const GatherJob& j, const Pixel& p, int64_t pixels, int64_t leng
   }
 }
 
-// 16 values `stride` apart in the low halves of 32-bit lanes.
-inline __m512i spread(const Bf16* p, int64_t stride) {
-  if (stride == 1) {
+// 16 values `stride` apart in the low halves of 32-bit lanes; kStride 0: any stride.
+template <int kStride> inline __m512i spread(const Bf16* p, int64_t stride) {
+  if constexpr (kStride == 1) {
     return _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
   }
   __m512i v;
-  if (stride == 2) {
+  if constexpr (kStride == 2) {
     v = _mm512_loadu_si512(p);
   } else {
     const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
@@ -160,16 +160,13 @@ inline __m512i spread(const Bf16* p, int64_t stride) {
 }
 
 // One step of 16 pixels: pairs of K as 32-bit lanes along the pixels, then transposed.
-inline void planar_step(const GatherJob& j, const Bf16* const* sources, int64_t k0, int64_t k_end,
-                        int64_t offset, __m512i (&rows)[16]) {
+template <int kStride>
+void planar_step(const Bf16* const* sources, int64_t offset, int64_t stride, __m512i (&rows)[16]) {
+#pragma GCC unroll 16
   for (int i = 0; i < 16; ++i) {
-    const int64_t k = k0 + 2 * i;
-    rows[i] = _mm512_setzero_si512();
-    if (k < k_end) rows[i] = spread(sources[k] + offset, j.spec->sw);
-    if (k + 1 < k_end) {
-      const __m512i high = _mm512_slli_epi32(spread(sources[k + 1] + offset, j.spec->sw), 16);
-      rows[i] = _mm512_or_si512(rows[i], high);
-    }
+    const __m512i low = spread<kStride>(sources[2 * i] + offset, stride);
+    const __m512i high = spread<kStride>(sources[2 * i + 1] + offset, stride);
+    rows[i] = _mm512_or_si512(low, _mm512_slli_epi32(high, 16));
   }
   transpose(rows);
 }
@@ -178,7 +175,12 @@ void gather_planar(const GatherJob& j, Pixel p, int64_t count, Bf16* tiles) {
   const ConvSpec& s = *j.spec;
   const KLayout& l = *j.layout;
   const int64_t length = line_length(s, count), all_k = s.kh * s.kw * s.ic;
-  const Bf16* sources[kMaxJoined];
+  const auto step = s.sw == 1 ? planar_step<1> : s.sw == 2 ? planar_step<2> : planar_step<0>;
+  // Beyond the last tap lies a line of zeros.
+  Bf16* zeros = j.lines + s.kh * s.ic * length;
+  std::memset(zeros, 0, static_cast<size_t>(length) * sizeof(Bf16));
+  const Bf16* sources[kMaxJoined + kMaxStep];
+  for (int64_t k = all_k; k < l.steps * l.step + kMaxStep; ++k) sources[k] = zeros;
   for (int64_t k = 0; k < all_k; ++k) {
     const int64_t c = k % s.ic, kx = k / s.ic % s.kw, ky = k / s.ic / s.kw;
     sources[k] = j.lines + (ky * s.ic + c) * length + kx * s.dw;
@@ -189,8 +191,7 @@ void gather_planar(const GatherJob& j, Pixel p, int64_t count, Bf16* tiles) {
     for (int64_t i = 0; i < run; i += kTile) {
       for (int64_t k = 0; k < l.steps; ++k) {
         __m512i rows[16];
-        const int64_t k_end = smaller(all_k, (k + 1) * l.step);
-        planar_step(j, sources, k * l.step, k_end, i * s.sw, rows);
+        step(sources + k * l.step, i * s.sw, s.sw, rows);
         const int64_t n = smaller<int64_t>(kTile, run - i);
         for (int64_t r = 0; r < n; ++r) {
           const int64_t at = done + i + r;
@@ -209,7 +210,7 @@ void gather_planar(const GatherJob& j, Pixel p, int64_t count, Bf16* tiles) {
 
 int64_t line_bytes(const ConvSpec& spec, int64_t pixels) {
   if (!spec.x_planar) return 0;
-  return round_up(line_length(spec, pixels) * spec.kh * spec.ic * 2, 64);
+  return round_up(line_length(spec, pixels) * (spec.kh * spec.ic + 1) * 2, 64);
 }
 
 void gather(const GatherJob& job, int64_t first, int64_t count, uint16_t* tiles) {
