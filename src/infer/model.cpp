@@ -3,6 +3,7 @@
 
 #include "base/cpu_features.h"
 #include "base/parallel.h"
+#include "base/stage_timer.h"
 #include "ops/anchor.h"
 #include "passes/pass.h"
 
@@ -45,6 +46,7 @@ std::unique_ptr<Graph> Model::graph(const std::vector<Shape>& shapes, const std:
   check_shapes(shapes);
   auto graph = std::make_unique<Graph>();
   {
+    const StageTimer timer("record");
     const BuilderScope scope(*graph);
     std::vector<Value*> inputs;
     for (size_t i = 0; i < shapes.size(); ++i)

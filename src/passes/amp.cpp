@@ -90,6 +90,7 @@ void amp(Graph& graph, const PassContext& context) {
   graph.nodes = std::move(rewritten.nodes);
   graph.inputs = std::move(rewritten.inputs);
   graph.outputs = std::move(rewritten.outputs);
+  clean(graph, context);  // casts of constants fold, casts back and forth go
 }
 
 }  // namespace trireme

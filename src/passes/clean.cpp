@@ -138,6 +138,11 @@ Value* Cleaner::simplify(const Op& op, const Values& in, const Attrs& attrs) {
     return simplify_arithmetic(op, in[0], in[1]);
   if (&op == &ops::batch_norm_op) return fold_batch_norm(in, attrs.get<NormAttrs>().epsilon);
   if (&op == &ops::cast_op && in[0]->type.dtype == attrs.get<CastAttrs>().dtype) return in[0];
+  if (&op == &ops::cast_op && in[0]->node->op == &ops::cast_op) {  // widened and rounded back to what it was
+    Value* source = in[0]->node->inputs[0];
+    const DType dtype = attrs.get<CastAttrs>().dtype;
+    if (source->type.dtype == dtype && is_floating(dtype) && size_of(dtype) <= size_of(in[0]->type.dtype)) return source;
+  }
   return simplify_shape(op, in, attrs);
 }
 
@@ -174,11 +179,11 @@ Value* Cleaner::simplify_affine(Value* x, double factor, double added) {
   }
   const bool anchor = n.op == &ops::conv2d_op || n.op == &ops::conv2d_transpose_op;
   if (anchor && single_use(x) && constant_of(n.inputs[1])) {
-    const Shape per{x->type.shape[1]};
+    // One element each: small constants are told by content, so the folded weights are found again by the next plan.
     Values constants;
     for (double v : {factor, added}) {
-      Tensor t(DType::kFloat32, per);
-      std::fill_n(t.as<float>(), per.numel(), static_cast<float>(v));
+      Tensor t(DType::kFloat32, Shape{1});
+      *t.as<float>() = static_cast<float>(v);
       constants.push_back(graph_.add_constant(t, {}));
     }
     return scale_channels(x, constants[0], added == 0 ? nullptr : constants[1]);
@@ -231,27 +236,30 @@ Value* Cleaner::squeeze_excite_sum(Value* x, Value* y) {
   return nullptr;
 }
 
-// The convolution that gives x, with its output channels multiplied and shifted ([C] constants, either may be null).
+// The convolution that gives x, with its output channels multiplied and shifted (constants [C] or [1], either may be
+// null).
 Value* Cleaner::scale_channels(Value* x, Value* factor, Value* added) {
   const Node& n = *x->node;
   Values in = n.inputs;
   in.resize(3);
+  const int64_t channels = x->type.shape[1];
   if (factor) {
-    const int64_t channels = x->type.shape[1];
+    const int64_t count = factor->type.shape.numel();
     const int64_t groups = n.get<Conv2dAttrs>().groups;
-    if (n.op == &ops::conv2d_transpose_op && groups > 1) {
+    if (n.op == &ops::conv2d_transpose_op && groups > 1 && count > 1) {
       const Shape& w = in[1]->type.shape;  // [ic, oc / groups, kh, kw]: each group has its own factors
       Value* grouped = emit1(ops::reshape_op, {in[1]}, ShapeAttrs{{groups, w[0] / groups, w[1], w[2], w[3]}});
       Value* f = emit1(ops::reshape_op, {factor}, ShapeAttrs{{groups, 1, w[1], 1, 1}});
       in[1] = emit1(ops::reshape_op, {emit1(ops::multiply_op, {grouped, f})}, ShapeAttrs{{w[0], w[1], w[2], w[3]}});
     } else {
-      const std::vector<int64_t> shape = n.op == &ops::conv2d_op ? std::vector<int64_t>{channels, 1, 1, 1}
-                                                                  : std::vector<int64_t>{1, channels, 1, 1};
+      const std::vector<int64_t> shape = n.op == &ops::conv2d_op ? std::vector<int64_t>{count, 1, 1, 1}
+                                                                  : std::vector<int64_t>{1, count, 1, 1};
       in[1] = emit1(ops::multiply_op, {in[1], emit1(ops::reshape_op, {factor}, ShapeAttrs{shape})});
     }
     if (in[2]) in[2] = emit1(ops::multiply_op, {in[2], factor});
   }
-  if (added) in[2] = in[2] ? emit1(ops::add_op, {in[2], added}) : added;
+  if (added) in[2] = in[2] ? emit1(ops::add_op, {in[2], added}) : emit1(ops::expand_op, {added}, ShapeAttrs{{channels}});
+  if (in[2]) in[2] = emit1(ops::cast_op, {in[2]}, CastAttrs{DType::kFloat32});  // kernels add it to accumulators
   return emit1(*n.op, in, n.attrs);
 }
 

@@ -4,14 +4,16 @@
 #include <cstdlib>
 #include <fstream>
 
+#include "base/stage_timer.h"
 #include "graph/text.h"
 #include "graph/verify.h"
 
 namespace trireme {
 namespace {
 
-constexpr Pass kPasses[] = {{"amp", amp},
-                            {"clean", clean},
+// amp comes after clean so that constants fold into float32 weights before anything is rounded.
+constexpr Pass kPasses[] = {{"clean", clean},
+                            {"amp", amp},
                             {"layout", layout},
                             {"fuse_anchor", fuse_anchor},
                             {"fuse_pointwise", fuse_pointwise},
@@ -52,7 +54,10 @@ const Pass* find_pass(std::string_view name) {
 void run_pass(const Pass& pass, Graph& graph, const PassContext& context) {
   if (listed("TRIREME_DISABLE", pass.name)) return;
   dump(graph, pass.name, "before");
-  pass.run(graph, context);
+  {
+    const StageTimer timer(pass.name);
+    pass.run(graph, context);
+  }
   dump(graph, pass.name, "after");
   if (verifies()) verify(graph, pass.name);
 }

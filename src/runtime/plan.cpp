@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/stage_timer.h"
 #include "passes/pass.h"
 
 namespace trireme {
@@ -26,6 +27,7 @@ Kernel subgraph_kernel(const Graph& graph, ModelCache* cache) {
 }  // namespace
 
 Plan::Plan(std::unique_ptr<Graph> graph, ModelCache* cache) : graph_(std::move(graph)) {
+  const StageTimer timer("prepare");
   place(*graph_);
   size_t scratch = 0;
   for (const auto& n : graph_->nodes) {
