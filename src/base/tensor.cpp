@@ -1,6 +1,8 @@
 // Tensor: aligned memory, dtype conversion.
 #include "trireme/tensor.h"
 
+#include <sys/mman.h>
+
 #include <cmath>
 #include <cstdlib>
 
@@ -10,6 +12,7 @@ namespace trireme {
 namespace {
 
 constexpr size_t kAlignment = 64;
+constexpr size_t kHugePage = size_t{2} << 20;  // large tensors ask for them: weights are streamed, TLB misses show
 
 template <class F> void with_type(DType dtype, F&& f) {
   switch (dtype) {
@@ -53,10 +56,12 @@ Tensor::Tensor(DType dtype, const Shape& shape) : dtype_(dtype), shape_(shape), 
   TRI_CHECK(!__builtin_mul_overflow(numel_, static_cast<int64_t>(size_of(dtype)), &bytes) &&
                 bytes < (int64_t{1} << 62),
             "[tensor] the shape " + shape.str() + " has too many bytes");
-  const size_t rounded = (static_cast<size_t>(bytes) + kAlignment) / kAlignment * kAlignment;
-  void* p = std::aligned_alloc(kAlignment, rounded);
+  const size_t alignment = static_cast<size_t>(bytes) >= 2 * kHugePage ? kHugePage : kAlignment;
+  const size_t rounded = (static_cast<size_t>(bytes) + alignment) / alignment * alignment;
+  void* p = std::aligned_alloc(alignment, rounded);
   if (p == nullptr)
     fail(Code::kResourceExhausted, "[tensor] no memory for " + std::to_string(bytes) + " bytes " + shape.str());
+  if (alignment == kHugePage) madvise(p, rounded, MADV_HUGEPAGE);
   owner_ = std::shared_ptr<const void>(p, [](const void* q) { std::free(const_cast<void*>(q)); });
   data_ = p;
 }

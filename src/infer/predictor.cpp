@@ -34,14 +34,16 @@ class TensorHandle : public Handle {
     std::memcpy(data, tensor_.data(), tensor_.bytes());
   }
 
-  // The memory of a result: the last one's when nobody else holds it and it fits.
+  // The memory of a result: the last one's when nobody else holds it and it is large enough.
   Tensor& result(const Type& type) {
-    const bool reusable = tensor_.defined() && tensor_.owner().use_count() == 1 && tensor_.dtype() == type.dtype &&
-                          tensor_.shape() == type.shape;
-    if (!reusable) tensor_ = Tensor(type.dtype, type.shape);
+    const auto bytes = static_cast<int64_t>(type.bytes());
+    tensor_ = Tensor();
+    if (!storage_.defined() || storage_.owner().use_count() > 1 || storage_.numel() < bytes)
+      storage_ = Tensor(DType::kUInt8, Shape{bytes});
+    tensor_ = Tensor(type.dtype, type.shape, storage_.data(), storage_.owner());
     return tensor_;
   }
-  void clear() { tensor_ = Tensor(); }
+  void clear() { tensor_ = storage_ = Tensor(); }
 
  private:
   void check_dtype(DType dtype) const {
@@ -52,7 +54,7 @@ class TensorHandle : public Handle {
   std::string name_;
   DType dtype_;
   Shape shape_;
-  Tensor tensor_, owned_;
+  Tensor tensor_, owned_, storage_;
 };
 
 class PredictorImpl : public Predictor {

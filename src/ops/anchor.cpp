@@ -123,9 +123,70 @@ int place(const Prepare& p, const Graph* body, const Value* v) {
   return static_cast<int>(it - list.begin());
 }
 
+// Our kernels and oneDNN's run channels-last. Where the layout pass did not arrange that (it was switched off, or the
+// node is run on its own), the data is turned around them.
+class Turn {
+ public:
+  Turn() = default;
+  Turn(const Shape& s, size_t element, bool to_channels_last)
+      : n_(s[0]), rows_(to_channels_last ? s[1] : s[2] * s[3]), columns_(s.numel() / std::max<int64_t>(n_ * rows_, 1)),
+        element_(element) {}
+
+  size_t bytes() const { return aligned(static_cast<size_t>(n_ * rows_ * columns_) * element_); }
+  bool needed() const { return element_ != 0; }
+
+  void run(const void* from, void* to) const {
+    if (element_ == 4) transpose<uint32_t>(from, to);
+    else transpose<uint16_t>(from, to);
+  }
+
+ private:
+  template <class T> void transpose(const void* from, void* to) const {
+    parallel_for(n_ * rows_, 64, [&](int64_t begin, int64_t end, int) {
+      for (int64_t i = begin; i < end; ++i) {
+        const T* row = static_cast<const T*>(from) + i * columns_;
+        T* column = static_cast<T*>(to) + i / rows_ * rows_ * columns_ + i % rows_;
+        for (int64_t j = 0; j < columns_; ++j) column[j * rows_] = row[j];
+      }
+    });
+  }
+
+  int64_t n_ = 0, rows_ = 0, columns_ = 0;
+  size_t element_ = 0;
+};
+
+bool lies_planar(const Value* v) {
+  const Type& t = v->type;
+  return t.shape.rank() == 4 && t.layout == Layout::kPlain && !layouts_agree(t.shape);
+}
+
+Kernel turned_convolution(Kernel inner, size_t count, int x, const Turn& in, const Turn& out) {
+  const size_t own = aligned(inner.scratch), in_bytes = in.needed() ? in.bytes() : 0;
+  const size_t out_bytes = out.needed() ? out.bytes() : 0;
+  return {[=, run = std::move(inner.run)](const Launch& launch) {
+            char* scratch = static_cast<char*>(launch.scratch);
+            std::vector<void*> inputs(launch.in, launch.in + count);
+            void* result = out.needed() ? scratch + own + in_bytes : launch.out[0];
+            if (in.needed()) {
+              in.run(launch.in[x], scratch + own);
+              inputs[static_cast<size_t>(x)] = scratch + own;
+            }
+            run(Launch{inputs.data(), &result, scratch});
+            if (out.needed()) out.run(result, launch.out[0]);
+          },
+          own + in_bytes + out_bytes};
+}
+
 Kernel convolution(const Prepare& p, const Graph* body, const AnchorMatch& m) {
   const Node& anchor = *m.anchor;
-  const cpu::ConvSpec spec = conv_spec(anchor);
+  cpu::ConvSpec spec = conv_spec(anchor);
+  const size_t element = size_of(spec.dtype);
+  Turn turn_in, turn_out;
+  if (lies_planar(m.x) && !(spec.x_planar && spec.ic <= 4 && spec.groups == 1 && !spec.transposed)) {
+    turn_in = Turn(m.x->type.shape, element, true);
+    spec.x_planar = false;
+  }
+  if (lies_planar(m.result)) turn_out = Turn(m.result->type.shape, element, false);
   Choice choice;
   Weights dw_weights;
   int dw_bias = -1;
@@ -173,6 +234,7 @@ Kernel convolution(const Prepare& p, const Graph* body, const AnchorMatch& m) {
     args.scratch = scratch;
     conv->run(args);
   };
+  if (turn_in.needed() || turn_out.needed()) return turned_convolution(std::move(kernel), p.node.inputs.size(), x, turn_in, turn_out);
   return kernel;
 }
 

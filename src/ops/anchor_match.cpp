@@ -176,6 +176,10 @@ class CpuTarget : public Target {
   bool fuses(const std::vector<const Node*>& nodes) const override {
     const auto m = match_anchor(nodes);
     if (!m) return false;
+    const auto planar = [](const Value* v) {
+      return v->type.shape.rank() == 4 && v->type.layout == Layout::kPlain && !layouts_agree(v->type.shape);
+    };
+    if (planar(m->result) || ((m->depthwise || m->input_scale) && planar(m->x))) return false;
     const DType dtype = m->x->type.dtype;
     if (dtype != DType::kFloat32 && dtype != DType::kBFloat16) return false;
     const cpu::ConvSpec spec = conv_spec(*m->anchor);

