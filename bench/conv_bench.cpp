@@ -96,22 +96,40 @@ double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-double best_seconds(const Conv& conv, ConvArgs args) {
+// Clock rate of this core just now, from multiplications that wait for each other, three cycles
+// each. Heavy vector code lowers it, by as much as the machine's other cores leave it power: only
+// cycles are comparable from one run to the next.
+double clock_hz() {
+  constexpr int kMultiplications = 16000;
+  const double start = now();
+#if defined(__x86_64__)
+  uint64_t v = 1;
+  for (int i = 0; i < kMultiplications; i += 4) {
+    asm volatile("imul %0, %0\n\timul %0, %0\n\timul %0, %0\n\timul %0, %0" : "+r"(v) : : "cc");
+  }
+#endif
+  return 3 * kMultiplications / (now() - start);
+}
+
+struct Timed {
+  double seconds = 0, gmac = 0, cycles = 0;
+};
+
+void time_best(const Conv& conv, ConvArgs args, Timed& timed) {
   Buffer scratch(conv.scratch_bytes());
   args.scratch = scratch.data;
   double best = 1e9, total = 0;
+  std::vector<double> cycles;
   for (int i = 0; i < 2000 && (total < 0.25 || i < 7); ++i) {
     const double start = now();
     conv.run(args);
     const double t = now() - start;
     best = std::min(best, t), total += t;
+    cycles.push_back(t * clock_hz());
   }
-  return best;
+  std::sort(cycles.begin(), cycles.end());
+  timed.seconds += best, timed.cycles += cycles[cycles.size() / 4];
 }
-
-struct Timed {
-  double seconds = 0, gmac = 0;
-};
 
 Timed run(const Case& c) {
   ConvSpec s = c.spec, d = c.dw;
@@ -136,16 +154,16 @@ Timed run(const Case& c) {
   const auto joined =
       c.fused ? Conv::create(d, c.epilogue, s, c.epilogue) : Conv::create(s, c.epilogue);
   if (joined) {
-    t.seconds = best_seconds(*joined, args);
+    time_best(*joined, args, t);
     return t;
   }
   if (!c.fused) return t;
   const auto first = Conv::create(d, c.epilogue), second = Conv::create(s, c.epilogue);
   if (!first || !second) return t;
   args.x = middle.data;
-  t.seconds = best_seconds(*second, args);
+  time_best(*second, args, t);
   args.x = x.data, args.y = middle.data, args.weight = packed_dw.data;
-  t.seconds += best_seconds(*first, args);
+  time_best(*first, args, t);
   std::printf("(apart) ");
   return t;
 }
@@ -258,8 +276,9 @@ int main(int argc, char** argv) {
     if (group != net) sum();
     net = group;
     const Timed t = run(c);
-    std::printf("%-40s x%-2d %8.3f ms %7.1f GFLOP/s\n", c.name.c_str(), c.count, t.seconds * 1e3,
-                t.seconds > 0 ? 2 * t.gmac / t.seconds : 0);
+    std::printf("%-40s x%-2d %8.3f ms %7.1f GFLOP/s %5.1f FLOP/cycle\n", c.name.c_str(), c.count,
+                t.seconds * 1e3, t.seconds > 0 ? 2 * t.gmac / t.seconds : 0,
+                t.seconds > 0 ? 2e9 * t.gmac / t.cycles : 0);
     ms += t.seconds * 1e3 * c.count, gmac += t.gmac * c.count;
   }
   sum();

@@ -21,13 +21,19 @@ ITEMS = [
     ("压力传感器 PX-12", "只", "4", "365.00", "1,460.00"),
     ("安装与调试服务", "次", "1", "950.00", "950.00"),
 ]
-COLUMNS = [(MARGIN + 16, "left"), (510, "left"), (640, "right"), (780, "right"),
-           (WIDTH - MARGIN - 16, "right")]
+COLUMNS = [
+    (MARGIN + 16, "left"),
+    (510, "left"),
+    (640, "right"),
+    (780, "right"),
+    (WIDTH - MARGIN - 16, "right"),
+]
 
 
 def font(size, bold=False):
-    return ImageFont.truetype(FOLDER + f"NotoSansCJK-{'Bold' if bold else 'Regular'}.ttc", size,
-                              index=SIMPLIFIED_CHINESE)
+    return ImageFont.truetype(
+        FOLDER + f"NotoSansCJK-{'Bold' if bold else 'Regular'}.ttc", size, index=SIMPLIFIED_CHINESE
+    )
 
 
 def row(draw, y, cells, style, colour):
@@ -44,8 +50,13 @@ def heading(draw):
 
 
 def details(draw):
-    pairs = [("发票编号", "INV-2026-00417"), ("开票日期", "2026年3月18日"),
-             ("购货单位", "临江市第二自来水厂"), ("地址", "临江市滨河路88号"), ("电话", "0571-8800 4170")]
+    pairs = [
+        ("发票编号", "INV-2026-00417"),
+        ("开票日期", "2026年3月18日"),
+        ("购货单位", "临江市第二自来水厂"),
+        ("地址", "临江市滨河路88号"),
+        ("电话", "0571-8800 4170"),
+    ]
     for i, (name, value) in enumerate(pairs):
         y = 196 + 44 * i
         draw.text((MARGIN, y), name, font=font(22), fill=SOFT)
@@ -77,8 +88,12 @@ def footer(draw):
     small = font(20)
     draw.text((MARGIN, 1034), "请于收到发票后30日内付款，谢谢惠顾！", font=font(22), fill=INK)
     draw.text((MARGIN, 1080), "开户银行：临江市商业银行滨河支行", font=small, fill=SOFT)
-    draw.text((MARGIN, 1116), "Payment within 30 days. Questions: billing@trireme.example",
-              font=small, fill=SOFT)
+    draw.text(
+        (MARGIN, 1116),
+        "Payment within 30 days. Questions: billing@trireme.example",
+        font=small,
+        fill=SOFT,
+    )
 
 
 def main():

@@ -7,7 +7,8 @@
 
 namespace trireme {
 
-// What kind of failure it is; `serve` maps these to HTTP and gRPC codes, the command line to its exit status.
+// What kind of failure it is; `serve` maps these to HTTP and gRPC codes, the command line to its
+// exit status.
 enum class Code {
   kInvalidArgument,    // bad input: a file, a picture, a request, an argument of an operator
   kNotFound,           // a file, a model or a name that is not there
@@ -17,8 +18,8 @@ enum class Code {
   kInternal,           // our own fault
 };
 
-// Message form: "[conv2d] weight expects 64 input channels, got 32". `location` says where: a file and an offset, an
-// operator's place in a program, a source line; empty when there is none.
+// Message form: "[conv2d] weight expects 64 input channels, got 32". `location` says where: a file
+// and an offset, an operator's place in a program, a source line; empty when there is none.
 class Error : public std::exception {
  public:
   Error(Code code, std::string message, std::string location = {});
@@ -28,7 +29,8 @@ class Error : public std::exception {
   const std::string& location() const noexcept { return location_; }
   const char* what() const noexcept override { return what_.c_str(); }
 
-  // The same error with `where` put in front of its location, for callers that know the wider place.
+  // The same error with `where` put in front of its location, for callers that know the wider
+  // place.
   Error at(std::string_view where) const;
 
  private:
@@ -41,9 +43,10 @@ class Error : public std::exception {
 
 }  // namespace trireme
 
-// TRI_CHECK(cond, message...) throws kInvalidArgument; the message is built only when the check fails.
-#define TRI_CHECK(cond, ...)                                                        \
-  do {                                                                              \
-    if (!(cond)) [[unlikely]]                                                       \
-      ::trireme::fail(::trireme::Code::kInvalidArgument, __VA_ARGS__);              \
+// TRI_CHECK(cond, message...) throws kInvalidArgument; the message is built only when the check
+// fails.
+#define TRI_CHECK(cond, ...)                                           \
+  do {                                                                 \
+    if (!(cond)) [[unlikely]]                                          \
+      ::trireme::fail(::trireme::Code::kInvalidArgument, __VA_ARGS__); \
   } while (0)

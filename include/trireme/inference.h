@@ -1,4 +1,5 @@
-// Inference: load a model in Paddle's formats and run it. Paddle's vocabulary: Config, create_predictor, handles.
+// Inference: load a model in Paddle's formats and run it. Paddle's vocabulary: Config,
+// create_predictor, handles.
 #pragma once
 
 #include <cstdint>
@@ -17,17 +18,28 @@ enum class Precision { kFloat32, kBFloat16 };
 class Config {
  public:
   Config() = default;
-  // A folder with inference.{pdmodel,json} and inference.pdiparams, or the program's file (and, when it is not
-  // beside it under the same stem, the parameters' file).
-  explicit Config(std::string model, std::string params = {}) : model_(std::move(model)), params_(std::move(params)) {}
+  // A folder with inference.{pdmodel,json} and inference.pdiparams, or the program's file (and,
+  // when it is not beside it under the same stem, the parameters' file).
+  explicit Config(std::string model, std::string params = {})
+      : model_(std::move(model)), params_(std::move(params)) {}
 
-  void set_model(std::string model, std::string params = {}) { model_ = std::move(model); params_ = std::move(params); }
-  void set_device(std::string device) { device_ = std::move(device); }              // "cpu"
-  void set_cpu_math_library_num_threads(int n) { threads_ = n; }                    // 0: as many as there are cores
+  void set_model(std::string model, std::string params = {}) {
+    model_ = std::move(model);
+    params_ = std::move(params);
+  }
+  void set_device(std::string device) { device_ = std::move(device); }  // "cpu"
+  void set_cpu_math_library_num_threads(int n) { threads_ = n; }  // 0: as many as there are cores
   void set_precision(Precision precision) { precision_ = precision; }
-  void set_memory_limit_mib(int64_t mib) { memory_limit_mib_ = mib; }               // 0: none; counts weights and arenas
-  void set_plan_cache_size(int plans) { plan_cache_size_ = plans; }                 // plans kept, least recently used go
-  void enable_profile(std::string trace_file = {}) { profile_ = true; trace_file_ = std::move(trace_file); }
+  void set_memory_limit_mib(int64_t mib) {
+    memory_limit_mib_ = mib;
+  }  // 0: none; counts weights and arenas
+  void set_plan_cache_size(int plans) {
+    plan_cache_size_ = plans;
+  }  // plans kept, least recently used go
+  void enable_profile(std::string trace_file = {}) {
+    profile_ = true;
+    trace_file_ = std::move(trace_file);
+  }
 
   const std::string& model() const { return model_; }
   const std::string& params() const { return params_; }
@@ -49,17 +61,17 @@ class Config {
 
 // What the plan of the most recent run says about itself.
 struct PlanStats {
-  int64_t planned_peak_bytes = 0;   // size of the arena that holds the intermediates
-  int64_t intermediate_bytes = 0;   // what they would take if none shared memory
-  int64_t weight_bytes = 0;         // parameters and packed forms held by the model
-  int kernels = 0;                  // kernels that a run starts
-  double plan_ms = 0;               // time spent on recording, passes and preparing kernels
+  int64_t planned_peak_bytes = 0;  // size of the arena that holds the intermediates
+  int64_t intermediate_bytes = 0;  // what they would take if none shared memory
+  int64_t weight_bytes = 0;        // parameters and packed forms held by the model
+  int kernels = 0;                 // kernels that a run starts
+  double plan_ms = 0;              // time spent on recording, passes and preparing kernels
 };
 
 struct TensorInfo {
   std::string name;
   DType dtype;
-  Shape shape;   // may hold Shape::kUnknown
+  Shape shape;  // may hold Shape::kUnknown
 };
 
 // One input or output of a predictor. Valid as long as its predictor lives.
@@ -80,8 +92,9 @@ class Handle {
   virtual void copy_to_cpu(void* data) const = 0;
 };
 
-// Runs one model. One thread at a time per Predictor; clone() gives another one that shares weights, packed weights
-// and plans, for another thread. Different clones may run at the same moment.
+// Runs one model. One thread at a time per Predictor; clone() gives another one that shares
+// weights, packed weights and plans, for another thread. Different clones may run at the same
+// moment.
 class Predictor {
  public:
   virtual ~Predictor() = default;
@@ -89,24 +102,28 @@ class Predictor {
   virtual const std::vector<TensorInfo>& outputs() const = 0;
   virtual std::vector<std::string> get_input_names() const = 0;
   virtual std::vector<std::string> get_output_names() const = 0;
-  virtual Handle* get_input_handle(const std::string& name) = 0;    // throws kNotFound
+  virtual Handle* get_input_handle(const std::string& name) = 0;  // throws kNotFound
   virtual Handle* get_output_handle(const std::string& name) = 0;
   // Runs on what the input handles hold. Throws Error; after one the predictor can be used again.
   virtual void run() = 0;
-  // The same in one call: inputs in the order of get_input_names(); the outputs are the caller's to keep.
+  // The same in one call: inputs in the order of get_input_names(); the outputs are the caller's to
+  // keep.
   virtual std::vector<Tensor> run(const std::vector<Tensor>& inputs) = 0;
-  // Plans (and runs once on zeros) for the given input shapes, so that the first request is not the slow one.
+  // Plans (and runs once on zeros) for the given input shapes, so that the first request is not the
+  // slow one.
   virtual void warm_up(const std::vector<Shape>& shapes) = 0;
   virtual std::unique_ptr<Predictor> clone() const = 0;
   virtual PlanStats stats() const = 0;
   // Time by node over all runs, as a table; empty unless the config asked for a profile.
   virtual std::string profile() const = 0;
-  // The graph as text: as recorded ("record") or after the named pass; inputs take the given shapes.
-  virtual std::string graph_text(const std::vector<Shape>& shapes, const std::string& after_pass) = 0;
+  // The graph as text: as recorded ("record") or after the named pass; inputs take the given
+  // shapes.
+  virtual std::string graph_text(const std::vector<Shape>& shapes,
+                                 const std::string& after_pass) = 0;
 };
 
-// Loads the model; throws kNotFound, kInvalidArgument (a damaged file, with the place), kUnimplemented (an operator,
-// with its attributes and place).
+// Loads the model; throws kNotFound, kInvalidArgument (a damaged file, with the place),
+// kUnimplemented (an operator, with its attributes and place).
 std::unique_ptr<Predictor> create_predictor(const Config& config);
 
 }  // namespace trireme::inference

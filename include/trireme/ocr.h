@@ -12,20 +12,24 @@
 
 namespace trireme::ocr {
 
-// An 8-bit picture, rows top to bottom, channels interleaved B, G, R (as OpenCV and PaddleOCR have it).
+// An 8-bit picture, rows top to bottom, channels interleaved B, G, R (as OpenCV and PaddleOCR have
+// it).
 struct Image {
   int width = 0, height = 0;
-  std::vector<uint8_t> bgr;   // height * width * 3
+  std::vector<uint8_t> bgr;  // height * width * 3
 };
 
-// JPEG, PNG, WebP or BMP, by content. EXIF orientation is honoured, an alpha channel is laid over white, palettes and
-// grey are expanded. Throws kInvalidArgument for damaged data, kResourceExhausted over `max_pixels`.
+// JPEG, PNG, WebP or BMP, by content. EXIF orientation is honoured, an alpha channel is laid over
+// white, palettes and grey are expanded. Throws kInvalidArgument for damaged data,
+// kResourceExhausted over `max_pixels`.
 Image decode_image(std::span<const uint8_t> bytes, int64_t max_pixels = 100'000'000);
 Image read_image(const std::string& path, int64_t max_pixels = 100'000'000);
 void write_png(const std::string& path, const Image& image);
 
-struct Point { float x = 0, y = 0; };
-using Box = std::array<Point, 4>;   // clockwise from top left, in pixels of the picture
+struct Point {
+  float x = 0, y = 0;
+};
+using Box = std::array<Point, 4>;  // clockwise from top left, in pixels of the picture
 
 struct Line {
   Box box;
@@ -36,8 +40,8 @@ struct Line {
 };
 
 struct Options {
-  std::string models;              // folder with det/, rec/, cls/ (see docs/ocr.md) and the dictionary
-  int threads = 0;                 // 0: as many as there are cores
+  std::string models;  // folder with det/, rec/, cls/ (see docs/ocr.md) and the dictionary
+  int threads = 0;     // 0: as many as there are cores
   inference::Precision precision = inference::Precision::kFloat32;
   // PaddleOCR's names and meaning.
   std::string det_limit_type = "min";
@@ -51,9 +55,12 @@ struct Options {
 };
 
 // Milliseconds of one picture's stages.
-struct Timing { double decode = 0, detect = 0, post = 0, crop = 0, classify = 0, recognize = 0, total = 0; };
+struct Timing {
+  double decode = 0, detect = 0, post = 0, crop = 0, classify = 0, recognize = 0, total = 0;
+};
 
-// Loads the three models once; run() from one thread at a time, clone() for others (weights are shared).
+// Loads the three models once; run() from one thread at a time, clone() for others (weights are
+// shared).
 class Pipeline {
  public:
   virtual ~Pipeline() = default;
@@ -62,8 +69,8 @@ class Pipeline {
 };
 std::unique_ptr<Pipeline> create_pipeline(const Options& options);
 
-// Draws boxes and, beside the picture, the text read in each; uses the TrueType font at `font` (empty: only boxes and
-// numbers).
+// Draws boxes and, beside the picture, the text read in each; uses the TrueType font at `font`
+// (empty: only boxes and numbers).
 Image draw(const Image& image, std::span<const Line> lines, const std::string& font = {});
 
 }  // namespace trireme::ocr

@@ -11,13 +11,14 @@
 
 namespace trireme {
 
-// Row-major, contiguous, 64-byte aligned. Threads: a const Tensor may be read from any thread; writing through
-// `data()` is the caller's to order. Memory is owned by the tensor or kept alive by `owner` (a mapped file).
+// Row-major, contiguous, 64-byte aligned. Threads: a const Tensor may be read from any thread;
+// writing through `data()` is the caller's to order. Memory is owned by the tensor or kept alive by
+// `owner` (a mapped file).
 class Tensor {
  public:
   Tensor() = default;
-  // Uninitialised memory. Throws kInvalidArgument for a shape with unknown dimensions, kResourceExhausted when the
-  // memory cannot be had.
+  // Uninitialised memory. Throws kInvalidArgument for a shape with unknown dimensions,
+  // kResourceExhausted when the memory cannot be had.
   Tensor(DType dtype, const Shape& shape);
   // A view of memory that `owner` keeps alive; `data` holds shape.numel() elements.
   Tensor(DType dtype, const Shape& shape, void* data, std::shared_ptr<const void> owner);
@@ -25,7 +26,8 @@ class Tensor {
   template <class T>
   static Tensor from(const Shape& shape, std::span<const T> values, DType dtype) {
     Tensor t(dtype, shape);
-    TRI_CHECK(values.size_bytes() == t.bytes(), "[tensor] the values do not fill the shape " + shape.str());
+    TRI_CHECK(values.size_bytes() == t.bytes(),
+              "[tensor] the values do not fill the shape " + shape.str());
     std::memcpy(t.data(), values.data(), values.size_bytes());
     return t;
   }
@@ -42,8 +44,8 @@ class Tensor {
   template <class T> T* as() { return static_cast<T*>(data_); }
   const std::shared_ptr<const void>& owner() const { return owner_; }
 
-  Tensor reshaped(const Shape& shape) const;     // the same memory; numel must agree
-  Tensor to(DType dtype) const;                  // a converted copy (round to nearest even), or itself
+  Tensor reshaped(const Shape& shape) const;  // the same memory; numel must agree
+  Tensor to(DType dtype) const;               // a converted copy (round to nearest even), or itself
 
  private:
   DType dtype_ = DType::kFloat32;

@@ -12,13 +12,22 @@
 namespace trireme {
 
 enum class DType : uint8_t {
-  kBool, kUInt8, kInt8, kInt16, kInt32, kInt64, kFloat16, kBFloat16, kFloat32, kFloat64
+  kBool,
+  kUInt8,
+  kInt8,
+  kInt16,
+  kInt32,
+  kInt64,
+  kFloat16,
+  kBFloat16,
+  kFloat32,
+  kFloat64
 };
 
-size_t size_of(DType dtype);                       // bytes of one element
-std::string_view name_of(DType dtype);             // "float32"
+size_t size_of(DType dtype);            // bytes of one element
+std::string_view name_of(DType dtype);  // "float32"
 bool is_floating(DType dtype);
-DType dtype_from_name(std::string_view name);      // throws kInvalidArgument
+DType dtype_from_name(std::string_view name);  // throws kInvalidArgument
 
 // Up to 8 dimensions, outermost first. Rank 0 is a scalar. Cheap to copy; no allocation.
 class Shape {
@@ -39,10 +48,11 @@ class Shape {
   int64_t back() const { return dims_[static_cast<size_t>(rank_ - 1)]; }
   void push_back(int64_t dim);
 
-  // Product of the dimensions; throws kInvalidArgument when it does not fit in 63 bits or a dimension is negative.
+  // Product of the dimensions; throws kInvalidArgument when it does not fit in 63 bits or a
+  // dimension is negative.
   int64_t numel() const;
-  bool known() const;          // no dimension is kUnknown
-  std::string str() const;     // "[1, 3, 640, 640]"
+  bool known() const;       // no dimension is kUnknown
+  std::string str() const;  // "[1, 3, 640, 640]"
 
   friend bool operator==(const Shape& a, const Shape& b);
 
@@ -51,7 +61,8 @@ class Shape {
   int rank_ = 0;
 };
 
-// A shape written as "1x3x640x640" (the command line's form) or "[1, 3, 640, 640]"; throws kInvalidArgument.
+// A shape written as "1x3x640x640" (the command line's form) or "[1, 3, 640, 640]"; throws
+// kInvalidArgument.
 Shape shape_from_text(std::string_view text);
 
 }  // namespace trireme

@@ -9,7 +9,8 @@ Error::Error(Code code, std::string message, std::string location)
 }
 
 Error Error::at(std::string_view where) const {
-  return Error(code_, message_, location_.empty() ? std::string(where) : std::string(where) + ", " + location_);
+  return Error(code_, message_,
+               location_.empty() ? std::string(where) : std::string(where) + ", " + location_);
 }
 
 void fail(Code code, std::string message, std::string location) {

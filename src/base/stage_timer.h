@@ -1,4 +1,5 @@
-// StageTimer: TRIREME_TIMES=1 prints how long each stage of making a plan took, a line each on stderr.
+// StageTimer: TRIREME_TIMES=1 prints how long each stage of making a plan took, a line each on
+// stderr.
 #pragma once
 
 #include <chrono>
@@ -11,7 +12,8 @@ namespace trireme {
 
 class StageTimer {
  public:
-  explicit StageTimer(std::string_view stage) : stage_(stage), start_(std::chrono::steady_clock::now()) {}
+  explicit StageTimer(std::string_view stage)
+      : stage_(stage), start_(std::chrono::steady_clock::now()) {}
   ~StageTimer() {
     static const bool on = std::getenv("TRIREME_TIMES") != nullptr;
     if (!on) return;

@@ -12,18 +12,21 @@ namespace trireme {
 namespace {
 
 constexpr size_t kAlignment = 64;
-constexpr size_t kHugePage = size_t{2} << 20;  // large tensors ask for them: weights are streamed, TLB misses show
+constexpr size_t kHugePage =
+    size_t{2} << 20;  // large tensors ask for them: weights are streamed, TLB misses show
 
 template <class F> void with_type(DType dtype, F&& f) {
   switch (dtype) {
-    case DType::kBool: case DType::kUInt8: return f(uint8_t{});
+    case DType::kBool:
+    case DType::kUInt8: return f(uint8_t{});
     case DType::kInt8: return f(int8_t{});
     case DType::kInt16: return f(int16_t{});
     case DType::kInt32: return f(int32_t{});
     case DType::kInt64: return f(int64_t{});
     case DType::kFloat32: return f(float{});
     case DType::kFloat64: return f(double{});
-    case DType::kFloat16: case DType::kBFloat16: return f(uint16_t{});
+    case DType::kFloat16:
+    case DType::kBFloat16: return f(uint16_t{});
   }
 }
 
@@ -51,7 +54,8 @@ void store(void* p, DType dtype, int64_t i, double v) {
 
 }  // namespace
 
-Tensor::Tensor(DType dtype, const Shape& shape) : dtype_(dtype), shape_(shape), numel_(shape.numel()) {
+Tensor::Tensor(DType dtype, const Shape& shape)
+    : dtype_(dtype), shape_(shape), numel_(shape.numel()) {
   int64_t bytes = 0;
   TRI_CHECK(!__builtin_mul_overflow(numel_, static_cast<int64_t>(size_of(dtype)), &bytes) &&
                 bytes < (int64_t{1} << 62),
@@ -60,7 +64,8 @@ Tensor::Tensor(DType dtype, const Shape& shape) : dtype_(dtype), shape_(shape), 
   const size_t rounded = (static_cast<size_t>(bytes) + alignment) / alignment * alignment;
   void* p = std::aligned_alloc(alignment, rounded);
   if (p == nullptr)
-    fail(Code::kResourceExhausted, "[tensor] no memory for " + std::to_string(bytes) + " bytes " + shape.str());
+    fail(Code::kResourceExhausted,
+         "[tensor] no memory for " + std::to_string(bytes) + " bytes " + shape.str());
   if (alignment == kHugePage) madvise(p, rounded, MADV_HUGEPAGE);
   owner_ = std::shared_ptr<const void>(p, [](const void* q) { std::free(const_cast<void*>(q)); });
   data_ = p;
@@ -88,7 +93,8 @@ Tensor Tensor::to(DType dtype) const {
         using Into = decltype(into);
         for (int64_t i = 0; i < numel_; ++i) {
           const From v = static_cast<const From*>(data_)[i];
-          static_cast<Into*>(t.data_)[i] = dtype == DType::kBool ? static_cast<Into>(v != 0) : static_cast<Into>(v);
+          static_cast<Into*>(t.data_)[i] =
+              dtype == DType::kBool ? static_cast<Into>(v != 0) : static_cast<Into>(v);
         }
       });
     });

@@ -9,7 +9,11 @@
 namespace trireme {
 namespace {
 
-struct DTypeInfo { std::string_view name; size_t size; bool floating; };
+struct DTypeInfo {
+  std::string_view name;
+  size_t size;
+  bool floating;
+};
 constexpr DTypeInfo kDTypes[] = {{"bool", 1, false},   {"uint8", 1, false},   {"int8", 1, false},
                                  {"int16", 2, false},  {"int32", 4, false},   {"int64", 8, false},
                                  {"float16", 2, true}, {"bfloat16", 2, true}, {"float32", 4, true},
@@ -56,7 +60,9 @@ std::string Shape::str() const {
   return s + "]";
 }
 
-bool operator==(const Shape& a, const Shape& b) { return std::equal(a.begin(), a.end(), b.begin(), b.end()); }
+bool operator==(const Shape& a, const Shape& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end());
+}
 
 Shape shape_from_text(std::string_view text) {
   Shape shape;
@@ -65,11 +71,13 @@ Shape shape_from_text(std::string_view text) {
   while (!rest.empty()) {
     int64_t dim = 0;
     const auto [end, error] = std::from_chars(rest.data(), rest.data() + rest.size(), dim);
-    TRI_CHECK(error == std::errc() && dim >= -1, "not a shape: '" + std::string(text) + "' (write 1x3x640x640)");
+    TRI_CHECK(error == std::errc() && dim >= -1,
+              "not a shape: '" + std::string(text) + "' (write 1x3x640x640)");
     shape.push_back(dim);
     rest.remove_prefix(static_cast<size_t>(end - rest.data()));
     const size_t separator = rest.find_first_not_of(" ,xX");
-    TRI_CHECK(rest.empty() || separator != 0, "not a shape: '" + std::string(text) + "' (write 1x3x640x640)");
+    TRI_CHECK(rest.empty() || separator != 0,
+              "not a shape: '" + std::string(text) + "' (write 1x3x640x640)");
     rest.remove_prefix(std::min(separator, rest.size()));
   }
   return shape;

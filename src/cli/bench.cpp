@@ -34,7 +34,8 @@ Range range_of(const Request& r, const std::string& input) {
   for (const std::string& s : r.ranges) {
     if (!s.starts_with(input + '=')) continue;
     Range range;
-    const int fields = std::sscanf(s.c_str() + input.size() + 1, "%ld:%ld", &range.low, &range.high);
+    const int fields =
+        std::sscanf(s.c_str() + input.size() + 1, "%ld:%ld", &range.low, &range.high);
     TRI_CHECK(fields == 2 && range.low < range.high, "--int-range expects NAME=LOW:HIGH, got " + s);
     return range;
   }
@@ -54,8 +55,10 @@ Tensor random_tensor(DType dtype, const Shape& shape, Range range, std::mt19937&
   return t.to(dtype);
 }
 
-// The shapes of a run that packs the weights before the one that is measured: another length, or another batch.
-std::vector<Shape> neighbours(const std::vector<Shape>& shapes, const std::vector<inference::TensorInfo>& inputs) {
+// The shapes of a run that packs the weights before the one that is measured: another length, or
+// another batch.
+std::vector<Shape> neighbours(const std::vector<Shape>& shapes,
+                              const std::vector<inference::TensorInfo>& inputs) {
   std::vector<Shape> other = shapes;
   for (size_t i = 0; i < shapes.size(); ++i) {
     const Shape& declared = inputs[i].shape;
@@ -73,7 +76,8 @@ nlohmann::ordered_json measure(const Request& r) {
   const auto predictor = inference::create_predictor(config);
   const double load_ms = now_ms() - start;
   std::vector<Shape> shapes;
-  for (const std::string& s : by_input(r.shapes, predictor->inputs(), "--shape")) shapes.push_back(shape_from_text(s));
+  for (const std::string& s : by_input(r.shapes, predictor->inputs(), "--shape"))
+    shapes.push_back(shape_from_text(s));
   std::mt19937 random(1);
   std::vector<Tensor> in;
   for (size_t i = 0; i < shapes.size(); ++i) {
@@ -92,7 +96,9 @@ nlohmann::ordered_json measure(const Request& r) {
   const double plan_ms = predictor->stats().plan_ms;
   double steady = timed();
   for (int i = 0; i < 2; ++i) steady = std::min(steady, timed());
-  const int repeat = r.repeat > 0 ? r.repeat : std::clamp(static_cast<int>(2000 / std::max(steady, 0.01)), 10, 1000);
+  const int repeat = r.repeat > 0
+                         ? r.repeat
+                         : std::clamp(static_cast<int>(2000 / std::max(steady, 0.01)), 10, 1000);
   std::vector<double> times;
   for (int i = 0; i < repeat; ++i) times.push_back(timed());
   std::sort(times.begin(), times.end());
@@ -105,7 +111,9 @@ nlohmann::ordered_json measure(const Request& r) {
   j["median_ms"] = median;
   j["p99_ms"] = times[std::min(times.size() - 1, times.size() * 99 / 100)];
   j["min_ms"] = times.front();
-  j["samples_per_s"] = static_cast<double>(shapes.empty() || shapes[0].rank() == 0 ? 1 : shapes[0][0]) * 1e3 / median;
+  j["samples_per_s"] =
+      static_cast<double>(shapes.empty() || shapes[0].rank() == 0 ? 1 : shapes[0][0]) * 1e3 /
+      median;
   j["first_run_ms"] = first_run_ms;
   j["plan_ms"] = plan_ms;
   j["load_ms"] = load_ms;
@@ -133,10 +141,12 @@ void add_bench(CLI::App& app) {
   CLI::App* verb = app.add_subcommand("bench", "Time a model on random inputs");
   auto r = std::make_shared<Request>();
   r->add_to(*verb);
-  verb->add_option("--shape", r->shapes, "NAME=1x3x640x640 for each input; NAME= may be left out when there is one")
+  verb->add_option("--shape", r->shapes,
+                   "NAME=1x3x640x640 for each input; NAME= may be left out when there is one")
       ->required();
   verb->add_option("--int-range", r->ranges, "NAME=LOW:HIGH for integer inputs (HIGH excluded)");
-  verb->add_option("--repeat", r->repeat, "Timed runs; 0: about two seconds' worth")->check(CLI::NonNegativeNumber);
+  verb->add_option("--repeat", r->repeat, "Timed runs; 0: about two seconds' worth")
+      ->check(CLI::NonNegativeNumber);
   verb->add_flag("--json", r->json, "Print one JSON object");
   verb->add_flag("--profile", r->profile, "Print the time of each node to stderr");
   verb->callback([r] { bench(*r); });

@@ -16,7 +16,8 @@ struct Request : ModelOptions {
 // Declared shapes with every unknown dimension replaced by a small, plausible one.
 Shape plausible(const Shape& declared) {
   Shape s;
-  for (int d = 0; d < declared.rank(); ++d) s.push_back(declared[d] >= 0 ? declared[d] : d == 0 ? 1 : 64);
+  for (int d = 0; d < declared.rank(); ++d)
+    s.push_back(declared[d] >= 0 ? declared[d] : d == 0 ? 1 : 64);
   return s;
 }
 
@@ -26,7 +27,8 @@ void print_graph(const Request& r) {
   if (r.shapes.empty())
     for (const auto& i : predictor->inputs()) shapes.push_back(plausible(i.shape));
   else
-    for (const std::string& s : by_input(r.shapes, predictor->inputs(), "--shape")) shapes.push_back(shape_from_text(s));
+    for (const std::string& s : by_input(r.shapes, predictor->inputs(), "--shape"))
+      shapes.push_back(shape_from_text(s));
   std::cout << predictor->graph_text(shapes, r.after);
 }
 
@@ -36,9 +38,10 @@ void add_graph(CLI::App& app) {
   CLI::App* verb = app.add_subcommand("graph", "Print a model's graph");
   auto r = std::make_shared<Request>();
   r->add_to(*verb);
-  verb->add_option("--shape", r->shapes, "NAME=1x3x640x640 for each input; unknown dimensions get 1 and 64 otherwise");
+  verb->add_option("--shape", r->shapes,
+                   "NAME=1x3x640x640 for each input; unknown dimensions get 1 and 64 otherwise");
   verb->add_option("--after", r->after,
-                   "record, amp, clean, layout, fuse_anchor, fuse_pointwise or schedule (the last is the default)");
+                   "record, clean, amp, layout, fuse_anchor, fuse_pointwise or schedule (default)");
   verb->callback([r] { print_graph(*r); });
 }
 

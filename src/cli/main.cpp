@@ -26,8 +26,9 @@ int report(const std::string& message, int status) {
   return status;
 }
 
-// OpenMP's threads spin for milliseconds while they wait, which ruins every other process on a busy machine. A tenth of
-// a millisecond is enough between two kernels; the runtime reads the setting only when the process starts.
+// OpenMP's threads spin for milliseconds while they wait, which ruins every other process on a busy
+// machine. A tenth of a millisecond is enough between two kernels; the runtime reads the setting
+// only when the process starts.
 void limit_spinning(char** argv) {
   if (getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY")) return;
   setenv("GOMP_SPINCOUNT", "2000", 1);
@@ -38,7 +39,8 @@ void limit_spinning(char** argv) {
 
 int main(int argc, char** argv) {
   limit_spinning(argv);
-  CLI::App app{"Trireme: build, train, run and serve networks, with Paddle's vocabulary and file formats"};
+  CLI::App app{
+      "Trireme: build, train, run and serve networks, with Paddle's vocabulary and file formats"};
   app.set_version_flag("--version", "trireme " TRIREME_VERSION);
   app.require_subcommand(1);
   trireme::cli::add_predict(app);
@@ -48,16 +50,12 @@ int main(int argc, char** argv) {
   trireme::cli::add_model(app);
   try {
     app.parse(argc, argv);
-  } catch (const CLI::Success& e) {
-    return app.exit(e);
-  } catch (const CLI::ParseError& e) {
+  } catch (const CLI::Success& e) { return app.exit(e); } catch (const CLI::ParseError& e) {
     return report(e.what(), kUsage);
   } catch (const trireme::Error& e) {
     return report(e.what(), exit_status(e.code()));
   } catch (const std::bad_alloc&) {
     return report("out of memory", kResources);
-  } catch (const std::exception& e) {
-    return report(e.what(), kBadInput);
-  }
+  } catch (const std::exception& e) { return report(e.what(), kBadInput); }
   return 0;
 }

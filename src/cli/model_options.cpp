@@ -8,13 +8,18 @@
 namespace trireme::cli {
 
 void ModelOptions::add_to(CLI::App& verb) {
-  verb.add_option("model", model, "A folder or a program file (inference.pdmodel, inference.json)")->required();
+  verb.add_option("model", model, "A folder or a program file (inference.pdmodel, inference.json)")
+      ->required();
   verb.add_option("--params", params, "The parameters' file, when it is not beside the program");
   verb.add_option("--device", device, "Where to run: cpu")->capture_default_str();
-  verb.add_option("--threads", threads, "CPU threads; 0: one a core")->check(CLI::Range(0, 1024))->capture_default_str();
+  verb.add_option("--threads", threads, "CPU threads; 0: one a core")
+      ->check(CLI::Range(0, 1024))
+      ->capture_default_str();
   verb.add_option("--precision", precision, "float32, or bfloat16 where the CPU has it")
-      ->check(CLI::IsMember({"float32", "bfloat16"}))->capture_default_str();
-  verb.add_option("--memory-limit", memory_limit, "Hard cap in MiB on weights and working memory; 0: none");
+      ->check(CLI::IsMember({"float32", "bfloat16"}))
+      ->capture_default_str();
+  verb.add_option("--memory-limit", memory_limit,
+                  "Hard cap in MiB on weights and working memory; 0: none");
 }
 
 inference::Config ModelOptions::config() const {
@@ -22,12 +27,14 @@ inference::Config ModelOptions::config() const {
   c.set_device(device);
   c.set_cpu_math_library_num_threads(threads);
   c.set_memory_limit_mib(memory_limit);
-  c.set_precision(precision == "bfloat16" ? inference::Precision::kBFloat16 : inference::Precision::kFloat32);
+  c.set_precision(precision == "bfloat16" ? inference::Precision::kBFloat16
+                                          : inference::Precision::kFloat32);
   return c;
 }
 
 std::vector<std::string> by_input(const std::vector<std::string>& given,
-                                  const std::vector<inference::TensorInfo>& inputs, const std::string& option) {
+                                  const std::vector<inference::TensorInfo>& inputs,
+                                  const std::string& option) {
   std::vector<std::string> values(inputs.size());
   std::vector<bool> set(inputs.size(), false);
   for (const std::string& pair : given) {
@@ -41,13 +48,15 @@ std::vector<std::string> by_input(const std::vector<std::string>& given,
     if (at == inputs.size() && inputs.size() == 1 && pair.find('=') == std::string::npos) at = 0;
     std::string names;
     for (const auto& i : inputs) names += (names.empty() ? "" : ", ") + i.name;
-    TRI_CHECK(at < inputs.size(), option + " " + pair + " names no input of the model; it has: " + names);
+    TRI_CHECK(at < inputs.size(),
+              option + " " + pair + " names no input of the model; it has: " + names);
     TRI_CHECK(!set[at], option + " is given twice for input '" + inputs[at].name + "'");
     values[at] = value;
     set[at] = true;
   }
   for (size_t i = 0; i < inputs.size(); ++i)
-    TRI_CHECK(set[i], option + " is missing for input '" + inputs[i].name + "' " + inputs[i].shape.str());
+    TRI_CHECK(set[i],
+              option + " is missing for input '" + inputs[i].name + "' " + inputs[i].shape.str());
   return values;
 }
 

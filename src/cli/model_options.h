@@ -22,9 +22,11 @@ struct ModelOptions {
   inference::Config config() const;
 };
 
-// "NAME=VALUE" pairs matched with the model's inputs, in their order; with one input "NAME=" may be left out. Throws
-// kInvalidArgument naming `option` for names that do not exist or inputs without a value.
-std::vector<std::string> by_input(const std::vector<std::string>& given, const std::vector<inference::TensorInfo>& inputs,
+// "NAME=VALUE" pairs matched with the model's inputs, in their order; with one input "NAME=" may be
+// left out. Throws kInvalidArgument naming `option` for names that do not exist or inputs without a
+// value.
+std::vector<std::string> by_input(const std::vector<std::string>& given,
+                                  const std::vector<inference::TensorInfo>& inputs,
                                   const std::string& option);
 
 }  // namespace trireme::cli

@@ -1,4 +1,5 @@
-// The verbs of the command line; each adds its subcommand, whose callback does the work and throws trireme::Error.
+// The verbs of the command line; each adds its subcommand, whose callback does the work and throws
+// trireme::Error.
 #pragma once
 
 namespace CLI {

@@ -14,26 +14,29 @@ void MemoryPool::reserve(int64_t bytes, const char* what) {
   int64_t now = used_.load();
   do {
     if (cap_ > 0 && now + bytes > cap_)
-      fail(Code::kResourceExhausted, "[memory] " + std::string(what) + " needs " + std::to_string(bytes) +
-                                         " bytes; " + std::to_string(now) + " of the cap of " + std::to_string(cap_) +
-                                         " are in use");
+      fail(Code::kResourceExhausted, "[memory] " + std::string(what) + " needs " +
+                                         std::to_string(bytes) + " bytes; " + std::to_string(now) +
+                                         " of the cap of " + std::to_string(cap_) + " are in use");
   } while (!used_.compare_exchange_weak(now, now + bytes));
   int64_t peak = peak_.load();
-  while (peak < now + bytes && !peak_.compare_exchange_weak(peak, now + bytes)) {
-  }
+  while (peak < now + bytes && !peak_.compare_exchange_weak(peak, now + bytes)) {}
 }
 
-Block::Block(std::shared_ptr<MemoryPool> pool, int64_t bytes, const char* what) : pool_(std::move(pool)) {
+Block::Block(std::shared_ptr<MemoryPool> pool, int64_t bytes, const char* what)
+    : pool_(std::move(pool)) {
   constexpr int64_t kHuge = int64_t{2} << 20;
   bytes_ = (bytes + kHuge - 1) / kHuge * kHuge;
   if (bytes_ == 0) return;
   pool_->reserve(bytes_, what);
-  void* p = mmap(nullptr, static_cast<size_t>(bytes_), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  void* p = mmap(nullptr, static_cast<size_t>(bytes_), PROT_READ | PROT_WRITE,
+                 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (p == MAP_FAILED) {
     pool_->release(bytes_);
-    fail(Code::kResourceExhausted, "[memory] the system gives no " + std::to_string(bytes_) + " bytes for " + what);
+    fail(Code::kResourceExhausted,
+         "[memory] the system gives no " + std::to_string(bytes_) + " bytes for " + what);
   }
-  madvise(p, static_cast<size_t>(bytes_), MADV_HUGEPAGE);  // fewer TLB misses; no harm where it is refused
+  madvise(p, static_cast<size_t>(bytes_),
+          MADV_HUGEPAGE);  // fewer TLB misses; no harm where it is refused
   data_ = static_cast<char*>(p);
 }
 

@@ -8,7 +8,8 @@
 
 namespace trireme {
 
-// Thread-safe. Over the cap allocate() throws kResourceExhausted with requested, used and cap; the pool goes on.
+// Thread-safe. Over the cap allocate() throws kResourceExhausted with requested, used and cap; the
+// pool goes on.
 class MemoryPool : public std::enable_shared_from_this<MemoryPool> {
  public:
   explicit MemoryPool(int64_t cap_bytes = 0) : cap_(cap_bytes) {}  // 0: no cap
@@ -17,7 +18,8 @@ class MemoryPool : public std::enable_shared_from_this<MemoryPool> {
   int64_t peak() const { return peak_; }
   int64_t cap() const { return cap_; }
 
-  void reserve(int64_t bytes, const char* what);  // counts memory that somebody else holds (weights)
+  void reserve(int64_t bytes,
+               const char* what);  // counts memory that somebody else holds (weights)
   void release(int64_t bytes) { used_ -= bytes; }
 
  private:
@@ -25,7 +27,8 @@ class MemoryPool : public std::enable_shared_from_this<MemoryPool> {
   std::atomic<int64_t> used_{0}, peak_{0};
 };
 
-// 64-byte aligned host memory (huge pages where the system gives them), counted in the pool; contents undefined.
+// 64-byte aligned host memory (huge pages where the system gives them), counted in the pool;
+// contents undefined.
 class Block {
  public:
   Block() = default;

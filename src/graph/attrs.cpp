@@ -51,7 +51,8 @@ std::string field_text(const Field& f, const void* data) {
     case Field::kInt: return std::to_string(at<int64_t>(data, f));
     case Field::kFloat: return number(at<double>(data, f));
     case Field::kString: return '"' + at<std::string>(data, f) + '"';
-    case Field::kInts: return list(at<std::vector<int64_t>>(data, f), [](int64_t v) { return std::to_string(v); });
+    case Field::kInts:
+      return list(at<std::vector<int64_t>>(data, f), [](int64_t v) { return std::to_string(v); });
     case Field::kFloats: return list(at<std::vector<double>>(data, f), number);
     case Field::kDType: return std::string(name_of(at<DType>(data, f)));
     case Field::kTensor: return "...";

@@ -58,7 +58,8 @@ std::vector<Value*> Graph::add(const Op& op, std::vector<Value*> in, Attrs attrs
   std::vector<Type> types;
   op.infer(Infer{op, node->inputs, node->attrs, types});
   for (size_t i = 0; i < types.size(); ++i)
-    node->outputs.push_back(std::make_unique<Value>(Value{node.get(), static_cast<int>(i), types[i], {}}));
+    node->outputs.push_back(
+        std::make_unique<Value>(Value{node.get(), static_cast<int>(i), types[i], {}}));
 
   std::vector<Value*> result;
   if (fold_below > 0 && op.pure && all_constant(node->inputs)) {
@@ -139,7 +140,8 @@ void Graph::drop_unused() {
   std::erase_if(nodes, [&](const std::unique_ptr<Node>& n) { return !live.contains(n.get()); });
 }
 
-std::unique_ptr<Graph> copy_graph(const Graph& graph, std::unordered_map<const Value*, Value*>* map) {
+std::unique_ptr<Graph> copy_graph(const Graph& graph,
+                                  std::unordered_map<const Value*, Value*>* map) {
   std::unordered_map<const Value*, Value*> local;
   auto& to = map ? *map : local;
   auto copy = std::make_unique<Graph>();
@@ -151,7 +153,8 @@ std::unique_ptr<Graph> copy_graph(const Graph& graph, std::unordered_map<const V
     node->where = n->where;
     for (const Value* v : n->inputs) node->inputs.push_back(v ? to.at(v) : nullptr);
     for (const auto& v : n->outputs) {
-      node->outputs.push_back(std::make_unique<Value>(Value{node.get(), v->index, v->type, v->name}));
+      node->outputs.push_back(
+          std::make_unique<Value>(Value{node.get(), v->index, v->type, v->name}));
       to[v.get()] = node->outputs.back().get();
     }
     copy->nodes.push_back(std::move(node));
@@ -162,7 +165,8 @@ std::unique_ptr<Graph> copy_graph(const Graph& graph, std::unordered_map<const V
 }
 
 bool same_graph(const Graph& a, const Graph& b) {
-  if (a.nodes.size() != b.nodes.size() || a.inputs.size() != b.inputs.size() || a.outputs.size() != b.outputs.size())
+  if (a.nodes.size() != b.nodes.size() || a.inputs.size() != b.inputs.size() ||
+      a.outputs.size() != b.outputs.size())
     return false;
   std::unordered_map<const Value*, const Value*> to;
   const auto agree = [&](const Value* x, const Value* y) {
@@ -172,8 +176,11 @@ bool same_graph(const Graph& a, const Graph& b) {
   };
   for (size_t i = 0; i < a.nodes.size(); ++i) {
     const Node &x = *a.nodes[i], &y = *b.nodes[i];
-    if (x.op != y.op || x.inputs.size() != y.inputs.size() || x.outputs.size() != y.outputs.size()) return false;
-    if (!std::equal(x.inputs.begin(), x.inputs.end(), y.inputs.begin(), agree) || !(x.attrs == y.attrs)) return false;
+    if (x.op != y.op || x.inputs.size() != y.inputs.size() || x.outputs.size() != y.outputs.size())
+      return false;
+    if (!std::equal(x.inputs.begin(), x.inputs.end(), y.inputs.begin(), agree) ||
+        !(x.attrs == y.attrs))
+      return false;
     for (size_t k = 0; k < x.outputs.size(); ++k) {
       if (!(x.out(k)->type == y.out(k)->type)) return false;
       to[x.out(k)] = y.out(k);

@@ -1,4 +1,5 @@
-// Graph: nodes in an order in which they can run, the values between them, inputs and outputs. Data only.
+// Graph: nodes in an order in which they can run, the values between them, inputs and outputs. Data
+// only.
 #pragma once
 
 #include <memory>
@@ -13,18 +14,18 @@ namespace trireme {
 // One result of a node.
 struct Value {
   Node* node = nullptr;
-  int index = 0;       // which output of the node
+  int index = 0;  // which output of the node
   Type type;
-  std::string name;    // of inputs, constants and outputs of imported programs; may be empty
+  std::string name;  // of inputs, constants and outputs of imported programs; may be empty
 };
 
 // One operation. Owned by its graph; values are stable in memory.
 struct Node {
   const Op* op = nullptr;
-  std::vector<Value*> inputs;                    // null: an absent optional input
+  std::vector<Value*> inputs;  // null: an absent optional input
   std::vector<std::unique_ptr<Value>> outputs;
   Attrs attrs;
-  std::string where;                             // location when it was recorded
+  std::string where;  // location when it was recorded
 
   Value* out(size_t i = 0) const { return outputs[i].get(); }
   template <class A> const A& get() const { return attrs.get<A>(); }
@@ -52,20 +53,22 @@ class Graph : public Builder {
   Value* add_constant(const Tensor& tensor, std::string name) override;
   std::vector<Value*> add(const Op& op, std::vector<Value*> inputs, Attrs attrs) override;
 
-  // Small constants are computed when they are recorded, so that shape arithmetic gives shapes (elements; 0: never).
+  // Small constants are computed when they are recorded, so that shape arithmetic gives shapes
+  // (elements; 0: never).
   int64_t fold_below = 4096;
 
-  void replace_uses(Value* from, Value* to);                // in nodes and outputs
-  std::unordered_map<const Value*, int> count_uses() const; // graph outputs count as uses
-  void sort();                                              // restores the order after nodes were inserted anywhere
-  void drop_unused();                                       // removes nodes that no output needs; inputs stay
+  void replace_uses(Value* from, Value* to);                 // in nodes and outputs
+  std::unordered_map<const Value*, int> count_uses() const;  // graph outputs count as uses
+  void sort();         // restores the order after nodes were inserted anywhere
+  void drop_unused();  // removes nodes that no output needs; inputs stay
 };
 
 // The tensor behind a constant value; null when it is none.
 const Tensor* constant_of(const Value* value);
 
 // The same graph in new nodes; `map` (optional) tells where each value went.
-std::unique_ptr<Graph> copy_graph(const Graph& graph, std::unordered_map<const Value*, Value*>* map = nullptr);
+std::unique_ptr<Graph> copy_graph(const Graph& graph,
+                                  std::unordered_map<const Value*, Value*>* map = nullptr);
 
 // Structure, types and attributes agree (constants by identity of their memory).
 bool same_graph(const Graph& a, const Graph& b);

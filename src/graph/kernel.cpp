@@ -5,8 +5,9 @@
 
 namespace trireme {
 
-std::shared_ptr<const void> Prepare::packed(size_t i, const std::string& tag, size_t bytes,
-                                            const std::function<void(const Tensor&, void*)>& pack) const {
+std::shared_ptr<const void> Prepare::packed(
+    size_t i, const std::string& tag, size_t bytes,
+    const std::function<void(const Tensor&, void*)>& pack) const {
   const Tensor& source = *constant(i);
   const auto make = [&] {
     Tensor t(DType::kUInt8, Shape{static_cast<int64_t>(bytes)});
@@ -14,7 +15,8 @@ std::shared_ptr<const void> Prepare::packed(size_t i, const std::string& tag, si
     return t;
   };
   if (cache == nullptr) return make().owner();
-  const std::string key = "pack " + tag + ' ' + std::to_string(reinterpret_cast<uintptr_t>(source.data()));
+  const std::string key =
+      "pack " + tag + ' ' + std::to_string(reinterpret_cast<uintptr_t>(source.data()));
   return cache->get(key, {source}, make).owner();
 }
 
@@ -25,10 +27,12 @@ std::vector<Tensor> evaluate(const Node& node) {
     return results;
   }
   if (node.op->cpu == nullptr)
-    fail(Code::kUnimplemented, '[' + std::string(node.op->name) + "] has no CPU kernel", node.where);
+    fail(Code::kUnimplemented, '[' + std::string(node.op->name) + "] has no CPU kernel",
+         node.where);
   const Kernel kernel = node.op->cpu(Prepare{.node = node});
   std::vector<void*> in, out;
-  for (const Value* v : node.inputs) in.push_back(v ? const_cast<void*>(constant_of(v)->data()) : nullptr);
+  for (const Value* v : node.inputs)
+    in.push_back(v ? const_cast<void*>(constant_of(v)->data()) : nullptr);
   for (const auto& v : node.outputs) {
     results.emplace_back(v->type.dtype, v->type.shape);
     out.push_back(results.back().data());

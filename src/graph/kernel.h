@@ -10,7 +10,8 @@
 
 namespace trireme {
 
-// Pointers of one run, in the order of the node's inputs and outputs; constants and absent inputs included (null).
+// Pointers of one run, in the order of the node's inputs and outputs; constants and absent inputs
+// included (null).
 struct Launch {
   void* const* in;
   void* const* out;
@@ -27,19 +28,23 @@ struct Kernel {
   explicit operator bool() const { return static_cast<bool>(run); }
 };
 
-// Results that plans of one model share: folded constants, packed weights. Thread-safe. The key must tell everything
-// the result depends on; `sources` are kept alive with the entry, so that their addresses may be part of the key.
+// Results that plans of one model share: folded constants, packed weights. Thread-safe. The key
+// must tell everything the result depends on; `sources` are kept alive with the entry, so that
+// their addresses may be part of the key.
 class ModelCache {
  public:
   virtual ~ModelCache() = default;
-  virtual Tensor get(const std::string& key, std::vector<Tensor> sources, const std::function<Tensor()>& make) = 0;
+  virtual Tensor get(const std::string& key, std::vector<Tensor> sources,
+                     const std::function<Tensor()>& make) = 0;
 };
 
-// What an operator's `cpu` sees: a node whose types are final. It chooses the algorithm and returns the kernel.
+// What an operator's `cpu` sees: a node whose types are final. It chooses the algorithm and returns
+// the kernel.
 struct Prepare {
   const Node& node;
   ModelCache* cache = nullptr;  // may be null (a constant folded outside a model)
-  // Plans a graph that stands in an attribute (control flow); its inputs and outputs become the kernel's.
+  // Plans a graph that stands in an attribute (control flow); its inputs and outputs become the
+  // kernel's.
   std::function<Kernel(const Graph&)> plan_subgraph;
 
   bool has(size_t i) const { return i < node.inputs.size() && node.inputs[i] != nullptr; }
@@ -49,8 +54,9 @@ struct Prepare {
   template <class A> const A& attrs() const { return node.attrs.get<A>(); }
 
   // A form of constant input i made once per model: `tag` names the form and its parameters.
-  std::shared_ptr<const void> packed(size_t i, const std::string& tag, size_t bytes,
-                                     const std::function<void(const Tensor& source, void* packed)>& pack) const;
+  std::shared_ptr<const void> packed(
+      size_t i, const std::string& tag, size_t bytes,
+      const std::function<void(const Tensor& source, void* packed)>& pack) const;
 };
 
 // Runs one node whose inputs are all constants.

@@ -32,8 +32,8 @@ const std::string& current_location() { return location; }
 std::vector<Value*> record(const Op& op, std::vector<Value*> inputs, Attrs attrs) {
   try {
     TRI_CHECK(op.inputs < 0 || static_cast<int>(inputs.size()) <= op.inputs,
-              '[' + std::string(op.name) + "] takes " + std::to_string(op.inputs) + " inputs, got " +
-                  std::to_string(inputs.size()));
+              '[' + std::string(op.name) + "] takes " + std::to_string(op.inputs) +
+                  " inputs, got " + std::to_string(inputs.size()));
     return current_builder().add(op, std::move(inputs), std::move(attrs));
   } catch (const Error& e) {
     if (location.empty() || !e.location().empty()) throw;

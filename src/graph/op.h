@@ -1,4 +1,5 @@
-// Op: everything the engine knows about an operator, in one constant; and record(), which adds a node.
+// Op: everything the engine knows about an operator, in one constant; and record(), which adds a
+// node.
 #pragma once
 
 #include <cstdint>
@@ -32,10 +33,12 @@ enum class Fuse : uint8_t { kNone, kPointwise, kAnchor };
 enum class Layouts : uint8_t {
   kPlainOnly,  // wants row-major inputs, gives row-major outputs
   kFollow,     // runs in either layout; output as its first input, the others brought to it
-  kPrefersChannelsLast,  // an anchor: input 0 and output 0 channels-last when rank is 4, the other inputs as they are
+  kPrefersChannelsLast,  // an anchor: input 0 and output 0 channels-last when rank is 4, the other
+                         // inputs as they are
 };
 
-// What the shape and dtype rule of an operator sees. It throws (TRI_CHECK) with the operator's name in brackets.
+// What the shape and dtype rule of an operator sees. It throws (TRI_CHECK) with the operator's name
+// in brackets.
 struct Infer {
   const Op& op;
   std::span<Value* const> inputs;
@@ -52,20 +55,20 @@ struct Infer {
 };
 
 struct Op {
-  std::string_view name;               // Paddle's name
-  int inputs = 1, outputs = 1;         // -1: variadic; optional inputs are null values
-  const AttrInfo* attrs = nullptr;     // null: none
+  std::string_view name;            // Paddle's name
+  int inputs = 1, outputs = 1;      // -1: variadic; optional inputs are null values
+  const AttrInfo* attrs = nullptr;  // null: none
   void (*infer)(const Infer&) = nullptr;
   Kernel (*cpu)(const Prepare&) = nullptr;  // chosen and built once per plan
   Amp amp = Amp::kFollow;
   Fuse fuse = Fuse::kNone;
   Layouts layouts = Layouts::kPlainOnly;
-  bool view = false;                   // output 0 is input 0's memory under another shape (row-major only)
-  bool in_place = false;               // output 0 may overwrite input 0 when it dies there and sizes agree
-  bool pure = true;                    // same inputs, same outputs: may be folded, shared, dropped
+  bool view = false;      // output 0 is input 0's memory under another shape (row-major only)
+  bool in_place = false;  // output 0 may overwrite input 0 when it dies there and sizes agree
+  bool pure = true;       // same inputs, same outputs: may be folded, shared, dropped
 };
 
-// ---- recording -----------------------------------------------------------------------------------------------------
+// ---- recording
 
 // Receives the nodes that operators record on this thread: a recorder, an importer, a pass.
 class Builder {
@@ -90,12 +93,13 @@ Builder& current_builder();  // throws kInternal when there is none
 
 // Adds a node; the arguments are checked here, by the operator's rule.
 std::vector<Value*> record(const Op& op, std::vector<Value*> inputs, Attrs attrs = {});
-Value* record1(const Op& op, std::vector<Value*> inputs, Attrs attrs = {});  // of an operator with one output
+Value* record1(const Op& op, std::vector<Value*> inputs,
+               Attrs attrs = {});  // of an operator with one output
 Value* constant(const Tensor& tensor, std::string name = {});
-Value* scalar(double value, DType dtype = DType::kFloat32);                  // a rank-0 constant
+Value* scalar(double value, DType dtype = DType::kFloat32);  // a rank-0 constant
 
-// Where the following record() calls on this thread come from ("op 17 'conv2d' of inference.pdmodel"); kept in nodes
-// and put into their errors.
+// Where the following record() calls on this thread come from ("op 17 'conv2d' of
+// inference.pdmodel"); kept in nodes and put into their errors.
 void set_location(std::string location);
 const std::string& current_location();
 

@@ -1,4 +1,5 @@
-// Target: what a pass may ask about the device that a graph is compiled for. Passes never see a device API.
+// Target: what a pass may ask about the device that a graph is compiled for. Passes never see a
+// device API.
 #pragma once
 
 #include <vector>
@@ -10,7 +11,8 @@ namespace trireme {
 class Target {
  public:
   virtual ~Target() = default;
-  // Whether one kernel serves these nodes, given in the order in which they run; the last one gives the result.
+  // Whether one kernel serves these nodes, given in the order in which they run; the last one gives
+  // the result.
   virtual bool fuses(const std::vector<const Node*>& nodes) const = 0;
   // The layout in which an anchor wants input 0, and gives output 0.
   virtual Layout input_layout(const Node& anchor) const = 0;

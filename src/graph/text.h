@@ -15,11 +15,12 @@ namespace trireme {
 //     %1: float32[1, 4, 8, 8] nhwc = fused(%0) {body=graph(%a: ...) { ... }}
 //     return %1
 //   }
-// "-" is an absent input. Values of constants are left out, except those of one element: constant 1.5.
+// "-" is an absent input. Values of constants are left out, except those of one element:
+// constant 1.5.
 std::string to_text(const Graph& graph);
 
-// Reads that form back. A constant without a value gets pseudo-random elements that its name decides. Throws
-// kInvalidArgument with the line.
+// Reads that form back. A constant without a value gets pseudo-random elements that its name
+// decides. Throws kInvalidArgument with the line.
 std::unique_ptr<Graph> parse_graph(std::string_view text);
 
 }  // namespace trireme

@@ -10,8 +10,8 @@
 namespace trireme {
 namespace {
 
-constexpr int kMaxDepth = 32;             // graphs inside attributes
-constexpr int64_t kMaxElements = 1 << 24; // of a constant that gets pseudo-random values
+constexpr int kMaxDepth = 32;              // graphs inside attributes
+constexpr int64_t kMaxElements = 1 << 24;  // of a constant that gets pseudo-random values
 
 class Parser {
  public:
@@ -28,7 +28,10 @@ class Parser {
   using Names = std::unordered_map<std::string, Value*>;
 
   [[noreturn]] void error(const std::string& expected) const {
-    const auto line = 1 + std::count(text_.begin(), text_.begin() + static_cast<std::ptrdiff_t>(std::min(at_, text_.size())), '\n');
+    const auto line =
+        1 + std::count(text_.begin(),
+                       text_.begin() + static_cast<std::ptrdiff_t>(std::min(at_, text_.size())),
+                       '\n');
     const std::string found(text_.substr(std::min(at_, text_.size()), 12));
     fail(Code::kInvalidArgument, "[graph text] expected " + expected + ", found '" + found + "'",
          "line " + std::to_string(line));
@@ -56,7 +59,8 @@ class Parser {
   std::string word() {
     skip();
     const size_t start = at_;
-    while (at_ < text_.size() && (std::isalnum(static_cast<unsigned char>(text_[at_])) || text_[at_] == '_' || text_[at_] == '.'))
+    while (at_ < text_.size() && (std::isalnum(static_cast<unsigned char>(text_[at_])) ||
+                                  text_[at_] == '_' || text_[at_] == '.'))
       ++at_;
     if (at_ == start) error("a word");
     return std::string(text_.substr(start, at_ - start));
@@ -147,10 +151,12 @@ class Parser {
       if (!take(",") && !peek(")")) error("',' or ')'");
     }
     const std::vector<Value*> values = g.add(*op, std::move(inputs), attributes(*op, depth));
-    if (values.size() != results.size()) error(std::to_string(values.size()) + " results of " + op_name);
+    if (values.size() != results.size())
+      error(std::to_string(values.size()) + " results of " + op_name);
     for (size_t i = 0; i < values.size(); ++i) {
       values[i]->type.layout = results[i].second.layout;
-      if (!(values[i]->type == results[i].second)) error(values[i]->type.str() + " as the type of %" + results[i].first);
+      if (!(values[i]->type == results[i].second))
+        error(values[i]->type.str() + " as the type of %" + results[i].first);
       names[results[i].first] = values[i];
     }
   }
@@ -165,7 +171,8 @@ class Parser {
         const Field* field = nullptr;
         for (const Field& f : op.attrs->fields)
           if (f.name == key) field = &f;
-        if (field == nullptr) error("an attribute of " + std::string(op.name) + ", not '" + key + "'");
+        if (field == nullptr)
+          error("an attribute of " + std::string(op.name) + ", not '" + key + "'");
         read(*field, static_cast<char*>(data.get()) + field->offset, depth);
         if (!take(",") && !peek("}")) error("',' or '}'");
       }
@@ -203,7 +210,8 @@ class Parser {
       at_ = end + 1;
       return random_constant(g, t, label, label);
     }
-    const bool value = at_ < text_.size() && (std::isdigit(static_cast<unsigned char>(text_[at_])) || text_[at_] == '-');
+    const bool value = at_ < text_.size() &&
+                       (std::isdigit(static_cast<unsigned char>(text_[at_])) || text_[at_] == '-');
     if (!value) return random_constant(g, t, n, {});
     Tensor filled(DType::kFloat64, t.shape);
     std::fill_n(filled.as<double>(), filled.numel(), number<double>());
@@ -211,7 +219,8 @@ class Parser {
   }
 
   // Values in [-1, 1) that depend on the seed alone.
-  Value* random_constant(Graph& g, const Type& t, const std::string& seed, const std::string& label) {
+  Value* random_constant(Graph& g, const Type& t, const std::string& seed,
+                         const std::string& label) {
     if (t.shape.numel() > kMaxElements) error("a smaller constant");
     Tensor filled(DType::kFloat64, t.shape);
     uint64_t state = 1469598103934665603ull;

@@ -18,8 +18,8 @@ class Printer {
     }
     s += ") {\n";
     for (const auto& n : g.nodes) {
-      const bool input = std::find(g.inputs.begin(), g.inputs.end(), n->outputs.empty() ? nullptr : n->out()) !=
-                         g.inputs.end();
+      const bool input = std::find(g.inputs.begin(), g.inputs.end(),
+                                   n->outputs.empty() ? nullptr : n->out()) != g.inputs.end();
       if (n->op != &kData && !input) s += node(*n, indent + "  ");
     }
     s += indent + "  return";
@@ -30,11 +30,13 @@ class Printer {
  private:
   std::string node(const Node& n, const std::string& indent) {
     std::string s = indent;
-    for (size_t i = 0; i < n.outputs.size(); ++i) s += (i ? ", " : "") + name(n.out(i)) + ": " + n.out(i)->type.str();
+    for (size_t i = 0; i < n.outputs.size(); ++i)
+      s += (i ? ", " : "") + name(n.out(i)) + ": " + n.out(i)->type.str();
     s += " = " + std::string(n.op->name);
     if (n.op == &kConstant) return s + constant_text(*n.out()) + '\n';
     s += '(';
-    for (size_t i = 0; i < n.inputs.size(); ++i) s += (i ? ", " : "") + (n.inputs[i] ? name(n.inputs[i]) : "-");
+    for (size_t i = 0; i < n.inputs.size(); ++i)
+      s += (i ? ", " : "") + (n.inputs[i] ? name(n.inputs[i]) : "-");
     return s + ')' + attributes(n, indent) + '\n';
   }
 
@@ -44,7 +46,8 @@ class Printer {
     if (n.attrs.info()) {
       for (const Field& f : n.attrs.info()->fields) {
         if (f.kind != Field::kGraph) continue;
-        const auto& g = *reinterpret_cast<const std::shared_ptr<Graph>*>(static_cast<const char*>(n.attrs.data()) + f.offset);
+        const auto& g = *reinterpret_cast<const std::shared_ptr<Graph>*>(
+            static_cast<const char*>(n.attrs.data()) + f.offset);
         const std::string mark = std::string(f.name) + "=graph";
         const size_t at = s.find(mark);
         if (g && at != std::string::npos)

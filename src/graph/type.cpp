@@ -4,7 +4,8 @@
 namespace trireme {
 
 std::string Type::str() const {
-  return std::string(name_of(dtype)) + shape.str() + (layout == Layout::kChannelsLast ? " nhwc" : "");
+  return std::string(name_of(dtype)) + shape.str() +
+         (layout == Layout::kChannelsLast ? " nhwc" : "");
 }
 
 bool layouts_agree(const Shape& shape) {

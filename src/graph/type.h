@@ -7,7 +7,8 @@
 
 namespace trireme {
 
-// How a value of rank >= 3 lies in memory. The shape stays logical (N, C, spatial...) whatever the layout.
+// How a value of rank >= 3 lies in memory. The shape stays logical (N, C, spatial...) whatever the
+// layout.
 enum class Layout : uint8_t {
   kPlain,         // row-major, as the shape reads
   kChannelsLast,  // dimension 1 is innermost: N, spatial..., C
@@ -23,7 +24,8 @@ struct Type {
   friend bool operator==(const Type&, const Type&) = default;
 };
 
-// True when both layouts put the elements of this shape in the same order (one channel, or one pixel).
+// True when both layouts put the elements of this shape in the same order (one channel, or one
+// pixel).
 bool layouts_agree(const Shape& shape);
 
 // The dimensions in the order they lie in memory, outermost first.

@@ -7,7 +7,9 @@ namespace trireme {
 namespace {
 
 [[noreturn]] void broken(std::string_view pass, const Node* n, const std::string& rule) {
-  fail(Code::kInternal, "after pass '" + std::string(pass) + "': " + rule + (n ? " at node '" + std::string(n->op->name) + "'" : ""),
+  fail(Code::kInternal,
+       "after pass '" + std::string(pass) + "': " + rule +
+           (n ? " at node '" + std::string(n->op->name) + "'" : ""),
        n ? n->where : "");
 }
 
@@ -22,16 +24,20 @@ void check_rule(const Node& n, std::string_view pass) {
   if (types.size() != n.outputs.size()) broken(pass, &n, "the number of outputs is wrong");
   for (size_t i = 0; i < types.size(); ++i)
     if (types[i].dtype != n.out(i)->type.dtype || !(types[i].shape == n.out(i)->type.shape))
-      broken(pass, &n, "output " + std::to_string(i) + " is " + n.out(i)->type.str() + ", the rule says " + types[i].str());
+      broken(pass, &n,
+             "output " + std::to_string(i) + " is " + n.out(i)->type.str() + ", the rule says " +
+                 types[i].str());
 }
 
 void check_layouts(const Node& n, std::string_view pass) {
   for (const auto& v : n.outputs)
     if (v->type.layout == Layout::kChannelsLast && layouts_agree(v->type.shape))
       broken(pass, &n, "a channels-last value whose layouts agree");
-  if (n.op->layouts != Layouts::kPlainOnly || n.op->name == "fused" || n.op->name == "reorder") return;
+  if (n.op->layouts != Layouts::kPlainOnly || n.op->name == "fused" || n.op->name == "reorder")
+    return;
   for (const Value* v : n.inputs)
-    if (v && v->type.layout != Layout::kPlain) broken(pass, &n, "a channels-last input of a row-major operator");
+    if (v && v->type.layout != Layout::kPlain)
+      broken(pass, &n, "a channels-last input of a row-major operator");
 }
 
 }  // namespace

@@ -19,9 +19,11 @@ DType dtype_of(Precision precision) {
 Model::Model(const Config& config)
     : config_(config), pool_(std::make_shared<MemoryPool>(config.memory_limit_mib() << 20)) {
   if (config.device() != "cpu")
-    fail(Code::kUnavailable, "device '" + config.device() + "' cannot be used: this build runs on \"cpu\" alone");
+    fail(Code::kUnavailable,
+         "device '" + config.device() + "' cannot be used: this build runs on \"cpu\" alone");
   if (config.precision() == Precision::kBFloat16 && !cpu_features().avx512_bf16)
-    fail(Code::kUnavailable, "precision bfloat16 cannot be used: this processor has no AVX512-BF16 instructions");
+    fail(Code::kUnavailable,
+         "precision bfloat16 cannot be used: this processor has no AVX512-BF16 instructions");
   program_ = load_program(config.model(), config.params());
   pool_->reserve(program_->parameter_bytes(), "the model's parameters");
   weight_bytes_ = program_->parameter_bytes();
@@ -30,19 +32,22 @@ Model::Model(const Config& config)
 
 void Model::check_shapes(const std::vector<Shape>& shapes) const {
   const auto& inputs = program_->inputs();
-  TRI_CHECK(shapes.size() == inputs.size(), "the model has " + std::to_string(inputs.size()) + " inputs, got " +
-                                                std::to_string(shapes.size()) + " shapes");
+  TRI_CHECK(shapes.size() == inputs.size(), "the model has " + std::to_string(inputs.size()) +
+                                                " inputs, got " + std::to_string(shapes.size()) +
+                                                " shapes");
   for (size_t i = 0; i < shapes.size(); ++i) {
     const Shape &declared = inputs[i].shape, &given = shapes[i];
     bool fits = declared.rank() == given.rank();
     for (int d = 0; fits && d < given.rank(); ++d)
       fits = given[d] >= 0 && (declared[d] == Shape::kUnknown || declared[d] == given[d]);
-    TRI_CHECK(fits, "input '" + inputs[i].name + "' expects shape " + declared.str() + ", got " + given.str());
+    TRI_CHECK(fits, "input '" + inputs[i].name + "' expects shape " + declared.str() + ", got " +
+                        given.str());
     TRI_CHECK(given.numel() > 0, "input '" + inputs[i].name + "' is empty: " + given.str());
   }
 }
 
-std::unique_ptr<Graph> Model::graph(const std::vector<Shape>& shapes, const std::string& last_pass) {
+std::unique_ptr<Graph> Model::graph(const std::vector<Shape>& shapes,
+                                    const std::string& last_pass) {
   check_shapes(shapes);
   auto graph = std::make_unique<Graph>();
   {
@@ -50,11 +55,13 @@ std::unique_ptr<Graph> Model::graph(const std::vector<Shape>& shapes, const std:
     const BuilderScope scope(*graph);
     std::vector<Value*> inputs;
     for (size_t i = 0; i < shapes.size(); ++i)
-      inputs.push_back(graph->add_input({program_->inputs()[i].dtype, shapes[i], Layout::kPlain}, program_->inputs()[i].name));
+      inputs.push_back(graph->add_input({program_->inputs()[i].dtype, shapes[i], Layout::kPlain},
+                                        program_->inputs()[i].name));
     graph->outputs = program_->record(inputs);
   }
   set_location({});
-  run_passes(*graph, PassContext{cpu_target(), cache_.get(), dtype_of(config_.precision())}, last_pass);
+  run_passes(*graph, PassContext{cpu_target(), cache_.get(), dtype_of(config_.precision())},
+             last_pass);
   return graph;
 }
 

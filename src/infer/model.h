@@ -1,4 +1,5 @@
-// Model: a loaded program with its plans, one a set of input shapes; shared by a predictor and its clones.
+// Model: a loaded program with its plans, one a set of input shapes; shared by a predictor and its
+// clones.
 #pragma once
 
 #include <list>
@@ -26,8 +27,8 @@ class Model {
   const std::shared_ptr<MemoryPool>& pool() const { return pool_; }
   int64_t weight_bytes() const { return weight_bytes_ + cache_->bytes(); }
 
-  // The plan for these input shapes: from the cache (the least recently used goes when it is full), or made now.
-  // `plan_ms` gets the time that took.
+  // The plan for these input shapes: from the cache (the least recently used goes when it is full),
+  // or made now. `plan_ms` gets the time that took.
   std::shared_ptr<const Plan> plan(const std::vector<Shape>& shapes, double* plan_ms);
 
   // The graph for these shapes after the named pass; "record": before any; empty: after all.
@@ -46,7 +47,7 @@ class Model {
   std::unique_ptr<SharedCache> cache_;
   int64_t weight_bytes_ = 0;
   std::mutex mutex_;
-  std::list<Entry> plans_;   // most recently used first
+  std::list<Entry> plans_;  // most recently used first
   std::unordered_map<std::string, std::list<Entry>::iterator> by_key_;
 };
 

@@ -17,7 +17,8 @@ class TensorHandle : public Handle {
   void reshape(const Shape& shape) override { shape_ = shape; }
   void copy_from_cpu(const void* data, DType dtype) override {
     check_dtype(dtype);
-    if (!owned_.defined() || !(owned_.shape() == shape_) || owned_.dtype() != dtype_) owned_ = Tensor(dtype_, shape_);
+    if (!owned_.defined() || !(owned_.shape() == shape_) || owned_.dtype() != dtype_)
+      owned_ = Tensor(dtype_, shape_);
     std::memcpy(owned_.data(), data, owned_.bytes());
     tensor_ = owned_;
   }
@@ -47,8 +48,8 @@ class TensorHandle : public Handle {
 
  private:
   void check_dtype(DType dtype) const {
-    TRI_CHECK(dtype == dtype_, "input '" + name_ + "' expects " + std::string(name_of(dtype_)) + ", got " +
-                                   std::string(name_of(dtype)));
+    TRI_CHECK(dtype == dtype_, "input '" + name_ + "' expects " + std::string(name_of(dtype_)) +
+                                   ", got " + std::string(name_of(dtype)));
   }
 
   std::string name_;
@@ -75,8 +76,12 @@ class PredictorImpl : public Predictor {
   const std::vector<TensorInfo>& outputs() const override { return outputs_; }
   std::vector<std::string> get_input_names() const override { return names(inputs_); }
   std::vector<std::string> get_output_names() const override { return names(outputs_); }
-  Handle* get_input_handle(const std::string& name) override { return find(input_handles_, name, "input"); }
-  Handle* get_output_handle(const std::string& name) override { return find(output_handles_, name, "output"); }
+  Handle* get_input_handle(const std::string& name) override {
+    return find(input_handles_, name, "input");
+  }
+  Handle* get_output_handle(const std::string& name) override {
+    return find(output_handles_, name, "output");
+  }
 
   void run() override {
     std::vector<Tensor> in;
@@ -88,11 +93,12 @@ class PredictorImpl : public Predictor {
   }
 
   std::vector<Tensor> run(const std::vector<Tensor>& in) override {
-    TRI_CHECK(in.size() == inputs_.size(), "the model has " + std::to_string(inputs_.size()) + " inputs, got " +
-                                               std::to_string(in.size()));
+    TRI_CHECK(in.size() == inputs_.size(), "the model has " + std::to_string(inputs_.size()) +
+                                               " inputs, got " + std::to_string(in.size()));
     for (size_t i = 0; i < in.size(); ++i)
-      TRI_CHECK(in[i].defined() && in[i].dtype() == inputs_[i].dtype,
-                "input '" + inputs_[i].name + "' expects " + std::string(name_of(inputs_[i].dtype)));
+      TRI_CHECK(
+          in[i].defined() && in[i].dtype() == inputs_[i].dtype,
+          "input '" + inputs_[i].name + "' expects " + std::string(name_of(inputs_[i].dtype)));
     execute(in);
     std::vector<Tensor> out;
     for (const auto& h : output_handles_) {
@@ -111,7 +117,9 @@ class PredictorImpl : public Predictor {
     (void)run(in);
   }
 
-  std::unique_ptr<Predictor> clone() const override { return std::make_unique<PredictorImpl>(model_); }
+  std::unique_ptr<Predictor> clone() const override {
+    return std::make_unique<PredictorImpl>(model_);
+  }
 
   PlanStats stats() const override {
     PlanStats s;
@@ -125,7 +133,9 @@ class PredictorImpl : public Predictor {
     return s;
   }
 
-  std::string profile() const override { return model_->config().profile() ? profiler_.table() : std::string(); }
+  std::string profile() const override {
+    return model_->config().profile() ? profiler_.table() : std::string();
+  }
 
   std::string graph_text(const std::vector<Shape>& shapes, const std::string& after_pass) override {
     set_num_threads(model_->config().threads());
@@ -139,14 +149,15 @@ class PredictorImpl : public Predictor {
     return list;
   }
 
-  static TensorHandle* find(const std::vector<std::unique_ptr<TensorHandle>>& handles, const std::string& name,
-                            const char* what) {
+  static TensorHandle* find(const std::vector<std::unique_ptr<TensorHandle>>& handles,
+                            const std::string& name, const char* what) {
     std::string known;
     for (const auto& h : handles) {
       if (h->name() == name) return h.get();
       known += (known.empty() ? "" : ", ") + h->name();
     }
-    fail(Code::kNotFound, "the model has no " + std::string(what) + " '" + name + "'; it has: " + known);
+    fail(Code::kNotFound,
+         "the model has no " + std::string(what) + " '" + name + "'; it has: " + known);
   }
 
   void execute(const std::vector<Tensor>& in) {

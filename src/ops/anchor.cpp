@@ -1,4 +1,5 @@
-// The CPU kernels of convolutions and matrix products: which implementation, which packed weights, which pointers.
+// The CPU kernels of convolutions and matrix products: which implementation, which packed weights,
+// which pointers.
 #include "ops/anchor.h"
 
 #include <algorithm>
@@ -28,7 +29,8 @@ std::string numbers(std::initializer_list<int64_t> values) {
 }
 
 std::string own_tag(const cpu::ConvSpec& s) {
-  return "own" + numbers({s.ic, s.oc, s.kh, s.kw, s.groups, s.transposed, static_cast<int64_t>(s.dtype)});
+  return "own" +
+         numbers({s.ic, s.oc, s.kh, s.kw, s.groups, s.transposed, static_cast<int64_t>(s.dtype)});
 }
 
 void set_own_weights(Choice& c, const cpu::ConvSpec& s) {
@@ -38,8 +40,8 @@ void set_own_weights(Choice& c, const cpu::ConvSpec& s) {
 }
 
 bool kernel_is_stride(const cpu::ConvSpec& s) {
-  return s.kh == s.sh && s.kw == s.sw && s.top == 0 && s.left == 0 && s.dh == 1 && s.dw == 1 && s.groups == 1 &&
-         s.oh == s.h * s.kh && s.ow == s.w * s.kw;
+  return s.kh == s.sh && s.kw == s.sw && s.top == 0 && s.left == 0 && s.dh == 1 && s.dw == 1 &&
+         s.groups == 1 && s.oh == s.h * s.kh && s.ow == s.w * s.kw;
 }
 
 Choice choose(const cpu::ConvSpec& s, const cpu::Epilogue& e) {
@@ -56,8 +58,9 @@ Choice choose(const cpu::ConvSpec& s, const cpu::Epilogue& e) {
   c.conv = dnn.conv;
   c.packed_bytes = dnn.packed_bytes;
   c.pack = dnn.pack;
-  c.tag = "dnn" + numbers({s.n, s.h, s.w, s.ic, s.oh, s.ow, s.oc, s.kh, s.kw, s.sh, s.sw, s.dh, s.dw, s.top, s.left,
-                           s.groups, s.transposed, s.x_planar, static_cast<int64_t>(s.dtype)});
+  c.tag = "dnn" +
+          numbers({s.n, s.h, s.w, s.ic, s.oh, s.ow, s.oc, s.kh, s.kw, s.sh, s.sw, s.dh, s.dw, s.top,
+                   s.left, s.groups, s.transposed, s.x_planar, static_cast<int64_t>(s.dtype)});
   return c;
 }
 
@@ -101,10 +104,11 @@ Weights prepare_weights(const Prepare& p, size_t input, const Node* node, const 
   Weights w;
   if (p.constant(input)) {
     const bool turned = node->op == &ops::matmul_op && !node->get<MatmulAttrs>().transpose_y;
-    w.shared = p.packed(input, c.tag + (turned ? " turned" : ""), c.packed_bytes, [&](const Tensor& t, void* packed) {
-      const Tensor source = t.to(DType::kFloat32);
-      pack(source.as<float>(), packed);
-    });
+    w.shared = p.packed(input, c.tag + (turned ? " turned" : ""), c.packed_bytes,
+                        [&](const Tensor& t, void* packed) {
+                          const Tensor source = t.to(DType::kFloat32);
+                          pack(source.as<float>(), packed);
+                        });
   } else {
     TRI_CHECK(node->inputs[1]->type.dtype == DType::kFloat32,
               '[' + std::string(node->op->name) + "] a computed weight expects float32 on the CPU");
@@ -119,17 +123,20 @@ int place(const Prepare& p, const Graph* body, const Value* v) {
   if (v == nullptr) return -1;
   const std::vector<Value*>& list = body ? body->inputs : p.node.inputs;
   const auto it = std::find(list.begin(), list.end(), v);
-  if (it == list.end()) fail(Code::kInternal, "[fused] a value of the pattern is not an input of the node");
+  if (it == list.end())
+    fail(Code::kInternal, "[fused] a value of the pattern is not an input of the node");
   return static_cast<int>(it - list.begin());
 }
 
-// Our kernels and oneDNN's run channels-last. Where the layout pass did not arrange that (it was switched off, or the
-// node is run on its own), the data is turned around them.
+// Our kernels and oneDNN's run channels-last. Where the layout pass did not arrange that (it was
+// switched off, or the node is run on its own), the data is turned around them.
 class Turn {
  public:
   Turn() = default;
   Turn(const Shape& s, size_t element, bool to_channels_last)
-      : n_(s[0]), rows_(to_channels_last ? s[1] : s[2] * s[3]), columns_(s.numel() / std::max<int64_t>(n_ * rows_, 1)),
+      : n_(s[0]),
+        rows_(to_channels_last ? s[1] : s[2] * s[3]),
+        columns_(s.numel() / std::max<int64_t>(n_ * rows_, 1)),
         element_(element) {}
 
   size_t bytes() const { return aligned(static_cast<size_t>(n_ * rows_ * columns_) * element_); }
@@ -182,7 +189,8 @@ Kernel convolution(const Prepare& p, const Graph* body, const AnchorMatch& m) {
   cpu::ConvSpec spec = conv_spec(anchor);
   const size_t element = size_of(spec.dtype);
   Turn turn_in, turn_out;
-  if (lies_planar(m.x) && !(spec.x_planar && spec.ic <= 4 && spec.groups == 1 && !spec.transposed)) {
+  if (lies_planar(m.x) &&
+      !(spec.x_planar && spec.ic <= 4 && spec.groups == 1 && !spec.transposed)) {
     turn_in = Turn(m.x->type.shape, element, true);
     spec.x_planar = false;
   }
@@ -196,21 +204,24 @@ Kernel convolution(const Prepare& p, const Graph* body, const AnchorMatch& m) {
     set_own_weights(choice, spec);
     Choice first;
     set_own_weights(first, dw);
-    dw_weights = prepare_weights(p, static_cast<size_t>(place(p, body, m.depthwise->inputs[1])), m.depthwise, first);
+    dw_weights = prepare_weights(p, static_cast<size_t>(place(p, body, m.depthwise->inputs[1])),
+                                 m.depthwise, first);
     if (m.depthwise->inputs.size() > 2) dw_bias = place(p, body, m.depthwise->inputs[2]);
   } else {
     choice = choose(spec, m.epilogue);
   }
   const int weight = place(p, body, anchor.inputs[1]);
   const Weights weights = prepare_weights(p, static_cast<size_t>(weight), &anchor, choice);
-  const int x = place(p, body, m.x), residual = place(p, body, m.residual), scale = place(p, body, m.input_scale);
+  const int x = place(p, body, m.x), residual = place(p, body, m.residual),
+            scale = place(p, body, m.input_scale);
   const int bias = anchor.inputs.size() > 2 ? place(p, body, anchor.inputs[2]) : -1;
   const bool scale_is_bf16 = m.input_scale && m.input_scale->type.dtype == DType::kBFloat16;
   const int64_t scales = m.input_scale ? m.input_scale->type.shape.numel() : 0;
   const size_t conv_scratch = aligned(choice.conv->scratch_bytes());
 
   Kernel kernel;
-  kernel.scratch = conv_scratch + weights.scratch + static_cast<size_t>(scale_is_bf16 ? scales : 0) * 4 + 64;
+  kernel.scratch =
+      conv_scratch + weights.scratch + static_cast<size_t>(scale_is_bf16 ? scales : 0) * 4 + 64;
   kernel.run = [=, conv = choice.conv](const Launch& launch) {
     const auto input = [&](int i) { return i < 0 ? nullptr : launch.in[i]; };
     char* scratch = static_cast<char*>(launch.scratch);
@@ -234,11 +245,12 @@ Kernel convolution(const Prepare& p, const Graph* body, const AnchorMatch& m) {
     args.scratch = scratch;
     conv->run(args);
   };
-  if (turn_in.needed() || turn_out.needed()) return turned_convolution(std::move(kernel), p.node.inputs.size(), x, turn_in, turn_out);
+  if (turn_in.needed() || turn_out.needed())
+    return turned_convolution(std::move(kernel), p.node.inputs.size(), x, turn_in, turn_out);
   return kernel;
 }
 
-// ---- products of two computed matrices -------------------------------------------------------------------------------
+// ---- products of two computed matrices
 
 cpu::BatchMatmulSpec batch_spec(const Node& node) {
   const auto& a = node.get<MatmulAttrs>();
@@ -278,7 +290,8 @@ template <class T> Kernel plain_matmul(const cpu::BatchMatmulSpec& s, bool with_
                 const T* pb = b + row / s.m * s.b_batch;
                 for (int64_t j = 0; j < s.n; ++j) {
                   T sum = bias ? bias[j] : T(0);
-                  for (int64_t k = 0; k < s.k; ++k) sum += pa[k * s.a_column] * pb[k * s.b_row + j * s.b_column];
+                  for (int64_t k = 0; k < s.k; ++k)
+                    sum += pa[k * s.a_column] * pb[k * s.b_row + j * s.b_column];
                   c[row * s.n + j] = sum;
                 }
               }
@@ -311,7 +324,8 @@ Kernel prepare_anchor(const Prepare& p) {
   if (!match && p.node.op == &ops::matmul_op) return batch_matmul(p);
   if (dtype != DType::kFloat32 && dtype != DType::kBFloat16) {
     if (p.node.op == &ops::matmul_op) return batch_matmul(p);
-    fail(Code::kUnimplemented, '[' + std::string(p.node.op->name) + "] no CPU kernel for " + std::string(name_of(dtype)),
+    fail(Code::kUnimplemented,
+         '[' + std::string(p.node.op->name) + "] no CPU kernel for " + std::string(name_of(dtype)),
          p.node.where);
   }
   return convolution(p, nullptr, *match);

@@ -1,4 +1,5 @@
-// Anchors: how a convolution or matrix product, alone or with its neighbours, becomes one CPU kernel.
+// Anchors: how a convolution or matrix product, alone or with its neighbours, becomes one CPU
+// kernel.
 #pragma once
 
 #include <optional>
@@ -10,13 +11,15 @@
 
 namespace trireme {
 
-// What one fused convolution consists of; values are those of the graph that holds the nodes. The pattern:
-//   [depthwise conv2d -> act -> affine] -> [multiply by an [N, C, 1, 1] value] -> conv2d, conv2d_transpose or matmul by
-//   a constant -> [add residual] -> [act] -> [affine] -> [add residual]
+// What one fused convolution consists of; values are those of the graph that holds the nodes. The
+// pattern:
+//   [depthwise conv2d -> act -> affine] -> [multiply by an [N, C, 1, 1] value] -> conv2d,
+//   conv2d_transpose or matmul by a constant -> [add residual] -> [act] -> [affine] -> [add
+//   residual]
 struct AnchorMatch {
   const Node* anchor = nullptr;
   const Node* depthwise = nullptr;
-  const Value* x = nullptr;            // the data input of the first node
+  const Value* x = nullptr;  // the data input of the first node
   const Value* input_scale = nullptr;
   const Value* residual = nullptr;
   const Value* result = nullptr;

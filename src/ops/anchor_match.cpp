@@ -14,18 +14,22 @@ namespace {
 using cpu::Act;
 using cpu::Epilogue;
 
-bool is_convolution(const Node& n) { return n.op == &ops::conv2d_op || n.op == &ops::conv2d_transpose_op; }
+bool is_convolution(const Node& n) {
+  return n.op == &ops::conv2d_op || n.op == &ops::conv2d_transpose_op;
+}
 
 // A product whose right side is a constant matrix: a 1x1 convolution over rows.
 bool is_linear(const Node& n) {
   if (n.op != &ops::matmul_op || n.get<MatmulAttrs>().transpose_x) return false;
-  return n.inputs[1]->type.shape.rank() == 2 && n.inputs[0]->type.shape.rank() >= 2 && constant_of(n.inputs[1]);
+  return n.inputs[1]->type.shape.rank() == 2 && n.inputs[0]->type.shape.rank() >= 2 &&
+         constant_of(n.inputs[1]);
 }
 
 bool is_depthwise(const Node& n) {
   if (n.op != &ops::conv2d_op) return false;
   const int64_t channels = n.inputs[0]->type.shape[1];
-  return channels > 1 && n.get<Conv2dAttrs>().groups == channels && n.out()->type.shape[1] == channels;
+  return channels > 1 && n.get<Conv2dAttrs>().groups == channels &&
+         n.out()->type.shape[1] == channels;
 }
 
 bool is_pointwise_conv(const Node& n) {
@@ -53,7 +57,8 @@ bool set_act(const Node& n, Epilogue& e) {
   return true;
 }
 
-// Takes the nodes after the anchor one by one, in the only order in which the kernel works them off.
+// Takes the nodes after the anchor one by one, in the only order in which the kernel works them
+// off.
 class EpilogueMatcher {
  public:
   EpilogueMatcher(const Value* value, Epilogue& e, const Value** residual)
@@ -61,7 +66,8 @@ class EpilogueMatcher {
 
   bool take(const Node& n) {
     if (!std::count(n.inputs.begin(), n.inputs.end(), value_)) return false;
-    if (n.out()->type.dtype != value_->type.dtype || n.out()->type.shape != value_->type.shape) return false;
+    if (n.out()->type.dtype != value_->type.dtype || n.out()->type.shape != value_->type.shape)
+      return false;
     if (!take_add(n) && !take_unary(n)) return false;
     value_ = n.out();
     return true;
@@ -75,7 +81,8 @@ class EpilogueMatcher {
     if (n.op != &ops::add_op || residual_ == nullptr || *residual_ != nullptr) return false;
     if (n.inputs[0] == n.inputs[1]) return false;
     const Value* other = n.inputs[0] == value_ ? n.inputs[1] : n.inputs[0];
-    if (!(other->type.shape == value_->type.shape) || other->type.dtype != value_->type.dtype) return false;
+    if (!(other->type.shape == value_->type.shape) || other->type.dtype != value_->type.dtype)
+      return false;
     *residual_ = other;
     e_.residual = stage_ == kStart ? Epilogue::kBeforeAct : Epilogue::kAfter;
     if (stage_ != kStart) stage_ = kDone;
@@ -105,7 +112,8 @@ class EpilogueMatcher {
 bool take_input_scale(const Node& n, const Value* chain, AnchorMatch& m) {
   if (n.op != &ops::multiply_op) return false;
   for (int main = 0; main < 2; ++main) {
-    const Value *x = n.inputs[static_cast<size_t>(main)], *s = n.inputs[static_cast<size_t>(1 - main)];
+    const Value *x = n.inputs[static_cast<size_t>(main)],
+                *s = n.inputs[static_cast<size_t>(1 - main)];
     const Shape& full = n.out()->type.shape;
     if (full.rank() != 4 || !(x->type.shape == full) || (chain && x != chain)) continue;
     if (!(s->type.shape == Shape{full[0], full[1], 1, 1}) || s->type.shape == full) continue;
@@ -130,14 +138,16 @@ std::optional<AnchorMatch> match_anchor(const std::vector<const Node*>& nodes) {
     m.depthwise = nodes[i++];
     m.x = m.depthwise->inputs[0];
     EpilogueMatcher epilogue(m.depthwise->out(), m.depthwise_epilogue, nullptr);
-    while (i < nodes.size() && nodes[i]->op->fuse == Fuse::kPointwise && epilogue.take(*nodes[i])) ++i;
+    while (i < nodes.size() && nodes[i]->op->fuse == Fuse::kPointwise && epilogue.take(*nodes[i]))
+      ++i;
     chain = epilogue.value();
   }
   if (i < nodes.size() && take_input_scale(*nodes[i], chain, m)) chain = nodes[i++]->out();
   if (i >= nodes.size() || !is_anchor(nodes[i])) return std::nullopt;
   m.anchor = nodes[i++];
   if (chain && m.anchor->inputs[0] != chain) return std::nullopt;
-  if ((m.depthwise || m.input_scale) && (!is_pointwise_conv(*m.anchor) || !constant_of(m.anchor->inputs[1])))
+  if ((m.depthwise || m.input_scale) &&
+      (!is_pointwise_conv(*m.anchor) || !constant_of(m.anchor->inputs[1])))
     return std::nullopt;
   if (!chain) m.x = m.anchor->inputs[0];
   EpilogueMatcher epilogue(m.anchor->out(), m.epilogue, &m.residual);
@@ -161,7 +171,8 @@ cpu::ConvSpec conv_spec(const Node& node) {
   const Shape& w = node.inputs[1]->type.shape;
   s.n = x.shape[0], s.ic = x.shape[1], s.h = x.shape[2], s.w = x.shape[3];
   s.oc = y.shape[1], s.oh = y.shape[2], s.ow = y.shape[3];
-  s.kh = w[2], s.kw = w[3], s.sh = a.strides[0], s.sw = a.strides[1], s.dh = a.dilations[0], s.dw = a.dilations[1];
+  s.kh = w[2], s.kw = w[3], s.sh = a.strides[0], s.sw = a.strides[1], s.dh = a.dilations[0],
+  s.dw = a.dilations[1];
   s.top = a.paddings[0], s.left = a.paddings[2];
   s.groups = a.groups;
   s.transposed = node.op == &ops::conv2d_transpose_op;
@@ -177,7 +188,8 @@ class CpuTarget : public Target {
     const auto m = match_anchor(nodes);
     if (!m) return false;
     const auto planar = [](const Value* v) {
-      return v->type.shape.rank() == 4 && v->type.layout == Layout::kPlain && !layouts_agree(v->type.shape);
+      return v->type.shape.rank() == 4 && v->type.layout == Layout::kPlain &&
+             !layouts_agree(v->type.shape);
     };
     if (planar(m->result) || ((m->depthwise || m->input_scale) && planar(m->x))) return false;
     const DType dtype = m->x->type.dtype;
@@ -185,7 +197,8 @@ class CpuTarget : public Target {
     const cpu::ConvSpec spec = conv_spec(*m->anchor);
     const bool ours = cpu::cpu_supports(dtype);
     if (m->depthwise)
-      return ours && cpu::Conv::create(conv_spec(*m->depthwise), m->depthwise_epilogue, spec, m->epilogue) != nullptr;
+      return ours && cpu::Conv::create(conv_spec(*m->depthwise), m->depthwise_epilogue, spec,
+                                       m->epilogue) != nullptr;
     return !m->input_scale || (ours && cpu::Conv::create(spec, m->epilogue) != nullptr);
   }
 
@@ -193,7 +206,8 @@ class CpuTarget : public Target {
   Layout input_layout(const Node& anchor) const override {
     const Shape& x = anchor.inputs[0]->type.shape;
     if (x.rank() != 4) return Layout::kPlain;
-    if (anchor.op == &ops::conv2d_op && x[1] <= 4 && anchor.get<Conv2dAttrs>().groups == 1) return Layout::kPlain;
+    if (anchor.op == &ops::conv2d_op && x[1] <= 4 && anchor.get<Conv2dAttrs>().groups == 1)
+      return Layout::kPlain;
     return Layout::kChannelsLast;
   }
 };

@@ -1,4 +1,5 @@
-// Fused nodes on the CPU: a body with an anchor becomes one convolution kernel, one of pointwise operators a cluster.
+// Fused nodes on the CPU: a body with an anchor becomes one convolution kernel, one of pointwise
+// operators a cluster.
 #include "ops/fused.h"
 
 #include <algorithm>
@@ -10,8 +11,9 @@ namespace {
 
 void infer(const Infer& in) {
   const Graph& body = *in.attrs<FusedAttrs>().body;
-  TRI_CHECK(in.inputs.size() == body.inputs.size(), "[fused] expects " + std::to_string(body.inputs.size()) +
-                                                        " inputs, got " + std::to_string(in.inputs.size()));
+  TRI_CHECK(in.inputs.size() == body.inputs.size(),
+            "[fused] expects " + std::to_string(body.inputs.size()) + " inputs, got " +
+                std::to_string(in.inputs.size()));
   for (const Value* v : body.outputs) in.outputs.push_back(v->type);
 }
 
@@ -20,7 +22,8 @@ Kernel prepare(const Prepare& p) {
   std::vector<const Node*> nodes;
   for (const auto& n : body.nodes)
     if (n->op != &kData && n->op != &kConstant) nodes.push_back(n.get());
-  if (std::all_of(nodes.begin(), nodes.end(), [](const Node* n) { return n->op->fuse == Fuse::kPointwise; }))
+  if (std::all_of(nodes.begin(), nodes.end(),
+                  [](const Node* n) { return n->op->fuse == Fuse::kPointwise; }))
     return pointwise_cluster(nodes, {body.inputs.begin(), body.inputs.end()},
                              {body.outputs.begin(), body.outputs.end()});
   const auto match = match_anchor(nodes);
@@ -31,7 +34,11 @@ Kernel prepare(const Prepare& p) {
 }  // namespace
 
 namespace ops {
-const Op fused_op{.name = "fused", .inputs = -1, .outputs = -1, .attrs = &attr_info<FusedAttrs>, .infer = infer,
+const Op fused_op{.name = "fused",
+                  .inputs = -1,
+                  .outputs = -1,
+                  .attrs = &attr_info<FusedAttrs>,
+                  .infer = infer,
                   .cpu = prepare};
 }  // namespace ops
 }  // namespace trireme

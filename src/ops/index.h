@@ -12,7 +12,8 @@ struct TopkAttrs {
   static const Field fields[];
 };
 inline constexpr Field TopkAttrs::fields[] = {TRI_FIELD(TopkAttrs, k), TRI_FIELD(TopkAttrs, axis),
-                                              TRI_FIELD(TopkAttrs, largest), TRI_FIELD(TopkAttrs, sorted)};
+                                              TRI_FIELD(TopkAttrs, largest),
+                                              TRI_FIELD(TopkAttrs, sorted)};
 
 struct ArgAttrs {
   int64_t axis = 0;
@@ -20,17 +21,18 @@ struct ArgAttrs {
   DType dtype = DType::kInt64;
   static const Field fields[];
 };
-inline constexpr Field ArgAttrs::fields[] = {TRI_FIELD(ArgAttrs, axis), TRI_FIELD(ArgAttrs, keepdim),
-                                             TRI_FIELD(ArgAttrs, flatten), TRI_FIELD(ArgAttrs, min),
-                                             TRI_FIELD(ArgAttrs, dtype)};
+inline constexpr Field ArgAttrs::fields[] = {
+    TRI_FIELD(ArgAttrs, axis), TRI_FIELD(ArgAttrs, keepdim), TRI_FIELD(ArgAttrs, flatten),
+    TRI_FIELD(ArgAttrs, min), TRI_FIELD(ArgAttrs, dtype)};
 
 struct CumsumAttrs {
   int64_t axis = 0;
   bool flatten = false, exclusive = false, reverse = false;
   static const Field fields[];
 };
-inline constexpr Field CumsumAttrs::fields[] = {TRI_FIELD(CumsumAttrs, axis), TRI_FIELD(CumsumAttrs, flatten),
-                                                TRI_FIELD(CumsumAttrs, exclusive), TRI_FIELD(CumsumAttrs, reverse)};
+inline constexpr Field CumsumAttrs::fields[] = {
+    TRI_FIELD(CumsumAttrs, axis), TRI_FIELD(CumsumAttrs, flatten),
+    TRI_FIELD(CumsumAttrs, exclusive), TRI_FIELD(CumsumAttrs, reverse)};
 
 struct OneHotAttrs {
   int64_t depth = 1;
@@ -41,7 +43,8 @@ inline constexpr Field OneHotAttrs::fields[] = {TRI_FIELD(OneHotAttrs, depth)};
 namespace ops {
 extern const Op gather_op;     // (x, index int32/int64 of any rank): along attrs.axis
 extern const Op gather_nd_op;  // (x, index [..., k])
-extern const Op embedding_op;  // (weight [V, D], ids int32/int64) -> ids.shape + [D]; attrs.axis: padding_idx, -1 none
+extern const Op embedding_op;  // (weight [V, D], ids int32/int64) -> ids.shape + [D]; attrs.axis:
+                               // padding_idx, -1 none
 extern const Op one_hot_op;    // (x int) -> x.shape + [depth] float32
 extern const Op topk_op;       // (x) -> values, int64 indices
 extern const Op argmax_op;     // (x); attrs.min: arg min

@@ -7,22 +7,26 @@ namespace trireme {
 
 struct NormAttrs {
   double epsilon = 1e-5;
-  int64_t axis = 1;      // layer_norm: first normalised dimension (begin_norm_axis); softmax: the dimension
-  int64_t groups = 1;    // group_norm
+  int64_t axis =
+      1;  // layer_norm: first normalised dimension (begin_norm_axis); softmax: the dimension
+  int64_t groups = 1;  // group_norm
   static const Field fields[];
 };
-inline constexpr Field NormAttrs::fields[] = {TRI_FIELD(NormAttrs, epsilon), TRI_FIELD(NormAttrs, axis),
-                                              TRI_FIELD(NormAttrs, groups)};
+inline constexpr Field NormAttrs::fields[] = {
+    TRI_FIELD(NormAttrs, epsilon), TRI_FIELD(NormAttrs, axis), TRI_FIELD(NormAttrs, groups)};
 
 namespace ops {
-// Inference form: y = (x - mean) / sqrt(variance + epsilon) * scale + bias along dimension 1; all [C].
-extern const Op batch_norm_op;     // (x, scale, bias, mean, variance)
-extern const Op layer_norm_op;     // (x, scale or null, bias or null), scale and bias have the normalised elements
+// Inference form: y = (x - mean) / sqrt(variance + epsilon) * scale + bias along dimension 1; all
+// [C].
+extern const Op batch_norm_op;  // (x, scale, bias, mean, variance)
+extern const Op
+    layer_norm_op;  // (x, scale or null, bias or null), scale and bias have the normalised elements
 extern const Op group_norm_op;     // (x [N, C, ...], scale or null, bias or null)
 extern const Op instance_norm_op;  // (x [N, C, ...], scale or null, bias or null)
 extern const Op softmax_op;        // (x), along attrs.axis
 extern const Op log_softmax_op;
-Value* batch_norm(Value* x, Value* scale, Value* bias, Value* mean, Value* variance, double epsilon);
+Value* batch_norm(Value* x, Value* scale, Value* bias, Value* mean, Value* variance,
+                  double epsilon);
 Value* layer_norm(Value* x, Value* scale, Value* bias, int64_t begin_norm_axis, double epsilon);
 Value* group_norm(Value* x, Value* scale, Value* bias, int64_t groups, double epsilon);
 Value* instance_norm(Value* x, Value* scale, Value* bias, double epsilon);

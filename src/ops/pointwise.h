@@ -1,17 +1,19 @@
-// Pointwise operators: one result element from one element of each input, with symmetric broadcasting.
-// The table of them is pointwise.def.
+// Pointwise operators: one result element from one element of each input, with symmetric
+// broadcasting. The table of them is pointwise.def.
 #pragma once
 
 #include "graph/graph.h"
 
 namespace trireme {
 
-// Two numbers whose meaning the operator's line in pointwise.def tells (alpha: slope, min, factor...).
+// Two numbers whose meaning the operator's line in pointwise.def tells (alpha: slope, min,
+// factor...).
 struct PointwiseAttrs {
   double alpha = 0, beta = 0;
   static const Field fields[];
 };
-inline constexpr Field PointwiseAttrs::fields[] = {TRI_FIELD(PointwiseAttrs, alpha), TRI_FIELD(PointwiseAttrs, beta)};
+inline constexpr Field PointwiseAttrs::fields[] = {TRI_FIELD(PointwiseAttrs, alpha),
+                                                   TRI_FIELD(PointwiseAttrs, beta)};
 
 struct CastAttrs {
   DType dtype = DType::kFloat32;
@@ -20,7 +22,9 @@ struct CastAttrs {
 inline constexpr Field CastAttrs::fields[] = {TRI_FIELD(CastAttrs, dtype)};
 
 // clang-format off
-#define TRI_UNARY(name, ...)   extern const Op name##_op;  Value* name(Value* x, double alpha = 0, double beta = 0);
+#define TRI_UNARY(name, ...) \
+  extern const Op name##_op; \
+  Value* name(Value* x, double alpha = 0, double beta = 0);
 #define TRI_BINARY(name, ...)  extern const Op name##_op;  Value* name(Value* x, Value* y);
 #define TRI_COMPARE(name, ...) extern const Op name##_op;  Value* name(Value* x, Value* y);
 #define TRI_LOGIC(name, ...)   extern const Op name##_op;  Value* name(Value* x, Value* y);

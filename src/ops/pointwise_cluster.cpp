@@ -1,5 +1,6 @@
-// Pointwise clusters on the CPU: the body becomes a short list of tile instructions, run over tiles of 512 elements
-// that stay in the first-level cache, so that a chain of operators costs one pass over memory.
+// Pointwise clusters on the CPU: the body becomes a short list of tile instructions, run over tiles
+// of 512 elements that stay in the first-level cache, so that a chain of operators costs one pass
+// over memory.
 #include <algorithm>
 #include <array>
 #include <cstring>
@@ -48,16 +49,19 @@ const std::unordered_map<const Op*, TileOp>& tile_ops() {
   return map;
 }
 
-// ---- conversions between what memory holds and what a tile holds ----------------------------------------------------
+// ---- conversions between what memory holds and what a tile holds
 
 template <class From, class To> void convert(void* dst, const void* src, int n) {
-  for (int i = 0; i < n; ++i) static_cast<To*>(dst)[i] = static_cast<To>(static_cast<const From*>(src)[i]);
+  for (int i = 0; i < n; ++i)
+    static_cast<To*>(dst)[i] = static_cast<To>(static_cast<const From*>(src)[i]);
 }
 void half_in(void* dst, const void* src, int n) {
-  for (int i = 0; i < n; ++i) static_cast<float*>(dst)[i] = half_to_float(static_cast<const uint16_t*>(src)[i]);
+  for (int i = 0; i < n; ++i)
+    static_cast<float*>(dst)[i] = half_to_float(static_cast<const uint16_t*>(src)[i]);
 }
 void half_out(void* dst, const void* src, int n) {
-  for (int i = 0; i < n; ++i) static_cast<uint16_t*>(dst)[i] = float_to_half(static_cast<const float*>(src)[i]);
+  for (int i = 0; i < n; ++i)
+    static_cast<uint16_t*>(dst)[i] = float_to_half(static_cast<const float*>(src)[i]);
 }
 void bf16_in(void* dst, const void* src, int n) {
   tile_table().bf16_to_float(static_cast<float*>(dst), static_cast<const uint16_t*>(src), n);
@@ -66,14 +70,16 @@ void bf16_out(void* dst, const void* src, int n) {
   tile_table().float_to_bf16(static_cast<uint16_t*>(dst), static_cast<const float*>(src), n);
 }
 void bool_out(void* dst, const void* src, int n) {
-  for (int i = 0; i < n; ++i) static_cast<uint8_t*>(dst)[i] = static_cast<const int64_t*>(src)[i] != 0;
+  for (int i = 0; i < n; ++i)
+    static_cast<uint8_t*>(dst)[i] = static_cast<const int64_t*>(src)[i] != 0;
 }
 
 using ConvertFn = void (*)(void* dst, const void* src, int n);
 
 ConvertFn loader(DType dtype) {
   switch (dtype) {
-    case DType::kBool: case DType::kUInt8: return convert<uint8_t, int64_t>;
+    case DType::kBool:
+    case DType::kUInt8: return convert<uint8_t, int64_t>;
     case DType::kInt8: return convert<int8_t, int64_t>;
     case DType::kInt16: return convert<int16_t, int64_t>;
     case DType::kInt32: return convert<int32_t, int64_t>;
@@ -97,20 +103,22 @@ ConvertFn storer(DType dtype) {
 }
 
 ConvertFn between(TileClass from, TileClass to) {
-  if (from == TileClass::kFloat) return to == TileClass::kDouble ? convert<float, double> : convert<float, int64_t>;
-  if (from == TileClass::kDouble) return to == TileClass::kFloat ? convert<double, float> : convert<double, int64_t>;
+  if (from == TileClass::kFloat)
+    return to == TileClass::kDouble ? convert<float, double> : convert<float, int64_t>;
+  if (from == TileClass::kDouble)
+    return to == TileClass::kFloat ? convert<double, float> : convert<double, int64_t>;
   return to == TileClass::kFloat ? convert<int64_t, float> : convert<int64_t, double>;
 }
 
-// ---- the program --------------------------------------------------------------------------------------------------
+// ---- the program
 
 using SelectFn = void (*)(void* dst, const void* condition, const void* x, const void* y, int n);
 
 struct Instruction {
-  TileFn fn = nullptr;                  // an operator,
-  ConvertFn convert = nullptr;          // or a conversion,
-  SelectFn select = nullptr;            // or where
-  int dst = 0, x = 0, y = 0, z = 0;     // tile numbers
+  TileFn fn = nullptr;               // an operator,
+  ConvertFn convert = nullptr;       // or a conversion,
+  SelectFn select = nullptr;         // or where
+  int dst = 0, x = 0, y = 0, z = 0;  // tile numbers
   double a = 0, b = 0;
 };
 
@@ -133,7 +141,7 @@ struct Program {
   std::vector<Instruction> code;
   std::vector<Operand> operands;
   std::vector<Result> results;
-  std::vector<int64_t> dims;   // collapsed, outermost first; at least two
+  std::vector<int64_t> dims;  // collapsed, outermost first; at least two
   int tiles = 0;
   int64_t rows_per_tile = 1, columns_per_tile = 1;
 
@@ -168,20 +176,24 @@ std::vector<int64_t> strides_in(const Type& v, const Type& space) {
   const std::vector<int64_t> own = logical_strides(v);
   std::vector<int64_t> logical(static_cast<size_t>(rank), 0);
   for (int i = shift; i < rank; ++i)
-    if (v.shape[i - shift] != 1) logical[static_cast<size_t>(i)] = own[static_cast<size_t>(i - shift)];
-  if (space.layout == Layout::kChannelsLast && rank >= 3) std::rotate(logical.begin() + 1, logical.begin() + 2, logical.end());
+    if (v.shape[i - shift] != 1)
+      logical[static_cast<size_t>(i)] = own[static_cast<size_t>(i - shift)];
+  if (space.layout == Layout::kChannelsLast && rank >= 3)
+    std::rotate(logical.begin() + 1, logical.begin() + 2, logical.end());
   return logical;
 }
 
 // Merges neighbouring dimensions along which every operand runs on evenly.
-void collapse(const Type& space, std::vector<std::vector<int64_t>>& strides, std::vector<int64_t>& dims) {
+void collapse(const Type& space, std::vector<std::vector<int64_t>>& strides,
+              std::vector<int64_t>& dims) {
   const Shape physical = physical_shape(space);
   std::vector<std::vector<int64_t>> merged(strides.size());
   for (int d = 0; d < physical.rank(); ++d) {
     if (physical[d] == 1 && physical.rank() > 1) continue;
     const auto ud = static_cast<size_t>(d);
     bool join = !dims.empty();
-    for (size_t i = 0; i < strides.size() && join; ++i) join = merged[i].back() == strides[i][ud] * physical[d];
+    for (size_t i = 0; i < strides.size() && join; ++i)
+      join = merged[i].back() == strides[i][ud] * physical[d];
     if (join) dims.back() *= physical[d];
     else dims.push_back(physical[d]);
     for (size_t i = 0; i < strides.size(); ++i) {
@@ -204,7 +216,8 @@ void place_operands(Program& program, const std::vector<const Value*>& inputs, c
   const int64_t columns = program.dims.back();
   program.columns_per_tile = std::min<int64_t>(columns, kTile);
   program.rows_per_tile = columns < kTile ? std::min<int64_t>(program.dims[program.dims.size() - 2],
-                                                              kTile / std::max<int64_t>(columns, 1)) : 1;
+                                                              kTile / std::max<int64_t>(columns, 1))
+                                          : 1;
   program.rows_per_tile = std::max<int64_t>(program.rows_per_tile, 1);
   for (size_t i = 0; i < inputs.size(); ++i) {
     Operand o;
@@ -314,13 +327,14 @@ class Compiler {
   std::vector<std::pair<int, TileClass>> zeros_;
 };
 
-// ---- running --------------------------------------------------------------------------------------------------------
+// ---- running
 
 class Runner {
  public:
   Runner(const Program& program, const Launch& launch, char* memory)
       : p_(program), launch_(launch), memory_(memory), tile_(static_cast<size_t>(program.tiles)) {
-    for (int t = 0; t < p_.tiles; ++t) tile_[static_cast<size_t>(t)] = memory_ + kSlotBytes * static_cast<size_t>(t);
+    for (int t = 0; t < p_.tiles; ++t)
+      tile_[static_cast<size_t>(t)] = memory_ + kSlotBytes * static_cast<size_t>(t);
     for (size_t i = 0; i < p_.operands.size(); ++i)
       if (p_.operands[i].kind == Operand::kFixed) fill_fixed(i);
   }
@@ -392,7 +406,8 @@ class Runner {
     if (o.kind == Operand::kDirect) return o.load(dst, src, static_cast<int>(rows * columns));
     for (int64_t r = 0; r < rows; ++r)
       copy_run(o, dst + static_cast<size_t>(r * columns) * o.tile_element,
-               src + r * o.strides[nd - 2] * static_cast<int64_t>(o.element), o.strides[nd - 1], columns);
+               src + r * o.strides[nd - 2] * static_cast<int64_t>(o.element), o.strides[nd - 1],
+               columns);
   }
 
   void execute(int64_t first, int n) {
@@ -429,7 +444,8 @@ class Runner {
 
 bool is_pointwise(const Op* op) { return op->fuse == Fuse::kPointwise; }
 
-Kernel pointwise_cluster(const std::vector<const Node*>& nodes, const std::vector<const Value*>& inputs,
+Kernel pointwise_cluster(const std::vector<const Node*>& nodes,
+                         const std::vector<const Value*>& inputs,
                          const std::vector<const Value*>& outputs) {
   auto program = std::make_shared<Program>();
   place_operands(*program, inputs, outputs[0]->type);
@@ -437,7 +453,8 @@ Kernel pointwise_cluster(const std::vector<const Node*>& nodes, const std::vecto
   for (size_t i = 0; i < inputs.size(); ++i) compiler.define(inputs[i], program->operands[i].tile);
   for (const Node* n : nodes) compiler.add(*n);
   for (const Value* v : outputs)
-    program->results.push_back({compiler.tile_of(v), storer(v->type.dtype), size_of(v->type.dtype)});
+    program->results.push_back(
+        {compiler.tile_of(v), storer(v->type.dtype), size_of(v->type.dtype)});
 
   const int64_t count = program->tile_count();
   const size_t per_task = kSlotBytes * static_cast<size_t>(program->tiles);
@@ -449,7 +466,8 @@ Kernel pointwise_cluster(const std::vector<const Node*>& nodes, const std::vecto
   kernel.run = [program, count, per_task, grain, zeros](const Launch& launch) {
     parallel_for(count, grain, [&](int64_t begin, int64_t end, int task) {
       char* memory = static_cast<char*>(launch.scratch) + per_task * static_cast<size_t>(task);
-      for (const auto& [tile, cls] : zeros) std::memset(memory + kSlotBytes * static_cast<size_t>(tile), 0, kSlotBytes);
+      for (const auto& [tile, cls] : zeros)
+        std::memset(memory + kSlotBytes * static_cast<size_t>(tile), 0, kSlotBytes);
       Runner runner(*program, launch, memory);
       for (int64_t i = begin; i < end; ++i) runner.run_tile(i);
     });

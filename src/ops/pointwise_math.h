@@ -1,5 +1,6 @@
-// Scalar functions for pointwise.def that compilers turn into vector code: branch-free, no calls for float.
-// Static on purpose: every file that includes this is compiled for its own instruction set.
+// Scalar functions for pointwise.def that compilers turn into vector code: branch-free, no calls
+// for float. Static on purpose: every file that includes this is compiled for its own instruction
+// set.
 #pragma once
 
 #include <cmath>
@@ -13,8 +14,16 @@ template <class T> inline T max_(T x, T y) { return x > y ? x : y; }
 template <class T> inline T min_(T x, T y) { return x < y ? x : y; }
 template <class T> inline T abs_(T x) { return x < T(0) ? -x : x; }
 
-inline float bits_to_float(int32_t i) { float f; std::memcpy(&f, &i, 4); return f; }
-inline int32_t float_to_bits(float f) { int32_t i; std::memcpy(&i, &f, 4); return i; }
+inline float bits_to_float(int32_t i) {
+  float f;
+  std::memcpy(&f, &i, 4);
+  return f;
+}
+inline int32_t float_to_bits(float f) {
+  int32_t i;
+  std::memcpy(&i, &f, 4);
+  return i;
+}
 
 // exp: 2^n e^r with |r| <= ln2 / 2, Taylor to r^7 (relative error below 1e-7).
 inline float exp_(float x) {
@@ -98,11 +107,20 @@ inline double div_(double x, double y) { return x / y; }
 inline double floor_div_(double x, double y) { return __builtin_floor(x / y); }
 inline double mod_(double x, double y) { return x - y * __builtin_floor(x / y); }
 
-// Integers take the double functions; division truncates as in C, by zero gives 0 (a fault would end the process).
+// Integers take the double functions; division truncates as in C, by zero gives 0 (a fault would
+// end the process).
 #define TRI_BY_DOUBLE(name) \
   inline int64_t name(int64_t x) { return static_cast<int64_t>(name(static_cast<double>(x))); }
-TRI_BY_DOUBLE(exp_) TRI_BY_DOUBLE(log_) TRI_BY_DOUBLE(erf_) TRI_BY_DOUBLE(tanh_) TRI_BY_DOUBLE(sigmoid_)
-TRI_BY_DOUBLE(sqrt_) TRI_BY_DOUBLE(sin_) TRI_BY_DOUBLE(cos_)
+// clang-format off
+TRI_BY_DOUBLE(exp_)
+TRI_BY_DOUBLE(log_)
+TRI_BY_DOUBLE(erf_)
+TRI_BY_DOUBLE(tanh_)
+TRI_BY_DOUBLE(sigmoid_)
+TRI_BY_DOUBLE(sqrt_)
+TRI_BY_DOUBLE(sin_)
+TRI_BY_DOUBLE(cos_)
+// clang-format on
 #undef TRI_BY_DOUBLE
 inline int64_t floor_(int64_t x) { return x; }
 inline int64_t ceil_(int64_t x) { return x; }
@@ -110,7 +128,9 @@ inline int64_t round_(int64_t x) { return x; }
 inline int64_t pow_(int64_t x, int64_t y) {
   return static_cast<int64_t>(__builtin_pow(static_cast<double>(x), static_cast<double>(y)));
 }
-inline int64_t div_(int64_t x, int64_t y) { return y == 0 || (y == -1 && x == INT64_MIN) ? 0 : x / y; }
+inline int64_t div_(int64_t x, int64_t y) {
+  return y == 0 || (y == -1 && x == INT64_MIN) ? 0 : x / y;
+}
 inline int64_t floor_div_(int64_t x, int64_t y) {
   const int64_t q = div_(x, y);
   return q - ((q * y != x) && ((x < 0) != (y < 0)) && y != 0 ? 1 : 0);

@@ -6,33 +6,35 @@
 namespace trireme {
 
 struct Pool2dAttrs {
-  std::string pooling_type = "max";            // or "avg"
+  std::string pooling_type = "max";  // or "avg"
   std::vector<int64_t> kernel{1, 1};
   std::vector<int64_t> strides{1, 1};
-  std::vector<int64_t> paddings{0, 0, 0, 0};   // top, bottom, left, right
+  std::vector<int64_t> paddings{0, 0, 0, 0};  // top, bottom, left, right
   bool ceil_mode = false;
-  bool exclusive = true;                       // avg: padding does not count
-  bool adaptive = false;                       // kernel is the output size
+  bool exclusive = true;  // avg: padding does not count
+  bool adaptive = false;  // kernel is the output size
   static const Field fields[];
 };
 inline constexpr Field Pool2dAttrs::fields[] = {
-    TRI_FIELD(Pool2dAttrs, pooling_type), TRI_FIELD(Pool2dAttrs, kernel), TRI_FIELD(Pool2dAttrs, strides),
-    TRI_FIELD(Pool2dAttrs, paddings), TRI_FIELD(Pool2dAttrs, ceil_mode), TRI_FIELD(Pool2dAttrs, exclusive),
+    TRI_FIELD(Pool2dAttrs, pooling_type), TRI_FIELD(Pool2dAttrs, kernel),
+    TRI_FIELD(Pool2dAttrs, strides),      TRI_FIELD(Pool2dAttrs, paddings),
+    TRI_FIELD(Pool2dAttrs, ceil_mode),    TRI_FIELD(Pool2dAttrs, exclusive),
     TRI_FIELD(Pool2dAttrs, adaptive)};
 
 struct InterpAttrs {
-  std::vector<int64_t> size{};       // output height, width
-  std::vector<double> scale{};       // the factors as given (they enter the ratio when set), else empty
+  std::vector<int64_t> size{};  // output height, width
+  std::vector<double> scale{};  // the factors as given (they enter the ratio when set), else empty
   bool align_corners = false;
-  int64_t align_mode = 1;            // bilinear: 0 half-pixel centres, 1 corners
+  int64_t align_mode = 1;  // bilinear: 0 half-pixel centres, 1 corners
   static const Field fields[];
 };
-inline constexpr Field InterpAttrs::fields[] = {TRI_FIELD(InterpAttrs, size), TRI_FIELD(InterpAttrs, scale),
-                                                TRI_FIELD(InterpAttrs, align_corners), TRI_FIELD(InterpAttrs, align_mode)};
+inline constexpr Field InterpAttrs::fields[] = {
+    TRI_FIELD(InterpAttrs, size), TRI_FIELD(InterpAttrs, scale),
+    TRI_FIELD(InterpAttrs, align_corners), TRI_FIELD(InterpAttrs, align_mode)};
 
 namespace ops {
-extern const Op pool2d_op;           // (x [N, C, H, W])
-extern const Op nearest_interp_op;   // (x [N, C, H, W])
+extern const Op pool2d_op;          // (x [N, C, H, W])
+extern const Op nearest_interp_op;  // (x [N, C, H, W])
 extern const Op bilinear_interp_op;
 Value* pool2d(Value* x, const Pool2dAttrs& attrs);
 Value* nearest_interp(Value* x, const InterpAttrs& attrs);

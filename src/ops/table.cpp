@@ -15,7 +15,8 @@ namespace {
 
 const std::vector<const Op*>& table() {
   static const std::vector<const Op*> ops_by_name = {
-      &kData, &kConstant,
+      &kData,
+      &kConstant,
 #define TRI_UNARY(name, ...) &ops::name##_op,
 #define TRI_BINARY(name, ...) &ops::name##_op,
 #define TRI_COMPARE(name, ...) &ops::name##_op,

@@ -1,4 +1,5 @@
-// amp: half precision where it pays. Anchors compute in it, what follows them follows, the rest stays float32.
+// amp: half precision where it pays. Anchors compute in it, what follows them follows, the rest
+// stays float32.
 #include <unordered_map>
 
 #include "ops/pointwise.h"
@@ -43,16 +44,18 @@ class AmpRewriter {
       follows = follows || (v && !constant_of(v) && is_half(in.back()));
     }
     bool any_output_floating = false;
-    for (const auto& v : n.outputs) any_output_floating = any_output_floating || is_floating(v->type.dtype);
-    const bool half = n.op->amp == Amp::kHalf || (n.op->amp == Amp::kFollow && follows && any_output_floating);
+    for (const auto& v : n.outputs)
+      any_output_floating = any_output_floating || is_floating(v->type.dtype);
+    const bool half =
+        n.op->amp == Amp::kHalf || (n.op->amp == Amp::kFollow && follows && any_output_floating);
     cast_inputs(n, in, half);
     set_location(n.where);
     const std::vector<Value*> results = graph.add(*n.op, std::move(in), n.attrs);
     for (size_t i = 0; i < results.size(); ++i) map_[n.out(i)] = results[i];
   }
 
-  // Anchors take their data in half precision; constant weights stay float32, kernels pack them, and so do biases and
-  // the parameters of norms (every vector beside the data).
+  // Anchors take their data in half precision; constant weights stay float32, kernels pack them,
+  // and so do biases and the parameters of norms (every vector beside the data).
   void cast_inputs(const Node& n, std::vector<Value*>& in, bool half) {
     for (size_t i = 0; i < in.size(); ++i) {
       if (in[i] == nullptr || !(is_wide(in[i]) || is_half(in[i]))) continue;
@@ -60,8 +63,9 @@ class AmpRewriter {
         in[i] = as(in[i], DType::kFloat32);
         continue;
       }
-      const bool parameter = n.op->fuse == Fuse::kAnchor ? i == 2 || (i == 1 && constant_of(in[i]))
-                                                         : n.op->fuse != Fuse::kPointwise && i > 0 && constant_of(in[i]);
+      const bool parameter = n.op->fuse == Fuse::kAnchor
+                                 ? i == 2 || (i == 1 && constant_of(in[i]))
+                                 : n.op->fuse != Fuse::kPointwise && i > 0 && constant_of(in[i]);
       if (!parameter) in[i] = as(in[i], half_);
     }
   }
@@ -72,7 +76,9 @@ class AmpRewriter {
     bool operator==(const Key&) const = default;
   };
   struct Hash {
-    size_t operator()(const Key& k) const { return std::hash<Value*>()(k.value) * 31 + static_cast<size_t>(k.dtype); }
+    size_t operator()(const Key& k) const {
+      return std::hash<Value*>()(k.value) * 31 + static_cast<size_t>(k.dtype);
+    }
   };
 
   const Graph& old_;

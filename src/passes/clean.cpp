@@ -1,7 +1,7 @@
 // clean: constant folding, common subexpressions, algebra that leaves less to compute, dead code.
 //
-// The graph is rebuilt node by node; each node is simplified while it is emitted, against the producers already in the
-// new graph. Constants stand on either side of an operator.
+// The graph is rebuilt node by node; each node is simplified while it is emitted, against the
+// producers already in the new graph. Constants stand on either side of an operator.
 #include <cmath>
 #include <unordered_map>
 
@@ -19,8 +19,10 @@ constexpr int64_t kLargestFold = int64_t{1} << 28;  // elements; broadcasts beyo
 
 class Cleaner {
  public:
-  Cleaner(const Graph& old, const PassContext& context) : old_(old), context_(context), uses_of_old_(old.count_uses()) {
-    graph_.fold_below = 0;  // folding goes through the model's cache here, so that it happens once per model
+  Cleaner(const Graph& old, const PassContext& context)
+      : old_(old), context_(context), uses_of_old_(old.count_uses()) {
+    graph_.fold_below =
+        0;  // folding goes through the model's cache here, so that it happens once per model
   }
 
   std::unique_ptr<Graph> run();
@@ -30,7 +32,9 @@ class Cleaner {
 
   void visit(const Node& node);
   Values emit(const Op& op, Values inputs, Attrs attrs);
-  Value* emit1(const Op& op, Values inputs, Attrs attrs = {}) { return emit(op, std::move(inputs), std::move(attrs))[0]; }
+  Value* emit1(const Op& op, Values inputs, Attrs attrs = {}) {
+    return emit(op, std::move(inputs), std::move(attrs))[0];
+  }
   Values fold(const Node& node);
   Value* find_same(const Op& op, const Values& inputs, const Attrs& attrs);
 
@@ -50,14 +54,14 @@ class Cleaner {
   const Graph& old_;
   const PassContext& context_;
   std::unordered_map<const Value*, int> uses_of_old_;
-  std::unordered_map<const Value*, Value*> map_;   // old value -> new
-  std::unordered_map<const Value*, int> uses_;     // of new values, as far as old ones became them
+  std::unordered_map<const Value*, Value*> map_;  // old value -> new
+  std::unordered_map<const Value*, int> uses_;    // of new values, as far as old ones became them
   std::unordered_map<const Op*, std::vector<Node*>> seen_;  // for common subexpressions
   Graph graph_;
   std::unique_ptr<Graph> owned_;
 };
 
-// ---- constants ------------------------------------------------------------------------------------------------------
+// ---- constants
 
 bool scalar_value(const Value* v, double& value) {
   const Tensor* t = constant_of(v);
@@ -83,7 +87,8 @@ std::string key_of(const Node& n) {
     }
     const Tensor& t = *constant_of(v);
     key += ' ' + v->type.str() + ' ';
-    constexpr size_t kSmall = 256;  // small ones are told by content: they may be made anew at each recording
+    constexpr size_t kSmall =
+        256;  // small ones are told by content: they may be made anew at each recording
     if (t.bytes() <= kSmall) key.append(static_cast<const char*>(t.data()), t.bytes());
     else key += std::to_string(reinterpret_cast<uintptr_t>(t.data()));
   }
@@ -100,7 +105,8 @@ Cleaner::Values Cleaner::fold(const Node& n) {
   std::vector<Tensor> sources;
   for (const Value* v : n.inputs)
     if (v) sources.push_back(*constant_of(v));
-  const Tensor t = context_.cache->get(key_of(n), std::move(sources), [&] { return evaluate(n)[0]; });
+  const Tensor t =
+      context_.cache->get(key_of(n), std::move(sources), [&] { return evaluate(n)[0]; });
   return {graph_.add_constant(t, {})};
 }
 
@@ -129,20 +135,25 @@ Cleaner::Values Cleaner::emit(const Op& op, Values inputs, Attrs attrs) {
   return results;
 }
 
-// ---- algebra --------------------------------------------------------------------------------------------------------
+// ---- algebra
 
 Value* Cleaner::simplify(const Op& op, const Values& in, const Attrs& attrs) {
-  const bool halves = &op == &ops::add_op || &op == &ops::multiply_op || &op == &ops::subtract_op || &op == &ops::divide_op;
+  const bool halves = &op == &ops::add_op || &op == &ops::multiply_op || &op == &ops::subtract_op ||
+                      &op == &ops::divide_op;
   if (&op == &ops::affine_op && is_floating(in[0]->type.dtype))
-    return simplify_affine(in[0], attrs.get<PointwiseAttrs>().alpha, attrs.get<PointwiseAttrs>().beta);
+    return simplify_affine(in[0], attrs.get<PointwiseAttrs>().alpha,
+                           attrs.get<PointwiseAttrs>().beta);
   if (halves && is_floating(in[0]->type.dtype) && in[0]->type.dtype == in[1]->type.dtype)
     return simplify_arithmetic(op, in[0], in[1]);
   if (&op == &ops::batch_norm_op) return fold_batch_norm(in, attrs.get<NormAttrs>().epsilon);
   if (&op == &ops::cast_op && in[0]->type.dtype == attrs.get<CastAttrs>().dtype) return in[0];
-  if (&op == &ops::cast_op && in[0]->node->op == &ops::cast_op) {  // widened and rounded back to what it was
+  if (&op == &ops::cast_op &&
+      in[0]->node->op == &ops::cast_op) {  // widened and rounded back to what it was
     Value* source = in[0]->node->inputs[0];
     const DType dtype = attrs.get<CastAttrs>().dtype;
-    if (source->type.dtype == dtype && is_floating(dtype) && size_of(dtype) <= size_of(in[0]->type.dtype)) return source;
+    if (source->type.dtype == dtype && is_floating(dtype) &&
+        size_of(dtype) <= size_of(in[0]->type.dtype))
+      return source;
   }
   return simplify_shape(op, in, attrs);
 }
@@ -156,7 +167,8 @@ Value* Cleaner::simplify_shape(const Op& op, const Values& in, const Attrs& attr
   if (&op == &ops::transpose_op) {
     std::vector<int64_t> perm = attrs.get<PermAttrs>().perm;
     bool identity = true;
-    for (size_t i = 0; i < perm.size(); ++i) identity = identity && perm[i] == static_cast<int64_t>(i);
+    for (size_t i = 0; i < perm.size(); ++i)
+      identity = identity && perm[i] == static_cast<int64_t>(i);
     if (identity) return in[0];
     if (in[0]->node->op == &ops::transpose_op) {
       const auto& first = in[0]->node->get<PermAttrs>().perm;
@@ -164,12 +176,14 @@ Value* Cleaner::simplify_shape(const Op& op, const Values& in, const Attrs& attr
       return emit1(op, {in[0]->node->inputs[0]}, PermAttrs{perm});
     }
   }
-  if (&op == &ops::expand_op && in[0]->type.shape == Shape(attrs.get<ShapeAttrs>().shape)) return in[0];
+  if (&op == &ops::expand_op && in[0]->type.shape == Shape(attrs.get<ShapeAttrs>().shape))
+    return in[0];
   if (&op == &ops::concat_op && in.size() == 1) return in[0];
   return nullptr;
 }
 
-// affine(affine(x)) is one; behind a convolution or product that nobody else reads it goes into the weights.
+// affine(affine(x)) is one; behind a convolution or product that nobody else reads it goes into the
+// weights.
 Value* Cleaner::simplify_affine(Value* x, double factor, double added) {
   if (factor == 1 && added == 0) return x;
   const Node& n = *x->node;
@@ -178,11 +192,13 @@ Value* Cleaner::simplify_affine(Value* x, double factor, double added) {
     return emit1(ops::affine_op, {n.inputs[0]},
                  PointwiseAttrs{first.alpha * factor, first.beta * factor + added});
   }
-  // Moving elements about does not mind their scale: push it towards a product whose weights can take it.
+  // Moving elements about does not mind their scale: push it towards a product whose weights can
+  // take it.
   if (Value* product = scale_product(x, factor, added)) return product;
   const bool anchor = n.op == &ops::conv2d_op || n.op == &ops::conv2d_transpose_op;
   if (anchor && single_use(x) && constant_of(n.inputs[1])) {
-    // One element each: small constants are told by content, so the folded weights are found again by the next plan.
+    // One element each: small constants are told by content, so the folded weights are found again
+    // by the next plan.
     Values constants;
     for (double v : {factor, added}) {
       Tensor t(DType::kFloat32, Shape{1});
@@ -194,7 +210,8 @@ Value* Cleaner::simplify_affine(Value* x, double factor, double added) {
   return nullptr;
 }
 
-// factor * (x W + b) + added, in the weights; through reshapes and transposes that nobody else reads. Null: not so.
+// factor * (x W + b) + added, in the weights; through reshapes and transposes that nobody else
+// reads. Null: not so.
 Value* Cleaner::scale_product(Value* x, double factor, double added) {
   const Node& n = *x->node;
   if (!single_use(x)) return nullptr;
@@ -203,9 +220,11 @@ Value* Cleaner::scale_product(Value* x, double factor, double added) {
     return inner ? emit1(*n.op, {inner}, n.attrs) : nullptr;
   }
   const bool has_bias = n.inputs.size() > 2 && n.inputs[2];
-  if (n.op != &ops::matmul_op || !constant_of(n.inputs[1]) || (added != 0 && !has_bias)) return nullptr;
+  if (n.op != &ops::matmul_op || !constant_of(n.inputs[1]) || (added != 0 && !has_bias))
+    return nullptr;
   Value* weight = emit1(ops::affine_op, {n.inputs[1]}, PointwiseAttrs{factor, 0});
-  Value* bias = has_bias ? emit1(ops::affine_op, {n.inputs[2]}, PointwiseAttrs{factor, added}) : nullptr;
+  Value* bias =
+      has_bias ? emit1(ops::affine_op, {n.inputs[2]}, PointwiseAttrs{factor, added}) : nullptr;
   return emit1(ops::matmul_op, {n.inputs[0], weight, bias}, n.attrs);
 }
 
@@ -223,18 +242,22 @@ Value* Cleaner::simplify_arithmetic(const Op& op, Value* x, Value* y) {
     if (v != 0) return emit1(ops::affine_op, {x}, PointwiseAttrs{1 / v, 0});
   }
   const Node& n = *x->node;
-  const bool conv = (n.op == &ops::conv2d_op || n.op == &ops::conv2d_transpose_op) && constant_of(n.inputs[1]);
+  const bool conv =
+      (n.op == &ops::conv2d_op || n.op == &ops::conv2d_transpose_op) && constant_of(n.inputs[1]);
   if (commutes && conv && single_use(x) && per_channel(y, shape)) {
     Value* row = emit1(ops::reshape_op, {y}, ShapeAttrs{{shape[1]}});
     return &op == &ops::add_op ? scale_channels(x, nullptr, row) : scale_channels(x, row, nullptr);
   }
   if (&op == &ops::add_op && n.op == &ops::matmul_op && single_use(x) && constant_of(y) &&
-      y->type.shape.numel() == shape.back() && y->type.shape.rank() >= 1 && y->type.shape.back() == shape.back() &&
-      n.inputs[0]->type.shape.rank() >= 2 && n.inputs[1]->type.shape.rank() >= 2) {
+      y->type.shape.numel() == shape.back() && y->type.shape.rank() >= 1 &&
+      y->type.shape.back() == shape.back() && n.inputs[0]->type.shape.rank() >= 2 &&
+      n.inputs[1]->type.shape.rank() >= 2) {
     Value* row = emit1(ops::reshape_op, {y}, ShapeAttrs{{shape.back()}});
     Value* bias = n.inputs.size() > 2 && n.inputs[2] ? emit1(ops::add_op, {n.inputs[2], row}) : row;
-    return emit1(ops::matmul_op, {n.inputs[0], n.inputs[1], emit1(ops::cast_op, {bias}, CastAttrs{DType::kFloat32})},
-                 n.attrs);
+    return emit1(
+        ops::matmul_op,
+        {n.inputs[0], n.inputs[1], emit1(ops::cast_op, {bias}, CastAttrs{DType::kFloat32})},
+        n.attrs);
   }
   return &op == &ops::add_op ? squeeze_excite_sum(x, y) : nullptr;
 }
@@ -254,8 +277,8 @@ Value* Cleaner::squeeze_excite_sum(Value* x, Value* y) {
   return nullptr;
 }
 
-// The convolution that gives x, with its output channels multiplied and shifted (constants [C] or [1], either may be
-// null).
+// The convolution that gives x, with its output channels multiplied and shifted (constants [C] or
+// [1], either may be null).
 Value* Cleaner::scale_channels(Value* x, Value* factor, Value* added) {
   const Node& n = *x->node;
   Values in = n.inputs;
@@ -265,19 +288,27 @@ Value* Cleaner::scale_channels(Value* x, Value* factor, Value* added) {
     const int64_t count = factor->type.shape.numel();
     const int64_t groups = n.get<Conv2dAttrs>().groups;
     if (n.op == &ops::conv2d_transpose_op && groups > 1 && count > 1) {
-      const Shape& w = in[1]->type.shape;  // [ic, oc / groups, kh, kw]: each group has its own factors
-      Value* grouped = emit1(ops::reshape_op, {in[1]}, ShapeAttrs{{groups, w[0] / groups, w[1], w[2], w[3]}});
+      const Shape& w =
+          in[1]->type.shape;  // [ic, oc / groups, kh, kw]: each group has its own factors
+      Value* grouped =
+          emit1(ops::reshape_op, {in[1]}, ShapeAttrs{{groups, w[0] / groups, w[1], w[2], w[3]}});
       Value* f = emit1(ops::reshape_op, {factor}, ShapeAttrs{{groups, 1, w[1], 1, 1}});
-      in[1] = emit1(ops::reshape_op, {emit1(ops::multiply_op, {grouped, f})}, ShapeAttrs{{w[0], w[1], w[2], w[3]}});
+      in[1] = emit1(ops::reshape_op, {emit1(ops::multiply_op, {grouped, f})},
+                    ShapeAttrs{{w[0], w[1], w[2], w[3]}});
     } else {
-      const std::vector<int64_t> shape = n.op == &ops::conv2d_op ? std::vector<int64_t>{count, 1, 1, 1}
-                                                                  : std::vector<int64_t>{1, count, 1, 1};
+      const std::vector<int64_t> shape = n.op == &ops::conv2d_op
+                                             ? std::vector<int64_t>{count, 1, 1, 1}
+                                             : std::vector<int64_t>{1, count, 1, 1};
       in[1] = emit1(ops::multiply_op, {in[1], emit1(ops::reshape_op, {factor}, ShapeAttrs{shape})});
     }
     if (in[2]) in[2] = emit1(ops::multiply_op, {in[2], factor});
   }
-  if (added) in[2] = in[2] ? emit1(ops::add_op, {in[2], added}) : emit1(ops::expand_op, {added}, ShapeAttrs{{channels}});
-  if (in[2]) in[2] = emit1(ops::cast_op, {in[2]}, CastAttrs{DType::kFloat32});  // kernels add it to accumulators
+  if (added)
+    in[2] = in[2] ? emit1(ops::add_op, {in[2], added})
+                  : emit1(ops::expand_op, {added}, ShapeAttrs{{channels}});
+  if (in[2])
+    in[2] =
+        emit1(ops::cast_op, {in[2]}, CastAttrs{DType::kFloat32});  // kernels add it to accumulators
   return emit1(*n.op, in, n.attrs);
 }
 
@@ -285,19 +316,23 @@ Value* Cleaner::scale_channels(Value* x, Value* factor, Value* added) {
 Value* Cleaner::fold_batch_norm(const Values& in, double epsilon) {
   for (size_t i = 1; i < 5; ++i)
     if (constant_of(in[i]) == nullptr) return nullptr;
-  Value* deviation = emit1(ops::rsqrt_op, {emit1(ops::affine_op, {in[4]}, PointwiseAttrs{1, epsilon})}, PointwiseAttrs{});
+  Value* deviation =
+      emit1(ops::rsqrt_op, {emit1(ops::affine_op, {in[4]}, PointwiseAttrs{1, epsilon})},
+            PointwiseAttrs{});
   Value* factor = emit1(ops::multiply_op, {in[1], deviation});
   Value* shift = emit1(ops::subtract_op, {in[2], emit1(ops::multiply_op, {in[3], factor})});
   const Node& n = *in[0]->node;
-  const bool conv = (n.op == &ops::conv2d_op || n.op == &ops::conv2d_transpose_op) && constant_of(n.inputs[1]);
+  const bool conv =
+      (n.op == &ops::conv2d_op || n.op == &ops::conv2d_transpose_op) && constant_of(n.inputs[1]);
   if (conv && single_use(in[0])) return scale_channels(in[0], factor, shift);
   std::vector<int64_t> shape(static_cast<size_t>(in[0]->type.shape.rank()), 1);
   shape[1] = in[0]->type.shape[1];
-  Value* product = emit1(ops::multiply_op, {in[0], emit1(ops::reshape_op, {factor}, ShapeAttrs{shape})});
+  Value* product =
+      emit1(ops::multiply_op, {in[0], emit1(ops::reshape_op, {factor}, ShapeAttrs{shape})});
   return emit1(ops::add_op, {product, emit1(ops::reshape_op, {shift}, ShapeAttrs{shape})});
 }
 
-// ---- the walk -------------------------------------------------------------------------------------------------------
+// ---- the walk
 
 void Cleaner::visit(const Node& n) {
   if (n.op == &kData) {

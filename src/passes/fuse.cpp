@@ -40,14 +40,16 @@ void fuse_nodes(const std::vector<Node*>& nodes) {
       copy->inputs.push_back(v ? inside.at(v) : nullptr);
     }
     for (const auto& v : n->outputs) {
-      copy->outputs.push_back(std::make_unique<Value>(Value{copy.get(), v->index, v->type, v->name}));
+      copy->outputs.push_back(
+          std::make_unique<Value>(Value{copy.get(), v->index, v->type, v->name}));
       inside[v.get()] = copy->outputs.back().get();
     }
     body->nodes.push_back(std::move(copy));
   }
   Node* last = nodes.back();
   body->outputs.push_back(inside.at(last->out()));
-  // The last node itself becomes the fused one: its place in the order and its value's address stay.
+  // The last node itself becomes the fused one: its place in the order and its value's address
+  // stay.
   last->op = &ops::fused_op;
   last->inputs = std::move(outer);
   last->attrs = FusedAttrs{std::move(body)};

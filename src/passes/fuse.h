@@ -8,8 +8,8 @@
 
 namespace trireme {
 
-// Replaces `nodes` (in running order; only the last one's output is used outside) by one fused node in the last one's
-// place. The other nodes are left without users.
+// Replaces `nodes` (in running order; only the last one's output is used outside) by one fused node
+// in the last one's place. The other nodes are left without users.
 void fuse_nodes(const std::vector<Node*>& nodes);
 
 // For every value: the nodes that read it.

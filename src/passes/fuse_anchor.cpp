@@ -1,5 +1,6 @@
-// fuse_anchor: a convolution or matrix product takes in what follows it (activation, affine, residual), a 1x1
-// convolution also the depthwise one or the channel scaling before it, as far as the target has one kernel for all.
+// fuse_anchor: a convolution or matrix product takes in what follows it (activation, affine,
+// residual), a 1x1 convolution also the depthwise one or the channel scaling before it, as far as
+// the target has one kernel for all.
 #include <algorithm>
 
 #include "ops/pointwise.h"
@@ -23,8 +24,7 @@ class AnchorFuser {
       const bool anchor = n->op->fuse == Fuse::kAnchor;
       // A scaling of channels is only taken together with the anchor behind it.
       if (!anchor && !(n->op == &ops::multiply_op && grow(chain))) continue;
-      while (grow(chain)) {
-      }
+      while (grow(chain)) {}
       if (chain.size() < 2) continue;
       for (Node* c : chain) taken_.insert(c);
       fuse_nodes(chain);
@@ -33,8 +33,9 @@ class AnchorFuser {
   }
 
  private:
-  // Adds the only reader of the chain's result when the target still has a kernel for the whole. One step of lookahead
-  // bridges a node that is only served together with the next (a scaling of channels before a convolution).
+  // Adds the only reader of the chain's result when the target still has a kernel for the whole.
+  // One step of lookahead bridges a node that is only served together with the next (a scaling of
+  // channels before a convolution).
   bool grow(std::vector<Node*>& chain) const {
     std::vector<Node*> longer = chain;
     for (int step = 0; step < 2; ++step) {
@@ -66,6 +67,8 @@ class AnchorFuser {
 
 }  // namespace
 
-void fuse_anchor(Graph& graph, const PassContext& context) { AnchorFuser(graph, context.target).run(); }
+void fuse_anchor(Graph& graph, const PassContext& context) {
+  AnchorFuser(graph, context.target).run();
+}
 
 }  // namespace trireme

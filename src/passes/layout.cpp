@@ -1,4 +1,5 @@
-// layout: channels-last where an anchor wants it and as far as what follows can live with it; reorders between.
+// layout: channels-last where an anchor wants it and as far as what follows can live with it;
+// reorders between.
 #include <unordered_map>
 
 #include "ops/shape.h"
@@ -55,7 +56,8 @@ class LayoutRewriter {
     for (size_t i = 0; i < inputs.size(); ++i) {
       if (inputs[i] == nullptr) continue;
       if (n.op->layouts == Layouts::kPrefersChannelsLast) {
-        if (i == 0) inputs[i] = in(inputs[i], n.op->fuse == Fuse::kAnchor ? target_.input_layout(n) : layout);
+        if (i == 0)
+          inputs[i] = in(inputs[i], n.op->fuse == Fuse::kAnchor ? target_.input_layout(n) : layout);
         else inputs[i] = in(inputs[i], Layout::kPlain);
       } else if (n.op->layouts == Layouts::kPlainOnly || inputs[i]->type.shape.rank() == rank) {
         inputs[i] = in(inputs[i], layout);
@@ -65,7 +67,8 @@ class LayoutRewriter {
     const std::vector<Value*> results = graph.add(*n.op, std::move(inputs), n.attrs);
     for (size_t i = 0; i < results.size(); ++i) {
       Type& type = results[i]->type;
-      type.layout = layouts_agree(type.shape) || type.shape.rank() != rank ? Layout::kPlain : layout;
+      type.layout =
+          layouts_agree(type.shape) || type.shape.rank() != rank ? Layout::kPlain : layout;
       results[i]->name = n.out(i)->name;
       map_[n.out(i)] = results[i];
     }

@@ -29,7 +29,8 @@ bool listed(const char* variable, std::string_view name) {
 void dump(const Graph& graph, std::string_view pass, const char* when) {
   const char* folder = std::getenv("TRIREME_DUMP");
   if (folder == nullptr) return;
-  std::ofstream(std::string(folder) + '/' + std::string(pass) + '.' + when + ".graph") << to_text(graph);
+  std::ofstream(std::string(folder) + '/' + std::string(pass) + '.' + when + ".graph")
+      << to_text(graph);
 }
 
 bool verifies() {

@@ -12,8 +12,8 @@ namespace trireme {
 
 struct PassContext {
   const Target& target;
-  ModelCache* cache = nullptr;                 // folded constants are kept here; may be null
-  DType precision = DType::kFloat32;           // what `amp` casts to
+  ModelCache* cache = nullptr;        // folded constants are kept here; may be null
+  DType precision = DType::kFloat32;  // what `amp` casts to
 };
 
 struct Pass {
@@ -25,32 +25,35 @@ struct Pass {
 std::span<const Pass> passes();
 const Pass* find_pass(std::string_view name);
 
-// Runs one pass: unless TRIREME_DISABLE lists its name; with TRIREME_DUMP=dir the graph before and after goes there;
-// the result is verified (always in debug builds, else with TRIREME_VERIFY=1).
+// Runs one pass: unless TRIREME_DISABLE lists its name; with TRIREME_DUMP=dir the graph before and
+// after goes there; the result is verified (always in debug builds, else with TRIREME_VERIFY=1).
 void run_pass(const Pass& pass, Graph& graph, const PassContext& context);
 
 // Runs all passes, or those up to and including `last` when it is not empty ("record": none).
 void run_passes(Graph& graph, const PassContext& context, std::string_view last = {});
 
-void amp(Graph& graph, const PassContext& context);             // casts to half precision around anchors
-void clean(Graph& graph, const PassContext& context);           // folds, simplifies, removes
-void layout(Graph& graph, const PassContext& context);          // channels-last where anchors want it
-void fuse_anchor(Graph& graph, const PassContext& context);     // anchors with what stands before and after
+void amp(Graph& graph, const PassContext& context);     // casts to half precision around anchors
+void clean(Graph& graph, const PassContext& context);   // folds, simplifies, removes
+void layout(Graph& graph, const PassContext& context);  // channels-last where anchors want it
+void fuse_anchor(Graph& graph,
+                 const PassContext& context);  // anchors with what stands before and after
 void fuse_pointwise(Graph& graph, const PassContext& context);  // clusters of pointwise operators
-void schedule(Graph& graph, const PassContext& context);        // an order that keeps few bytes alive
+void schedule(Graph& graph, const PassContext& context);  // an order that keeps few bytes alive
 
-// Offsets in one arena for all values that a node computes. Views and in-place results share their input's place.
+// Offsets in one arena for all values that a node computes. Views and in-place results share their
+// input's place.
 struct MemoryPlan {
   struct Place {
-    const Value* value;   // whose memory it is; views of it are not listed
+    const Value* value;  // whose memory it is; views of it are not listed
     int64_t offset, bytes;
-    int first, last;      // nodes between which it is alive
-    int output = -1;      // the graph output it is written to directly, outside the arena; -1: none
+    int first, last;  // nodes between which it is alive
+    int output = -1;  // the graph output it is written to directly, outside the arena; -1: none
   };
   std::vector<Place> places;
-  std::unordered_map<const Value*, const Value*> root;  // of every computed value: the value whose memory it uses
+  std::unordered_map<const Value*, const Value*>
+      root;  // of every computed value: the value whose memory it uses
   int64_t arena_bytes = 0;
-  int64_t total_bytes = 0;      // without sharing
+  int64_t total_bytes = 0;  // without sharing
 };
 MemoryPlan plan_memory(const Graph& graph);
 

@@ -1,4 +1,5 @@
-// plan_memory: lifetimes, then offsets in one arena, largest values first into the lowest gap that fits.
+// plan_memory: lifetimes, then offsets in one arena, largest values first into the lowest gap that
+// fits.
 #include <algorithm>
 #include <unordered_set>
 
@@ -9,7 +10,9 @@ namespace {
 
 constexpr int64_t kAlign = 64;
 
-int64_t rounded(int64_t bytes) { return std::max<int64_t>((bytes + kAlign - 1) / kAlign * kAlign, kAlign); }
+int64_t rounded(int64_t bytes) {
+  return std::max<int64_t>((bytes + kAlign - 1) / kAlign * kAlign, kAlign);
+}
 
 }  // namespace
 
@@ -22,7 +25,8 @@ MemoryPlan plan_memory(const Graph& graph) {
       if (v) last[v] = i;
   for (const Value* v : graph.outputs) last[v] = end;
 
-  // Views use their input's memory, so that lives as long as they do; results may take over an input that dies there.
+  // Views use their input's memory, so that lives as long as they do; results may take over an
+  // input that dies there.
   std::unordered_map<const Value*, size_t> slot;  // of roots, into plan.places
   const auto root_of = [&](const Value* v) {
     const auto it = plan.root.find(v);
@@ -65,7 +69,8 @@ MemoryPlan plan_memory(const Graph& graph) {
 
   for (size_t k = 0; k < graph.outputs.size(); ++k) {
     const Value* r = root_of(graph.outputs[k]);
-    if (r == nullptr || plan.places[slot.at(r)].output >= 0) continue;  // a leaf, or a second name: copied at the end
+    if (r == nullptr || plan.places[slot.at(r)].output >= 0)
+      continue;  // a leaf, or a second name: copied at the end
     plan.places[slot.at(r)].output = static_cast<int>(k);
   }
 
@@ -87,7 +92,9 @@ MemoryPlan plan_memory(const Graph& graph) {
     p.offset = offset;
     plan.arena_bytes = std::max(plan.arena_bytes, offset + p.bytes);
     placed.insert(std::upper_bound(placed.begin(), placed.end(), i,
-                                   [&](size_t a, size_t b) { return plan.places[a].offset < plan.places[b].offset; }),
+                                   [&](size_t a, size_t b) {
+                                     return plan.places[a].offset < plan.places[b].offset;
+                                   }),
                   i);
   }
   return plan;

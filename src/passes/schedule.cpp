@@ -28,7 +28,8 @@ void schedule(Graph& graph, const PassContext&) {
       const bool leaf = v == nullptr || v->node->op == &kData || v->node->op == &kConstant;
       const auto earlier = n.inputs.begin() + static_cast<std::ptrdiff_t>(i);
       if (leaf || std::find(n.inputs.begin(), earlier, v) != earlier) continue;
-      if (left[v] == static_cast<int>(std::count(n.inputs.begin(), n.inputs.end(), v)) && !n.op->view)
+      if (left[v] == static_cast<int>(std::count(n.inputs.begin(), n.inputs.end(), v)) &&
+          !n.op->view)
         bytes -= static_cast<int64_t>(v->type.bytes());
     }
     return bytes;
@@ -44,8 +45,10 @@ void schedule(Graph& graph, const PassContext&) {
       const Node& n = *graph.nodes[ready[k]];
       const bool leaf = n.op == &kData || n.op == &kConstant;
       const int64_t g = leaf ? INT64_MIN : growth(n);
-      // Ties and growing nodes go by the program's order, which keeps neighbours in the caches together.
-      if (k == 0 || g < best_growth || (g == best_growth && ready[k] < ready[best])) best = k, best_growth = g;
+      // Ties and growing nodes go by the program's order, which keeps neighbours in the caches
+      // together.
+      if (k == 0 || g < best_growth || (g == best_growth && ready[k] < ready[best]))
+        best = k, best_growth = g;
       if (leaf) break;
     }
     const size_t i = ready[best];

@@ -3,7 +3,8 @@
 
 namespace trireme {
 
-Tensor SharedCache::get(const std::string& key, std::vector<Tensor> sources, const std::function<Tensor()>& make) {
+Tensor SharedCache::get(const std::string& key, std::vector<Tensor> sources,
+                        const std::function<Tensor()>& make) {
   const std::lock_guard lock(mutex_);
   const auto it = entries_.find(key);
   if (it != entries_.end()) return it->second.value;

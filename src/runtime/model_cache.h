@@ -18,7 +18,8 @@ class SharedCache : public ModelCache {
   ~SharedCache() override { pool_->release(bytes_); }
 
   // Entries are made under the lock: two plans prepared at once do not pack the same weights twice.
-  Tensor get(const std::string& key, std::vector<Tensor> sources, const std::function<Tensor()>& make) override;
+  Tensor get(const std::string& key, std::vector<Tensor> sources,
+             const std::function<Tensor()>& make) override;
   int64_t bytes() const { return bytes_; }
 
  private:

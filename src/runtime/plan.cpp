@@ -35,12 +35,14 @@ Plan::Plan(std::unique_ptr<Graph> graph, ModelCache* cache) : graph_(std::move(g
     const Source first = n->inputs.empty() ? Source{} : source_of(n->inputs[0]);
     const Source result = source_of(n->out());
     const bool placed = result.kind == Source::kArena || result.kind == Source::kOutput;
-    if (n->op->view && placed && first.kind == result.kind && first.offset == result.offset) continue;  // renames memory
+    if (n->op->view && placed && first.kind == result.kind && first.offset == result.offset)
+      continue;  // renames memory
     if (n->op->cpu == nullptr)
       fail(Code::kUnimplemented, '[' + std::string(n->op->name) + "] has no CPU kernel", n->where);
     Step step{n.get(), {}, {}, {}};
     try {
-      step.kernel = n->op->cpu(Prepare{*n, cache, [cache](const Graph& g) { return subgraph_kernel(g, cache); }});
+      step.kernel = n->op->cpu(
+          Prepare{*n, cache, [cache](const Graph& g) { return subgraph_kernel(g, cache); }});
     } catch (const Error& e) {
       if (n->where.empty() || !e.location().empty()) throw;
       throw e.at(n->where);
@@ -66,17 +68,20 @@ void Plan::place(const Graph& graph) {
   for (size_t i = 0; i < graph.inputs.size(); ++i)
     where_[graph.inputs[i]] = {Source::kInput, static_cast<int64_t>(i), nullptr};
   for (const auto& n : graph.nodes)
-    if (const Tensor* t = n->op == &kConstant ? constant_of(n->out()) : nullptr; t && !where_.contains(n->out()))
+    if (const Tensor* t = n->op == &kConstant ? constant_of(n->out()) : nullptr;
+        t && !where_.contains(n->out()))
       where_[n->out()] = {Source::kConstant, 0, const_cast<void*>(t->data())};
   std::unordered_map<const Value*, Source> roots;
   for (const MemoryPlan::Place& p : plan.places)
-    roots[p.value] = p.output >= 0 ? Source{Source::kOutput, p.output, nullptr} : Source{Source::kArena, p.offset, nullptr};
+    roots[p.value] = p.output >= 0 ? Source{Source::kOutput, p.output, nullptr}
+                                   : Source{Source::kArena, p.offset, nullptr};
   for (const auto& [value, root] : plan.root) where_[value] = roots.at(root);
 }
 
 Plan::Source Plan::source_of(const Value* v) const { return v ? where_.at(v) : Source{}; }
 
-void Plan::run(std::span<void* const> inputs, std::span<void* const> outputs, char* arena, Profiler* profiler) const {
+void Plan::run(std::span<void* const> inputs, std::span<void* const> outputs, char* arena,
+               Profiler* profiler) const {
   const auto pointer = [&](const Source& s) -> void* {
     switch (s.kind) {
       case Source::kAbsent: return nullptr;

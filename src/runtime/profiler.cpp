@@ -44,8 +44,9 @@ void Profiler::write_trace(const std::string& file) const {
   for (const Event& e : events_) {
     std::string name;
     for (char c : e.name) name += c == '"' || c == '\\' ? '_' : c;
-    out << separator << "{\"name\": \"" << name << "\", \"ph\": \"X\", \"pid\": 1, \"tid\": 1, \"ts\": " << std::fixed
-        << e.start - origin << ", \"dur\": " << e.duration << "}";
+    out << separator << "{\"name\": \"" << name
+        << "\", \"ph\": \"X\", \"pid\": 1, \"tid\": 1, \"ts\": " << std::fixed << e.start - origin
+        << ", \"dur\": " << e.duration << "}";
     separator = ",\n";
   }
   out << "\n]}\n";
@@ -61,7 +62,8 @@ std::string Profiler::table() const {
     all += e.duration;
   }
   std::vector<std::pair<std::string, std::pair<int, double>>> rows(totals.begin(), totals.end());
-  std::sort(rows.begin(), rows.end(), [](const auto& a, const auto& b) { return a.second.second > b.second.second; });
+  std::sort(rows.begin(), rows.end(),
+            [](const auto& a, const auto& b) { return a.second.second > b.second.second; });
   std::string text = "   calls   total ms   share  node\n";
   for (const auto& [name, row] : rows) {
     char line[64];

@@ -12,11 +12,11 @@ namespace trireme {
 class Profiler {
  public:
   void add(const Node& node, double start_us, double duration_us);
-  static double now_us();   // a steady clock
-  static std::string label(const Node& node);   // "fused conv2d+hardswish+affine [1, 16, 320, 320]"
+  static double now_us();                      // a steady clock
+  static std::string label(const Node& node);  // "fused conv2d+hardswish+affine [1, 16, 320, 320]"
 
-  void write_trace(const std::string& file) const;   // Chrome's trace format
-  std::string table() const;                         // by node label: calls, total ms, share
+  void write_trace(const std::string& file) const;  // Chrome's trace format
+  std::string table() const;                        // by node label: calls, total ms, share
 
  private:
   struct Event {

@@ -14,16 +14,16 @@ namespace {
 std::string message_of(const std::function<void()>& f) {
   try {
     f();
-  } catch (const Error& e) {
-    return e.what();
-  }
+  } catch (const Error& e) { return e.what(); }
   return "nothing was thrown";
 }
 
 struct Recording {
   Graph graph;
   BuilderScope scope{graph};
-  Value* input(Shape shape, DType dtype = DType::kFloat32) { return graph.add_input({dtype, shape}); }
+  Value* input(Shape shape, DType dtype = DType::kFloat32) {
+    return graph.add_input({dtype, shape});
+  }
 };
 
 TEST(Record, ErrorsComeAtTheCallWithBothValuesAndThePlace) {
@@ -38,9 +38,13 @@ TEST(Record, ErrorsComeAtTheCallWithBothValuesAndThePlace) {
 
 TEST(Record, RefusesShapesThatDoNotBroadcast) {
   Recording r;
-  EXPECT_EQ(message_of([&] { ops::add(r.input({2, 3}), r.input({2, 4})); }),
+  EXPECT_EQ(message_of([&] {
+              ops::add(r.input({2, 3}), r.input({2, 4}));
+            }),
             "[add] shapes [2, 3] and [2, 4] do not broadcast");
-  EXPECT_EQ(message_of([&] { ops::matmul(r.input({2, 3}), r.input({4, 5})); }),
+  EXPECT_EQ(message_of([&] {
+              ops::matmul(r.input({2, 3}), r.input({4, 5}));
+            }),
             "[matmul] inner dimensions differ: [2, 3] times [4, 5]");
 }
 
@@ -61,15 +65,16 @@ TEST(Graph, SortsAfterInsertion) {
   Value* a = ops::exp(x);
   Value* b = ops::log(a);
   r.graph.outputs = {b};
-  Value* inserted = ops::sqrt(a);          // at the end of the list
-  b->node->inputs[0] = inserted;           // but needed before
+  Value* inserted = ops::sqrt(a);  // at the end of the list
+  b->node->inputs[0] = inserted;   // but needed before
   EXPECT_THROW(verify(r.graph, "test"), Error);
   r.graph.sort();
   verify(r.graph, "test");
 }
 
 TEST(Graph, ACopyIsTheSameAndAChangeIsSeen) {
-  const auto graph = parse_graph("graph(%x: float32[4]) { %0: float32[4] = leaky_relu(%x) {alpha=0.1} return %0 }");
+  const auto graph = parse_graph(
+      "graph(%x: float32[4]) { %0: float32[4] = leaky_relu(%x) {alpha=0.1} return %0 }");
   auto copy = copy_graph(*graph);
   EXPECT_TRUE(same_graph(*graph, *copy));
   copy->nodes.back()->attrs = PointwiseAttrs{0.2, 0};
@@ -77,10 +82,14 @@ TEST(Graph, ACopyIsTheSameAndAChangeIsSeen) {
 }
 
 TEST(Text, ErrorsNameTheLine) {
-  EXPECT_NE(message_of([] { parse_graph("graph(%x: float32[4]) {\n  %0: float32[4] = nosuch(%x)\n  return %0\n}"); })
-                .find("line 2"), std::string::npos);
-  EXPECT_NE(message_of([] { parse_graph("graph(%x: float32[4]) {\n  %0: float32[5] = exp(%x)\n  return %0\n}"); })
-                .find("float32[4]"), std::string::npos);
+  EXPECT_NE(message_of([] {
+              parse_graph("graph(%x: float32[4]) {\n  %0: float32[4] = nosuch(%x)\n  return %0\n}");
+            }).find("line 2"),
+            std::string::npos);
+  EXPECT_NE(message_of([] {
+              parse_graph("graph(%x: float32[4]) {\n  %0: float32[5] = exp(%x)\n  return %0\n}");
+            }).find("float32[4]"),
+            std::string::npos);
 }
 
 TEST(Shape, RefusesWhatDoesNotFit) {

@@ -26,13 +26,15 @@ Tensor zeros(const Shape& shape) {
   return t;
 }
 
-// Runs `count` pictures of random sizes and returns resident bytes after the first 500 and at the end.
+// Runs `count` pictures of random sizes and returns resident bytes after the first 500 and at the
+// end.
 std::pair<int64_t, int64_t> soak(Predictor& predictor, int count, int64_t fixed_height) {
   std::mt19937 random(3);
   std::uniform_int_distribution<int64_t> side(1, 10);
   int64_t after_500 = 0;
   for (int i = 0; i < count; ++i) {
-    const int64_t height = fixed_height ? fixed_height : 32 * side(random), width = 32 * side(random) + (fixed_height ? i % 32 : 0);
+    const int64_t height = fixed_height ? fixed_height : 32 * side(random),
+                  width = 32 * side(random) + (fixed_height ? i % 32 : 0);
     predictor.get_input_handle("x")->share_external_data(zeros({1, 3, height, width}));
     predictor.run();
     if (i == 500) after_500 = resident_bytes();
@@ -56,7 +58,8 @@ TEST(SlowSoak, RecognizerMemoryStaysFlatOver5000Widths) {
   EXPECT_LE(static_cast<double>(late), 1.05 * static_cast<double>(early));
 }
 
-// Weights that `clean` scales were folded anew for every shape once; their number must not grow with the shapes.
+// Weights that `clean` scales were folded anew for every shape once; their number must not grow
+// with the shapes.
 TEST(Weights, AreFoldedAndPackedOnceForAllShapes) {
   TRI_NEEDS_OCR_MODELS();
   const std::string model = (test::ocr_models() / "rec").string();

@@ -1,5 +1,6 @@
-// Pass tests as text: each *.graph file here holds the passes to run, a graph, and the graph expected after them.
-// TRIREME_UPDATE=1 writes what came out into the file, to be read and committed.
+// Pass tests as text: each *.graph file here holds the passes to run, a graph, and the graph
+// expected after them. TRIREME_UPDATE=1 writes what came out into the file, to be read and
+// committed.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -66,7 +67,8 @@ TEST_P(PassText, GivesTheExpectedGraph) {
 
 // What is printed can be read back and prints the same.
 TEST_P(PassText, ReadsBackItsOwnText) {
-  const std::string once = to_text(*parse_graph(read_case(kFolder / (GetParam() + ".graph")).input));
+  const std::string once =
+      to_text(*parse_graph(read_case(kFolder / (GetParam() + ".graph")).input));
   EXPECT_EQ(to_text(*parse_graph(once)), once);
 }
 
@@ -78,7 +80,8 @@ std::vector<std::string> cases() {
   return names;
 }
 
-INSTANTIATE_TEST_SUITE_P(Files, PassText, testing::ValuesIn(cases()), [](const auto& i) { return i.param; });
+INSTANTIATE_TEST_SUITE_P(Files, PassText, testing::ValuesIn(cases()),
+                         [](const auto& i) { return i.param; });
 
 TEST(PassList, RunsByNameAndRefusesUnknownNames) {
   Graph graph;

@@ -1,4 +1,5 @@
-// Plans: the same numbers whatever the passes did, few kernels, little memory, shared packed weights, a hard cap.
+// Plans: the same numbers whatever the passes did, few kernels, little memory, shared packed
+// weights, a hard cap.
 #include "runtime/plan.h"
 
 #include <gtest/gtest.h>
@@ -37,7 +38,8 @@ std::vector<Tensor> inputs_for(const Graph& graph) {
     Tensor t(DType::kFloat32, v->type.shape);
     for (int64_t i = 0; i < t.numel(); ++i) {
       state = state * 1664525u + 1013904223u;
-      t.as<float>()[i] = static_cast<float>(state >> 8) * 0x1p-24f + 0.05f;  // positive: graphs may take roots
+      t.as<float>()[i] =
+          static_cast<float>(state >> 8) * 0x1p-24f + 0.05f;  // positive: graphs may take roots
     }
     tensors.push_back(t.to(v->type.dtype));
   }
@@ -57,7 +59,8 @@ std::vector<Tensor> run(const Plan& plan, const std::vector<Tensor>& inputs) {
   return outputs;
 }
 
-std::unique_ptr<Plan> planned(const std::string& text, DType precision, std::string_view last, ModelCache* cache = nullptr) {
+std::unique_ptr<Plan> planned(const std::string& text, DType precision, std::string_view last,
+                              ModelCache* cache = nullptr) {
   auto graph = parse_graph(text);
   run_passes(*graph, PassContext{cpu_target(), cache, precision}, last);
   return std::make_unique<Plan>(std::move(graph), cache);
@@ -67,14 +70,16 @@ double largest_difference(const Tensor& a, const Tensor& b) {
   const Tensor x = a.to(DType::kFloat64), y = b.to(DType::kFloat64);
   double largest = 0;
   for (int64_t i = 0; i < x.numel(); ++i)
-    largest = std::max(largest, std::abs(x.as<double>()[i] - y.as<double>()[i]) / std::max(1.0, std::abs(y.as<double>()[i])));
+    largest = std::max(largest, std::abs(x.as<double>()[i] - y.as<double>()[i]) /
+                                    std::max(1.0, std::abs(y.as<double>()[i])));
   return largest;
 }
 
 class SameNumbers : public testing::TestWithParam<std::string> {};
 
 TEST_P(SameNumbers, WhateverThePassesDid) {
-  const std::string text = graph_of(fs::path(TRIREME_SOURCE_DIR) / "tests/passes" / (GetParam() + ".graph"));
+  const std::string text =
+      graph_of(fs::path(TRIREME_SOURCE_DIR) / "tests/passes" / (GetParam() + ".graph"));
   const auto plain = planned(text, DType::kFloat32, "record");
   const std::vector<Tensor> inputs = inputs_for(plain->graph());
   const std::vector<Tensor> expected = run(*plain, inputs);
@@ -82,7 +87,8 @@ TEST_P(SameNumbers, WhateverThePassesDid) {
     const std::vector<Tensor> results = run(*planned(text, DType::kFloat32, p.name), inputs);
     ASSERT_EQ(results.size(), expected.size());
     for (size_t k = 0; k < results.size(); ++k)
-      EXPECT_LT(largest_difference(results[k], expected[k]), 2e-5) << "output " << k << " after " << p.name;
+      EXPECT_LT(largest_difference(results[k], expected[k]), 2e-5)
+          << "output " << k << " after " << p.name;
   }
 }
 
@@ -93,7 +99,8 @@ std::vector<std::string> cases() {
   std::sort(names.begin(), names.end());
   return names;
 }
-INSTANTIATE_TEST_SUITE_P(Files, SameNumbers, testing::ValuesIn(cases()), [](const auto& i) { return i.param; });
+INSTANTIATE_TEST_SUITE_P(Files, SameNumbers, testing::ValuesIn(cases()),
+                         [](const auto& i) { return i.param; });
 
 constexpr const char* kNet = R"(
 graph(%x: float32[1, 16, 32, 32]) {
@@ -127,7 +134,8 @@ TEST(Plan, PacksWeightsOnceForAllItsShapes) {
   (void)planned(kNet, DType::kFloat32, {}, &cache);
   const int64_t once = cache.bytes();
   EXPECT_GT(once, 0);
-  // Constants of a parsed text are new memory each time, so the second plan must come from the same graph.
+  // Constants of a parsed text are new memory each time, so the second plan must come from the same
+  // graph.
   auto graph = parse_graph(kNet);
   auto copy = copy_graph(*graph);
   const PassContext context{cpu_target(), &cache, DType::kFloat32};
@@ -148,7 +156,8 @@ TEST(Plan, RunsInManyThreadsAtOnce) {
   for (int t = 0; t < 4; ++t)
     threads.emplace_back([&] {
       set_num_threads(1);
-      for (int i = 0; i < 5; ++i) wrong += largest_difference(run(*plan, inputs)[0], expected) > 1e-6;
+      for (int i = 0; i < 5; ++i)
+        wrong += largest_difference(run(*plan, inputs)[0], expected) > 1e-6;
     });
   for (auto& t : threads) t.join();
   EXPECT_EQ(wrong, 0);

@@ -38,7 +38,8 @@ void append_act(dnnl::post_ops& ops, const Epilogue& e) {
     case Act::kClip: return ops.append_eltwise(algorithm::eltwise_clip, e.alpha, e.beta);
     case Act::kLeakyRelu: return ops.append_eltwise(algorithm::eltwise_relu, e.alpha, 0);
     case Act::kHardSwish: return ops.append_eltwise(algorithm::eltwise_hardswish, 1.0f / 6, 0.5f);
-    case Act::kHardSigmoid: return ops.append_eltwise(algorithm::eltwise_hardsigmoid, e.alpha, e.beta);
+    case Act::kHardSigmoid:
+      return ops.append_eltwise(algorithm::eltwise_hardsigmoid, e.alpha, e.beta);
     case Act::kSigmoid: return ops.append_eltwise(algorithm::eltwise_logistic, 0, 0);
     case Act::kSwish: return ops.append_eltwise(algorithm::eltwise_swish, 1, 0);
     case Act::kGelu: return ops.append_eltwise(algorithm::eltwise_gelu_erf, 0, 0);
@@ -50,7 +51,8 @@ dnnl::primitive_attr attributes(const Epilogue& e, const memory::desc& dst) {
   dnnl::post_ops ops;
   if (e.residual == Epilogue::kBeforeAct) ops.append_binary(dnnl::algorithm::binary_add, dst);
   append_act(ops, e);
-  if (e.scale != 1 || e.shift != 0) ops.append_eltwise(dnnl::algorithm::eltwise_linear, e.scale, e.shift);
+  if (e.scale != 1 || e.shift != 0)
+    ops.append_eltwise(dnnl::algorithm::eltwise_linear, e.scale, e.shift);
   if (e.residual == Epilogue::kAfter) ops.append_binary(dnnl::algorithm::binary_add, dst);
   dnnl::primitive_attr attr;
   attr.set_post_ops(ops);
@@ -59,7 +61,8 @@ dnnl::primitive_attr attributes(const Epilogue& e, const memory::desc& dst) {
 }
 
 // Channels-last pictures whose pixels are ld elements apart (rows and pictures follow from that).
-memory::desc picture(int64_t n, int64_t c, int64_t h, int64_t w, int64_t ld, DType dtype, bool planar = false) {
+memory::desc picture(int64_t n, int64_t c, int64_t h, int64_t w, int64_t ld, DType dtype,
+                     bool planar = false) {
   if (planar) return {{n, c, h, w}, type_of(dtype), memory::format_tag::nchw};
   return {{n, c, h, w}, type_of(dtype), dims{h * w * ld, 1, w * ld, ld}};
 }
@@ -78,30 +81,35 @@ class Implementation : public Conv {
       const dims after{(s.h - 1) * s.sh + (s.kh - 1) * s.dh + 1 - s.oh - s.top,
                        (s.w - 1) * s.sw + (s.kw - 1) * s.dw + 1 - s.ow - s.left};
       const dnnl::deconvolution_forward::primitive_desc pd(
-          engine(), dnnl::prop_kind::forward_inference, dnnl::algorithm::deconvolution_direct, x_, w, bias_, y_,
-          strides, dilations, before, after, attr);
+          engine(), dnnl::prop_kind::forward_inference, dnnl::algorithm::deconvolution_direct, x_,
+          w, bias_, y_, strides, dilations, before, after, attr);
       finish(pd, dnnl::deconvolution_forward(pd));
     } else {
       const dims after{(s.oh - 1) * s.sh + (s.kh - 1) * s.dh + 1 - s.h - s.top,
                        (s.ow - 1) * s.sw + (s.kw - 1) * s.dw + 1 - s.w - s.left};
       const dnnl::convolution_forward::primitive_desc pd(
-          engine(), dnnl::prop_kind::forward_inference, dnnl::algorithm::convolution_direct, x_, w, bias_, y_, strides,
-          dilations, before, after, attr);
+          engine(), dnnl::prop_kind::forward_inference, dnnl::algorithm::convolution_direct, x_, w,
+          bias_, y_, strides, dilations, before, after, attr);
       finish(pd, dnnl::convolution_forward(pd));
     }
   }
 
-  size_t scratch_bytes() const override { return scratch_.get_size() + static_cast<size_t>(spec_.oc) * 4 + 64; }
+  size_t scratch_bytes() const override {
+    return scratch_.get_size() + static_cast<size_t>(spec_.oc) * 4 + 64;
+  }
   size_t packed_bytes() const { return weight_.get_size(); }
 
   void pack(const float* weight, void* packed) const {
     const bool grouped = spec_.groups > 1;
     dims strides;
-    // Paddle keeps transposed weights as [ic, oc / groups, kh, kw]; oneDNN's logical order is output first.
-    const int64_t area = spec_.kh * spec_.kw, og = spec_.oc / spec_.groups, ig = spec_.ic / spec_.groups;
+    // Paddle keeps transposed weights as [ic, oc / groups, kh, kw]; oneDNN's logical order is
+    // output first.
+    const int64_t area = spec_.kh * spec_.kw, og = spec_.oc / spec_.groups,
+                  ig = spec_.ic / spec_.groups;
     if (spec_.transposed) strides = {area, og * area, spec_.kw, 1};
     else strides = {ig * area, area, spec_.kw, 1};
-    if (grouped) strides.insert(strides.begin(), spec_.transposed ? ig * og * area : og * ig * area);
+    if (grouped)
+      strides.insert(strides.begin(), spec_.transposed ? ig * og * area : og * ig * area);
     const memory::desc plain(weight_dims(), memory::data_type::f32, strides);
     dnnl::stream stream(engine());
     memory from(plain, engine(), const_cast<float*>(weight)), to(weight_, engine(), packed);
@@ -111,7 +119,9 @@ class Implementation : public Conv {
 
   void run(const ConvArgs& a) const override {
     dnnl::stream stream(engine());
-    const auto wrap = [](const memory::desc& d, const void* p) { return memory(d, engine(), const_cast<void*>(p)); };
+    const auto wrap = [](const memory::desc& d, const void* p) {
+      return memory(d, engine(), const_cast<void*>(p));
+    };
     char* scratch = static_cast<char*>(a.scratch);
     const float* bias = a.bias;
     if (bias == nullptr) {
@@ -125,7 +135,8 @@ class Implementation : public Conv {
                                             {DNNL_ARG_DST, wrap(y_, a.y)},
                                             {DNNL_ARG_SCRATCHPAD, wrap(scratch_, scratch)}};
     if (residual_index_ >= 0)
-      args.emplace(DNNL_ARG_ATTR_MULTIPLE_POST_OP(residual_index_) | DNNL_ARG_SRC_1, wrap(y_, a.residual));
+      args.emplace(DNNL_ARG_ATTR_MULTIPLE_POST_OP(residual_index_) | DNNL_ARG_SRC_1,
+                   wrap(y_, a.residual));
     primitive_.execute(stream, args);
     stream.wait();
   }
@@ -164,11 +175,12 @@ DnnConv dnn_conv(const ConvSpec& spec, const Epilogue& epilogue) {
   });
 }
 
-std::function<void(const void*, const void*, const float*, void*)> dnn_matmul(const BatchMatmulSpec& s,
-                                                                              bool with_bias) {
+std::function<void(const void*, const void*, const float*, void*)> dnn_matmul(
+    const BatchMatmulSpec& s, bool with_bias) {
   return guarded("matrix product", [&] {
     const auto type = type_of(s.dtype);
-    const auto operand = [&](int64_t batch_stride, int64_t rows, int64_t columns, int64_t row, int64_t column) {
+    const auto operand = [&](int64_t batch_stride, int64_t rows, int64_t columns, int64_t row,
+                             int64_t column) {
       const bool broadcast = batch_stride == 0 && s.batch > 1;
       return memory::desc({broadcast ? 1 : s.batch, rows, columns}, type,
                           dims{std::max<int64_t>(batch_stride, rows * columns), row, column});
@@ -182,7 +194,9 @@ std::function<void(const void*, const void*, const float*, void*)> dnn_matmul(co
     const dnnl::matmul primitive(pd);
     return [=](const void* pa, const void* pb, const float* pbias, void* pc) {
       dnnl::stream stream(engine());
-      const auto wrap = [](const memory::desc& d, const void* p) { return memory(d, engine(), const_cast<void*>(p)); };
+      const auto wrap = [](const memory::desc& d, const void* p) {
+        return memory(d, engine(), const_cast<void*>(p));
+      };
       std::unordered_map<int, memory> args = {{DNNL_ARG_SRC, wrap(a, pa)},
                                               {DNNL_ARG_WEIGHTS, wrap(b, pb)},
                                               {DNNL_ARG_DST, wrap(c, pc)}};

@@ -1,0 +1,174 @@
+// The predictor as a user meets it: handles, clones in threads, limits, precisions, errors.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <fstream>
+#include <thread>
+
+#include "base/cpu_features.h"
+#include "base/npy.h"
+#include "support/data.h"
+#include "trireme/inference.h"
+
+namespace trireme::inference {
+namespace {
+
+namespace fs = std::filesystem;
+
+fs::path lenet() { return test::data_folder() / "paddle_models/lenet"; }
+
+std::string message_of(const std::function<void()>& f, Code expected) {
+  try {
+    f();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), expected) << e.what();
+    return e.what();
+  }
+  return "nothing was thrown";
+}
+
+Tensor noise(const Shape& shape, uint32_t seed) {
+  Tensor t(DType::kFloat32, shape);
+  for (int64_t i = 0; i < t.numel(); ++i) {
+    seed = seed * 1664525u + 1013904223u;
+    t.as<float>()[i] = static_cast<float>(seed >> 8) * 0x1p-23f - 1;
+  }
+  return t;
+}
+
+double largest_difference(const Tensor& a, const Tensor& b) {
+  double d = 0;
+  for (int64_t i = 0; i < a.numel(); ++i)
+    d = std::max(d, static_cast<double>(std::abs(a.as<float>()[i] - b.as<float>()[i])));
+  return d;
+}
+
+TEST(Predictor, RunsThroughHandlesAsPaddleDoes) {
+  TRI_NEEDS_DATA("paddle_models/lenet");
+  const auto predictor = create_predictor(Config(lenet().string()));
+  const Tensor in = read_npy((lenet() / "input.npy").string());
+  const Tensor expected = read_npy((lenet() / "output.npy").string());
+  Handle* x = predictor->get_input_handle(predictor->get_input_names()[0]);
+  x->reshape(in.shape());
+  x->copy_from_cpu(in.as<float>());
+  predictor->run();
+  const Handle* y = predictor->get_output_handle(predictor->get_output_names()[0]);
+  ASSERT_EQ(y->shape(), expected.shape());
+  std::vector<float> values(static_cast<size_t>(expected.numel()));
+  y->copy_to_cpu(values.data());
+  for (size_t i = 0; i < values.size(); ++i) EXPECT_NEAR(values[i], expected.as<float>()[i], 1e-4);
+}
+
+TEST(Predictor, ClonesRunAtOnceOnOneSetOfWeights) {
+  TRI_NEEDS_OCR_MODELS();
+  Config config((test::ocr_models() / "rec").string());
+  config.set_cpu_math_library_num_threads(1);
+  const auto first = create_predictor(config);
+  const std::vector<Tensor> in{noise({1, 3, 48, 128}, 1)}, other{noise({2, 3, 48, 64}, 2)};
+  const Tensor expected = first->run(in)[0], expected_other = first->run(other)[0];
+  const int64_t weights = first->stats().weight_bytes;
+  std::vector<std::thread> threads;
+  std::atomic<int> wrong{0};
+  for (int t = 0; t < 4; ++t)
+    threads.emplace_back([&, clone = std::shared_ptr<Predictor>(first->clone())] {
+      for (int i = 0; i < 3; ++i) {
+        wrong += largest_difference(clone->run(in)[0], expected) > 1e-6;
+        wrong += largest_difference(clone->run(other)[0], expected_other) > 1e-6;
+      }
+    });
+  for (auto& t : threads) t.join();
+  EXPECT_EQ(wrong, 0);
+  EXPECT_EQ(first->stats().weight_bytes, weights);
+}
+
+TEST(Predictor, AnswersWrongInputsAndGoesOn) {
+  TRI_NEEDS_DATA("paddle_models/lenet");
+  const auto predictor = create_predictor(Config(lenet().string()));
+  const Tensor in = read_npy((lenet() / "input.npy").string());
+  const std::string shape = message_of(
+      [&] {
+        predictor->run({noise({1, 2, 28, 28}, 1)});
+      },
+      Code::kInvalidArgument);
+  EXPECT_NE(shape.find("got [1, 2, 28, 28]"), std::string::npos) << shape;
+  EXPECT_NE(message_of([&] { predictor->run({in.to(DType::kFloat64)}); }, Code::kInvalidArgument)
+                .find("expects float32"),
+            std::string::npos);
+  EXPECT_NE(
+      message_of([&] { predictor->get_input_handle("nosuch"); }, Code::kNotFound).find("it has: "),
+      std::string::npos);
+  EXPECT_NO_THROW(predictor->run({in}));
+}
+
+TEST(Predictor, HonoursTheMemoryLimitAndGoesOn) {
+  TRI_NEEDS_OCR_MODELS();
+  Config config((test::ocr_models() / "det").string());
+  config.set_memory_limit_mib(40);
+  const auto predictor = create_predictor(config);
+  const std::string text = message_of(
+      [&] {
+        predictor->run({noise({1, 3, 1280, 1280}, 1)});
+      },
+      Code::kResourceExhausted);
+  EXPECT_NE(text.find("cap of 41943040"), std::string::npos) << text;
+  EXPECT_NO_THROW(predictor->run({noise({1, 3, 96, 96}, 1)}));
+}
+
+TEST(Predictor, RefusesADeviceThatIsNotThere) {
+  Config config(lenet().string());
+  config.set_device("gpu:0");
+  EXPECT_NE(message_of([&] { create_predictor(config); }, Code::kUnavailable).find("gpu:0"),
+            std::string::npos);
+}
+
+// Half precision keeps 8 bits of each value: text must be the same, maps nearly so.
+TEST(Bfloat16, RecognizerChoosesTheSameClasses) {
+  TRI_NEEDS_OCR_MODELS();
+  TRI_NEEDS_DATA("paddle_models/lenet");
+  if (!cpu_features().avx512_bf16) GTEST_SKIP() << "this processor has no AVX512-BF16";
+  const Tensor in = noise({1, 3, 48, 160}, 5);
+  Config config((test::ocr_models() / "rec").string());
+  const Tensor wide = create_predictor(config)->run({in})[0];
+  config.set_precision(Precision::kBFloat16);
+  const Tensor half = create_predictor(config)->run({in})[0];
+  ASSERT_EQ(half.dtype(), DType::kFloat32);
+  const int64_t classes = wide.shape().back(), steps = wide.numel() / classes;
+  for (int64_t s = 0; s < steps; ++s) {
+    const float *a = wide.as<float>() + s * classes, *b = half.as<float>() + s * classes;
+    EXPECT_EQ(std::max_element(a, a + classes) - a, std::max_element(b, b + classes) - b)
+        << "step " << s;
+  }
+  EXPECT_LT(largest_difference(wide, half), 0.1);
+}
+
+TEST(Bfloat16, DetectorMapStaysClose) {
+  TRI_NEEDS_OCR_MODELS();
+  if (!cpu_features().avx512_bf16) GTEST_SKIP() << "this processor has no AVX512-BF16";
+  const Tensor in = noise({1, 3, 224, 160}, 9);
+  Config config((test::ocr_models() / "det").string());
+  const Tensor wide = create_predictor(config)->run({in})[0];
+  config.set_precision(Precision::kBFloat16);
+  const Tensor half = create_predictor(config)->run({in})[0];
+  double sum = 0;
+  for (int64_t i = 0; i < wide.numel(); ++i)
+    sum += std::abs(wide.as<float>()[i] - half.as<float>()[i]);
+  EXPECT_LT(sum / static_cast<double>(wide.numel()), 2e-3);
+}
+
+TEST(Profile, ListsNodesAndWritesATrace) {
+  TRI_NEEDS_DATA("paddle_models/lenet");
+  const fs::path trace = fs::path(testing::TempDir()) / "trireme_trace.json";
+  {
+    Config config(lenet().string());
+    config.enable_profile(trace.string());
+    const auto predictor = create_predictor(config);
+    (void)predictor->run({read_npy((lenet() / "input.npy").string())});
+    EXPECT_NE(predictor->profile().find("conv2d"), std::string::npos);
+  }
+  std::string text;
+  std::getline(std::ifstream(trace), text, '\0');
+  EXPECT_NE(text.find("\"traceEvents\""), std::string::npos);
+}
+
+}  // namespace
+}  // namespace trireme::inference
