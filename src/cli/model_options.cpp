@@ -47,10 +47,10 @@ std::vector<std::string> by_input(const std::vector<std::string>& given,
     }
     if (at == inputs.size() && inputs.size() == 1 && pair.find('=') == std::string::npos) at = 0;
     std::string names;
-    for (const auto& i : inputs) names += (names.empty() ? "" : ", ") + i.name;
+    for (const auto& i : inputs) names.append(names.empty() ? "" : ", ").append(i.name);
     TRI_CHECK(at < inputs.size(),
-              option + " " + pair + " names no input of the model; it has: " + names);
-    TRI_CHECK(!set[at], option + " is given twice for input '" + inputs[at].name + "'");
+              option + ' ' + pair + " names no input of the model; it has: " + names);
+    TRI_CHECK(!set[at], option + " is given twice for input '" + inputs[at].name + '\'');
     values[at] = value;
     set[at] = true;
   }

@@ -7,7 +7,7 @@
 
 #include "trireme/inference.h"
 
-namespace CLI {
+namespace CLI {  // NOLINT(readability-identifier-naming): the library's
 class App;
 }
 

@@ -264,10 +264,9 @@ void run(Request request) {
     try {
       one_file(request, *pipeline, file, json, progress, i);
     } catch (const Error& e) {
-      const Error named = e.location() == file ? e : e.at(file);
-      if (request.files.size() == 1) throw named;
+      if (request.files.size() == 1) throw e.location() == file ? Error(e) : e.at(file);
       progress.clear();
-      std::fprintf(stderr, "trireme: %s\n", named.what());
+      std::fprintf(stderr, "trireme: %s\n", (e.location() == file ? e : e.at(file)).what());
       ++bad;
     }
   }

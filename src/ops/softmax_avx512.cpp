@@ -153,8 +153,7 @@ void short_row(const uint16_t* x, uint16_t* y, int64_t n) {
   }
   for (; i < n; i += 16) {
     const __m512i v = rounded(_mm512_mul_ps(_mm512_load_ps(kept + i), f));
-    _mm256_mask_storeu_epi16(y + i, lanes(n - i),
-                             _mm512_cvtepi32_epi16(_mm512_srli_epi32(v, 16)));
+    _mm256_mask_storeu_epi16(y + i, lanes(n - i), _mm512_cvtepi32_epi16(_mm512_srli_epi32(v, 16)));
   }
 }
 

@@ -327,6 +327,17 @@ std::vector<Case> cases() {
   add(Make(14, 14, 256, 96, 3, 3).stride(2, 2).batch(2), "k3s2_256");
   add(Make(13, 28, 64, 64, 1, 1).stride(2, 2), "k1s2");
   add(Make(13, 28, 64, 16, 1, 1).stride(2, 2), "k1s2_rows");
+  add(Make(14, 14, 256, 96, 3, 3)
+          .batch(2)
+          .wider(7)
+          .residual(Epilogue::kBeforeAct, 3)
+          .act(Act::kRelu),
+      "pad1");
+  add(Make(7, 7, 128, 64, 3, 3).batch(5).no_bias(), "pad2");
+  add(Make(28, 28, 64, 80, 3, 3).batch(8).residual(Epilogue::kAfter, 0), "pad3");
+  add(Make(5, 9, 96, 68, 3, 3).batch(3), "pad4");
+  add(Make(9, 5, 64, 72, 3, 3), "pad5");
+  add(Make(28, 20, 320, 64, 3, 3).batch(3), "pad6");
   add(Make(12, 35, 24, 20, 3, 3).dilate(2), "dilated");
   add(Make(12, 35, 24, 24, 3, 3).dilate(2).depthwise(), "dw_dilated");
   add(Make(12, 35, 24, 24, 7, 7).depthwise(), "dw7");
@@ -419,6 +430,9 @@ TEST_F(ConvBf16Whole, ThreadsDoNotMatter) {
   for (int n : {1, 3, 4}) {
     set_num_threads(n);
     run_case(Make(40, 80, 96, 24, 3, 3).done("rows"));
+    run_case(Make(7, 9, 64, 128, 3, 3).batch(4).done("padded"));
+    run_case(Make(7, 9, 64, 128, 3, 3).batch(3).done("padded"));
+    run_case(Make(7, 9, 64, 128, 3, 3).done("padded"));
     run_case(Make(40, 80, 60, 60, 3, 3).depthwise().done("depthwise"));
     run_case(Make(7, 7, 256, 512).done("columns"));
     run_case(Make(40, 80, 24, 24, 2, 2).transposed().done("transposed"));

@@ -83,24 +83,26 @@ inline __m512 tanh_of(__m512 v) {
   const __mmask16 small = _mm512_cmp_ps_mask(v2, _mm512_set1_ps(0.0025f), _CMP_LT_OQ);
   return _mm512_mask_blend_ps(small, far, near);
 }
-// v/2 erfc(-v/sqrt 2), with erfc(z) = poly(1 / (1 + p z)) exp(-z^2) (Abramowitz and Stegun
-// 7.1.26); written with erfc so that nothing cancels far on the negative side.
+// v Phi(v) with Phi(v) = 1/2 + v P(v^2), P fitted on |v| <= 4.5 such that Phi(-4.5) is just below 0
+// and made 0. The absolute error is at most 6e-5, about a bfloat16 rounding of 0.02 and less than
+// that of everything larger; far left the result is 0 instead of a number above -2e-5. Half as many
+// instructions as with exp, which matters: one product of a transformer ends in millions of these.
 inline __m512 gelu_of(__m512 v) {
-  const __m512 z = _mm512_mul_ps(_mm512_abs_ps(v), _mm512_set1_ps(0.70710678f));
-  const __m512 one = _mm512_set1_ps(1.f);
-  const __m512 t = reciprocal(_mm512_fmadd_ps(z, _mm512_set1_ps(0.3275911f), one));
-  __m512 p = _mm512_set1_ps(1.061405429f);
-  p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(-1.453152027f));
-  p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(1.421413741f));
-  p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(-0.284496736f));
-  p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(0.254829592f));
-  p = _mm512_mul_ps(p, t);
-  const __m512 erfc =
-      _mm512_mul_ps(p, exp_of(_mm512_sub_ps(_mm512_setzero_ps(), _mm512_mul_ps(z, z))));
-  const __m512 half = _mm512_mul_ps(v, _mm512_set1_ps(0.5f));
-  const __m512 tail = _mm512_mul_ps(half, erfc);
-  const __mmask16 negative = _mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_LT_OQ);
-  return _mm512_mask_blend_ps(negative, _mm512_sub_ps(v, tail), tail);
+  const __m512 limit = _mm512_set1_ps(4.5f);
+  const __m512 x =
+      _mm512_min_ps(limit, _mm512_max_ps(_mm512_sub_ps(_mm512_setzero_ps(), limit), v));
+  const __m512 x2 = _mm512_mul_ps(x, x);
+  __m512 p = _mm512_set1_ps(3.00174639e-11f);
+  p = _mm512_fmadd_ps(p, x2, _mm512_set1_ps(-3.28530365e-09f));
+  p = _mm512_fmadd_ps(p, x2, _mm512_set1_ps(1.58071183e-07f));
+  p = _mm512_fmadd_ps(p, x2, _mm512_set1_ps(-4.43246477e-06f));
+  p = _mm512_fmadd_ps(p, x2, _mm512_set1_ps(8.12172236e-05f));
+  p = _mm512_fmadd_ps(p, x2, _mm512_set1_ps(-1.03629336e-03f));
+  p = _mm512_fmadd_ps(p, x2, _mm512_set1_ps(9.58076179e-03f));
+  p = _mm512_fmadd_ps(p, x2, _mm512_set1_ps(-6.59773863e-02f));
+  p = _mm512_fmadd_ps(p, x2, _mm512_set1_ps(3.98708591e-01f));
+  const __m512 phi = _mm512_fmadd_ps(p, x, _mm512_set1_ps(0.5f));
+  return _mm512_mul_ps(v, _mm512_max_ps(_mm512_setzero_ps(), phi));  // NaN passes
 }
 
 // max and min return their second operand when either is NaN; the value always comes second, so

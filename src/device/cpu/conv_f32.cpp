@@ -59,9 +59,13 @@ class Pointwise final : public Conv {
     work_.weights = 4 * vectors;
     grid_ = choose_grid(work_, num_threads());
     pitch_ = pitch_of(ic_);
-    block_ = std::max<int64_t>(1, block_pixels(std::min<int64_t>(pitch_, 1024), ic_, oc_) / unit_) *
-             unit_;
-    block_ = std::min(block_, ceil_div(work_.cols, grid_.cols) * unit_);
+    // Weights from beyond L2 pass by once a block: larger blocks, all of a size, so that no small
+    // last one makes them pass for little.
+    int64_t most = block_pixels(std::min<int64_t>(pitch_, 1024), ic_, oc_);
+    if (ic_ * oc_ >= kLargeWeights) most += most / 2;
+    most = std::max<int64_t>(1, most / unit_);
+    const int64_t units = ceil_div(work_.cols, grid_.cols);
+    block_ = ceil_div(units, ceil_div(units, most)) * unit_;
     part_floats_ = round_up(block_ * pitch_, kLanes);
   }
 

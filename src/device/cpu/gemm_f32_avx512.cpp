@@ -2,7 +2,6 @@
 #include "device/cpu/f32_kernels.h"
 #include "device/cpu/f32_math_avx512.h"
 #include "device/cpu/immintrin_quiet.h"
-#include "device/cpu/tile_f32_avx512.h"
 
 namespace trireme::cpu::f32 {
 namespace {
@@ -32,108 +31,202 @@ constexpr int kAheadBytes = 128;  // of the next panel fetched every four steps 
 constexpr int64_t kLongestSum = 1152;
 constexpr int64_t kLargeWeights = 192 * 1024;  // floats that do not stay in L2 beside the input
 
+template <int kRows, int kVectors> struct Accumulators { __m512 v[kRows][kVectors]; };
+
+template <int kRows> TRI_INLINE constexpr int group_of(int m) { return m >= (kRows + 1) / 2; }
+template <int kRows> TRI_INLINE constexpr int index_of(int m) {
+  return group_of<kRows>(m) ? m - (kRows + 1) / 2 : m;
+}
+
 template <int kVectors> TRI_INLINE __mmask16 mask_of(int v, const Panel& panel) {
   return v == kVectors - 1 ? panel.last_mask : static_cast<__mmask16>(0xffff);
 }
 
-// What becomes of a tile's sums, pixel by pixel.
-template <int kVectors> struct Finish {
-  float* sums;
-  int rows[2];  // pixels of the groups
-  const GemmRun& run;
-  const Tile& tile;
-  const Panel& panel;
+// The inner loop is spelled out in assembly where the compiler does worse: it gives every row an
+// address register of its own and spills them, and rotates accumulators through other registers.
+// Pixel kIndex of a group, at base + kIndex * stride + kOffset bytes: two bases and three multiples
+// of the stride (s1, s3, s5) reach all fourteen.
+template <int kIndex, int kOffset>
+TRI_INLINE __m512 broadcast(const char* base, int64_t s1, int64_t s3, int64_t s5) {
+  __m512 x;
+#define TRI_BROADCAST(address, stride) \
+  asm("vbroadcastss %c1" address ", %0" : "=v"(x) : "i"(kOffset), "r"(base), "r"(stride))
+  if constexpr (kIndex == 0) TRI_BROADCAST("(%2)", s1);
+  if constexpr (kIndex == 1) TRI_BROADCAST("(%2,%3)", s1);
+  if constexpr (kIndex == 2) TRI_BROADCAST("(%2,%3,2)", s1);
+  if constexpr (kIndex == 3) TRI_BROADCAST("(%2,%3)", s3);
+  if constexpr (kIndex == 4) TRI_BROADCAST("(%2,%3,4)", s1);
+  if constexpr (kIndex == 5) TRI_BROADCAST("(%2,%3)", s5);
+  if constexpr (kIndex == 6) TRI_BROADCAST("(%2,%3,2)", s3);
+#undef TRI_BROADCAST
+  return x;
+}
 
-  // f(sums, outputs, residuals) for every pixel.
-  template <class F> TRI_INLINE void for_pixels(F&& f) const {
-    for (int g = 0; g < 2; ++g) {
-      float* acc = sums + g * kSlots[kVectors] * kVectors * kLanes;
-      float* y = tile.y[g];
-      const float* r = tile.r[g];
-      for (int i = 0; i < rows[g]; ++i) {
-        f(acc, y, r);
-        acc += kVectors * kLanes, y += run.ldy, r += run.ldr;
-      }
-    }
-  }
-
-  // Adds the bias, or what the K blocks before this one left in y, then the residual if asked;
-  // f(v) is stored in y, or back into the sums.
-  template <class F> TRI_INLINE void begin(bool residual, bool back, F&& f) const {
-    __m512 bias[kVectors];
+// Step kStep of K from pixel kRow on: kVectors weights, a broadcast for every pixel.
+template <int kRow, int kStep, int kRows, int kVectors>
+TRI_INLINE void step_rows(Accumulators<kRows, kVectors>& acc, const char* a0, const char* a1,
+                          int64_t s1, int64_t s3, int64_t s5, const __m512 (&b)[kVectors]) {
+  if constexpr (kRow < kRows) {
+    const char* base = group_of<kRows>(kRow) ? a1 : a0;
+    const __m512 x = broadcast<index_of<kRows>(kRow), 4 * kStep>(base, s1, s3, s5);
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) {
-      bias[v] = panel.first && panel.bias ? _mm512_maskz_loadu_ps(mask_of<kVectors>(v, panel),
-                                                                  panel.bias + v * kLanes)
-                                          : _mm512_setzero_ps();
+      asm("vfmadd231ps %2, %1, %0" : "+v"(acc.v[kRow][v]) : "v"(x), "v"(b[v]));
     }
-    for_pixels([&](float* acc, float* y, const float* r) {
-#pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) {
-        const __mmask16 mask = mask_of<kVectors>(v, panel);
-        __m512 x = _mm512_add_ps(_mm512_load_ps(acc + v * kLanes), bias[v]);
-        if (!panel.first) x = _mm512_add_ps(x, _mm512_maskz_loadu_ps(mask, y + v * kLanes));
-        if (residual) x = _mm512_add_ps(x, _mm512_maskz_loadu_ps(mask, r + v * kLanes));
-        x = f(x);
-        if (back) _mm512_store_ps(acc + v * kLanes, x);
-        else _mm512_mask_storeu_ps(y + v * kLanes, mask, x);
-      }
-    });
+    step_rows<kRow + 1, kStep>(acc, a0, a1, s1, s3, s5, b);
   }
+}
 
-  // Scales and shifts the sums, adds the residual if asked, stores to y.
-  TRI_INLINE void end(__m512 scale, __m512 shift, bool residual) const {
-    for_pixels([&](float* acc, float* y, const float* r) {
+template <int kStep, int kRows, int kVectors>
+TRI_INLINE void step(Accumulators<kRows, kVectors>& acc, const char* a0, const char* a1, int64_t s1,
+                     int64_t s3, int64_t s5, const float* w) {
+  __m512 b[kVectors];
 #pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) {
-        const __mmask16 mask = mask_of<kVectors>(v, panel);
-        __m512 x = _mm512_fmadd_ps(_mm512_load_ps(acc + v * kLanes), scale, shift);
-        if (residual) x = _mm512_add_ps(x, _mm512_maskz_loadu_ps(mask, r + v * kLanes));
-        _mm512_mask_storeu_ps(y + v * kLanes, mask, x);
-      }
-    });
-  }
-};
+  for (int v = 0; v < kVectors; ++v) b[v] = _mm512_loadu_ps(w + (kStep * kVectors + v) * kLanes);
+  step_rows<0, kStep>(acc, a0, a1, s1, s3, s5, b);
+}
 
-template <int kVectors> void __attribute__((noinline)) finish(const Finish<kVectors>& f) {
-  const Epilogue& e = *f.run.epilogue;
-  const auto same = [](__m512 v) { return v; };
-  if (!f.panel.last) return f.begin(false, false, same);
-  const bool before = e.residual == Epilogue::kBeforeAct, after = e.residual == Epilogue::kAfter;
-  if (e.scale == 1 && e.shift == 0 && !(after && e.act != Act::kNone)) {
-    if (e.act == Act::kNone) return f.begin(before || after, false, same);
-    if (e.act == Act::kRelu) {
-      return f.begin(before, false, [&](__m512 v) { return apply_act<Act::kRelu>(v, e); });
+template <int kRows, int kVectors>
+TRI_INLINE void accumulate(Accumulators<kRows, kVectors>& acc, const GemmRun& run, const Tile& tile,
+                           const Panel& panel) {
+  constexpr int kStep = kVectors * kLanes;
+  asm volatile("" : : : "memory");  // broadcast() reads what the compiler does not see
+  const int64_t s1 = run.a_pixel * 4, s3 = 3 * s1, s5 = 5 * s1;
+  const int64_t count = panel.c_end - panel.c_begin;
+  const float* w = panel.w + (panel.tap_begin * run.ic + panel.c_begin) * kStep;
+  const char* ahead = tile.ahead ? tile.ahead : reinterpret_cast<const char*>(w + 16 * kStep);
+  const int64_t ahead_step = tile.ahead ? kAheadBytes : 16 * kStep;
+  for (int64_t t = panel.tap_begin; t < panel.tap_end; ++t) {
+    const int64_t shift = run.tap[t] + panel.c_begin;
+    const char* a0 = reinterpret_cast<const char*>(tile.a[0] + shift);
+    const char* a1 = reinterpret_cast<const char*>(tile.a[1] + shift);
+    int64_t k = count;
+    for (; k >= 4; k -= 4) {
+      _mm_prefetch(ahead, _MM_HINT_T1);
+      _mm_prefetch(ahead + 64, _MM_HINT_T1);
+      ahead += ahead_step;
+      step<0>(acc, a0, a1, s1, s3, s5, w);
+      step<1>(acc, a0, a1, s1, s3, s5, w);
+      step<2>(acc, a0, a1, s1, s3, s5, w);
+      step<3>(acc, a0, a1, s1, s3, s5, w);
+      a0 += 16, a1 += 16, w += 4 * kStep;
+    }
+    for (; k > 0; --k) {
+      step<0>(acc, a0, a1, s1, s3, s5, w);
+      a0 += 4, a1 += 4, w += kStep;
     }
   }
+}
+
+template <int kRows, int kVectors>
+TRI_INLINE float* row_y(const GemmRun& run, const Tile& tile, int m) {
+  return tile.y[group_of<kRows>(m)] + index_of<kRows>(m) * run.ldy;
+}
+
+template <int kRows, int kVectors>
+TRI_INLINE void add_residual(Accumulators<kRows, kVectors>& acc, const GemmRun& run,
+                             const Tile& tile, const Panel& panel) {
+#pragma GCC unroll 14
+  for (int m = 0; m < kRows; ++m) {
+    const float* r = tile.r[group_of<kRows>(m)] + index_of<kRows>(m) * run.ldr;
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) {
+      acc.v[m][v] = _mm512_add_ps(
+          acc.v[m][v], _mm512_maskz_loadu_ps(mask_of<kVectors>(v, panel), r + v * kLanes));
+    }
+  }
+}
+
+template <int kRows, int kVectors>
+TRI_INLINE void store(const Accumulators<kRows, kVectors>& acc, const GemmRun& run,
+                      const Tile& tile, const Panel& panel) {
+#pragma GCC unroll 14
+  for (int m = 0; m < kRows; ++m) {
+    float* y = row_y<kRows, kVectors>(run, tile, m);
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) {
+      _mm512_mask_storeu_ps(y + v * kLanes, mask_of<kVectors>(v, panel), acc.v[m][v]);
+    }
+  }
+}
+
+template <int kRows, int kVectors, class F>
+TRI_INLINE void for_all(Accumulators<kRows, kVectors>& acc, F&& f) {
+#pragma GCC unroll 14
+  for (int m = 0; m < kRows; ++m) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) acc.v[m][v] = f(acc.v[m][v]);
+  }
+}
+
+template <int kRows, int kVectors>
+TRI_INLINE void activate_long(Accumulators<kRows, kVectors>& acc, const Epilogue& e) {
+  alignas(64) float buffer[kRows * kVectors * kLanes];
+#pragma GCC unroll 14
+  for (int m = 0; m < kRows; ++m) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) {
+      _mm512_store_ps(buffer + (m * kVectors + v) * kLanes, acc.v[m][v]);
+    }
+  }
+  activate_buffer(buffer, kRows * kVectors, e);
+#pragma GCC unroll 14
+  for (int m = 0; m < kRows; ++m) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) {
+      acc.v[m][v] = _mm512_load_ps(buffer + (m * kVectors + v) * kLanes);
+    }
+  }
+}
+
+template <int kRows, int kVectors>
+TRI_INLINE void finish(Accumulators<kRows, kVectors>& acc, const GemmRun& run, const Tile& tile,
+                       const Panel& panel) {
+  const Epilogue& e = *run.epilogue;
+  if (e.residual == Epilogue::kBeforeAct) add_residual(acc, run, tile, panel);
   if (e.act == Act::kHardSwish) {
-    const HardSwish swish(e.scale, e.shift);
-    f.begin(before, after, swish);
-    return after ? f.end(set1(1), set1(0), true) : void();
+    const HardSwish f(e.scale, e.shift);
+    for_all(acc, [&](__m512 v) { return f(v); });
+  } else {
+    if (e.act == Act::kRelu) for_all(acc, [&](__m512 v) { return apply_act<Act::kRelu>(v, e); });
+    else if (e.act != Act::kNone) activate_long(acc, e);
+    if (e.scale != 1 || e.shift != 0) {
+      const __m512 scale = set1(e.scale), shift = set1(e.shift);
+      for_all(acc, [&](__m512 v) { return _mm512_fmadd_ps(v, scale, shift); });
+    }
   }
-  f.begin(before, true, same);
-  for (int g = 0; g < 2; ++g) {
-    activate_buffer(f.sums + g * kSlots[kVectors] * kVectors * kLanes, f.rows[g] * kVectors, e);
+  if (e.residual == Epilogue::kAfter) add_residual(acc, run, tile, panel);
+}
+
+// The bias, or what the K blocks before this one left in y.
+template <int kRows, int kVectors>
+TRI_INLINE void begin(Accumulators<kRows, kVectors>& acc, const GemmRun& run, const Tile& tile,
+                      const Panel& panel) {
+#pragma GCC unroll 4
+  for (int v = 0; v < kVectors; ++v) {
+    const __mmask16 mask = mask_of<kVectors>(v, panel);
+    if (panel.first) {
+      const __m512 b =
+          panel.bias ? _mm512_maskz_loadu_ps(mask, panel.bias + v * kLanes) : _mm512_setzero_ps();
+#pragma GCC unroll 14
+      for (int m = 0; m < kRows; ++m) acc.v[m][v] = b;
+    } else {
+#pragma GCC unroll 14
+      for (int m = 0; m < kRows; ++m) {
+        acc.v[m][v] =
+            _mm512_maskz_loadu_ps(mask, row_y<kRows, kVectors>(run, tile, m) + v * kLanes);
+      }
+    }
   }
-  f.end(set1(e.scale), set1(e.shift), after);
 }
 
 template <int kRows, int kVectors>
 void multiply(const GemmRun& run, const Tile& tile, const Panel& panel) {
-  alignas(64) float sums[28 * kLanes];
-  const int64_t count = panel.c_end - panel.c_begin;
-  const float* w =
-      panel.w + (panel.tap_begin * run.ic + panel.c_begin) * (kVectors * kLanes);
-  TileLoop loop;
-  for (int g = 0; g < 2; ++g) loop.a[g] = tile.a[g] + panel.c_begin;
-  loop.tap = run.tap + panel.tap_begin, loop.tap_end = run.tap + panel.tap_end;
-  loop.quads = count / 4, loop.rest = count % 4;
-  loop.w = w;
-  loop.stride = run.a_pixel * 4;
-  loop.ahead = tile.ahead ? tile.ahead : reinterpret_cast<const char*>(w + 16 * kVectors * kLanes);
-  loop.ahead_step = tile.ahead ? kAheadBytes : 16 * kVectors * kLanes;
-  tile_loop<kRows, kVectors>(loop, sums);
-  finish(Finish<kVectors>{sums, {(kRows + 1) / 2, kRows / 2}, run, tile, panel});
+  Accumulators<kRows, kVectors> acc;
+  begin(acc, run, tile, panel);
+  accumulate(acc, run, tile, panel);
+  if (panel.last) finish(acc, run, tile, panel);
+  store(acc, run, tile, panel);
 }
 
 using Multiply = void (*)(const GemmRun&, const Tile&, const Panel&);
@@ -175,10 +268,11 @@ TRI_INLINE Tile tile_at(const GemmRun& run, Panel& panel, int64_t row, int64_t i
   return tile;
 }
 
-// Cuts `n` pixels into equal tiles of at most `most`.
-TRI_INLINE int64_t tile_size(int64_t n, int64_t most) {
+// Pixels of the next tile when `n` are left: as equal as can be, at most `most`. A tile of one or
+// two would have too few sums to hide the latency of an addition.
+TRI_INLINE int tile_size(int64_t n, int64_t most) {
   const int64_t tiles = (n + most - 1) / most;
-  return (n + tiles - 1) / tiles;
+  return static_cast<int>((n + tiles - 1) / tiles);
 }
 
 void sweep(const GemmRun& run, Panel& panel, int vectors) {
@@ -191,10 +285,10 @@ void sweep(const GemmRun& run, Panel& panel, int vectors) {
     }
   }
   for (; row < run.rows; ++row) {
-    const int64_t size = tile_size(run.width, most);
-    for (int64_t i = 0; i < run.width; i += size) {
-      const int m = static_cast<int>(run.width - i < size ? run.width - i : size);
+    for (int64_t i = 0; i < run.width;) {
+      const int m = tile_size(run.width - i, most);
       kMultiply[vectors][m](run, tile_at(run, panel, row, i, m, false), panel);
+      i += m;
     }
   }
 }

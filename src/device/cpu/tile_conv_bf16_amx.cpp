@@ -3,6 +3,7 @@
 
 #include "device/cpu/bf16_math_amx.h"
 #include "device/cpu/gather_bf16_amx.h"
+#include "device/cpu/padded_bf16_amx.h"
 #include "device/cpu/tasks_amx.h"
 
 namespace trireme::cpu::bf16 {
@@ -38,6 +39,7 @@ struct TileConv::Task {
   bool cold = true;             // the weights are not in the second-level cache yet
   const Bf16* below = nullptr;  // kRows: input to fetch, and how much
   int64_t below_lines = 0;
+  int64_t image = 0, images = 0;  // kPadded: those in `blocks`
   int64_t segments = 1;
   Segment segment[kMaxTaps];
   // A block's results are finished only after the next product was issued, which so runs meanwhile.
@@ -62,6 +64,7 @@ TileConv::Mode TileConv::choose_mode(const ConvSpec& s, const KLayout& k) {
   const bool same_pixels = s.kh * s.kw == 1 && s.sh == 1 && s.sw == 1 && s.top == 0 &&
                            s.left == 0 && s.oh == s.h && s.ow == s.w;
   if (s.transposed || same_pixels) return Mode::kFlat;
+  if (worth_padding(s, k, num_threads())) return Mode::kPadded;
   if (s.kh * s.kw > kMaxTaps) return Mode::kGather;
   // Tile instructions of 16 cycles wasted on short rows, against about 3 cycles to copy 64 bytes.
   const double tiles = static_cast<double>(ceil_div(s.oc / s.groups, kTile));
@@ -113,6 +116,9 @@ void TileConv::set_sizes() {
     fused_ld_ = round_up(k_.steps * k_.step, kMaxStep);
     chunk_ = smaller<int64_t>(pick(32, 48 << 10), 256);
     task_bytes_ = (chunk_ + kTile) * fused_ld_ * 2;
+  } else if (mode_ == Mode::kPadded) {
+    images_ = smaller(larger<int64_t>(1, (768 << 10) / padded_bytes(s, 1)), s.n);
+    task_bytes_ = padded_bytes(s, images_);
   } else if (mode_ == Mode::kRows) {
     task_bytes_ = k_.segments * row_block_ * (s.ic / s.groups) * 2;
   } else {
@@ -128,6 +134,7 @@ void TileConv::set_sizes() {
 // Threads share out either the pixels or the columns: whichever has them read less twice.
 bool TileConv::split_columns(int64_t threads) const {
   if (mode_ == Mode::kFused || mode_ == Mode::kRows || tiles_ < 2 * threads) return false;
+  if (mode_ == Mode::kPadded) return spec_.n % threads != 0;
   const int64_t a = pixels_ * k_.all_steps(), b = tiles_ * kTile * k_.all_steps();
   return pixels_ < 2 * kTile * threads || b > (mode_ == Mode::kGather ? 3 * a : a);
 }
@@ -141,7 +148,9 @@ void TileConv::run(const ConvArgs& args) const {
   ns += static_cast<double>(pixels_ * tiles_ * s.groups) * 3;
   if (dw_) ns += static_cast<double>(pixels_ * s.ic * (dw_spec_.kh * dw_spec_.kw + 8)) / 80;
   const int64_t row_blocks = ceil_div(s.ow, row_block_);
-  const int64_t units = mode == Mode::kRows ? s.n * s.oh * row_blocks : ceil_div(pixels_, kTile);
+  const int64_t units = mode == Mode::kRows     ? s.n * s.oh * row_blocks
+                        : mode == Mode::kPadded ? s.n
+                                                : ceil_div(pixels_, kTile);
   int64_t tasks = smaller(useful_tasks(ns, larger(units, tiles_)), threads_);
   const bool by_columns = split_columns(tasks);
   if (!by_columns) tasks = smaller(tasks, units);
@@ -175,6 +184,13 @@ void TileConv::run_range(Task& t, int64_t unit0, int64_t unit1, int64_t tile0,
     }
     return;
   }
+  if (t.mode == Mode::kPadded) {
+    for (t.image = unit0; t.image < unit1; t.image += t.images) {
+      t.images = smaller(images_, unit1 - t.image);
+      run_chunk(t, 0, padded_pixels(spec_, t.images), tile0, tile1);
+    }
+    return;
+  }
   const int64_t end = smaller(unit1 * kTile, pixels_);
   const int64_t chunk = t.mode == Mode::kGather ? gather_chunk_ : chunk_;
   for (int64_t p = unit0 * kTile; p < end; p += chunk) {
@@ -191,7 +207,8 @@ void TileConv::run_chunk(Task& t, int64_t first, int64_t count, int64_t tile0,
     const int64_t widest = count <= kTile ? 4 : 2;
     const int64_t rest = smaller(tap_tiles_ - tile % tap_tiles_, tile1 - tile);
     Block b{first, count, 0, tile, smaller(widest, rest), 0, k_.all_steps(), nullptr};
-    if (t.mode == Mode::kFlat && b.width == 2 && count > 4 * kTile && in_parts(b.k_end)) {
+    const bool flat = t.mode == Mode::kFlat && b.width == 2 && count > 4 * kTile;
+    if (t.mode == Mode::kPadded || (flat && in_parts(b.k_end))) {
       run_parts(t, b);
     } else {
       while (b.at < count) {
@@ -225,6 +242,9 @@ void TileConv::run_parts(Task& t, Block b) const {
 void TileConv::prepare(Task& t, int64_t first, int64_t count) const {
   const auto* x = static_cast<const Bf16*>(t.args->x);
   if (t.mode == Mode::kRows) return prepare_rows(t, first, count);
+  if (t.mode == Mode::kPadded) {
+    return pad_pictures(spec_, x + t.image * spec_.h * spec_.w * spec_.ldx, t.images, t.blocks);
+  }
   if (t.mode == Mode::kGather) {
     const GatherJob job{&spec_, &k_, x, t.group, t.args->input_scale, t.lines};
     gather(job, first, count, t.blocks);
@@ -314,7 +334,9 @@ int64_t TileConv::run_block(Task& t, const Block& b) const {
               nullptr,
               0};
   job.b += (t.group * tiles_ + b.tile) * b_tile;
-  if (t.mode != Mode::kRows) {
+  if (t.mode == Mode::kPadded) {
+    job.count = padded_segments(spec_, t.blocks, b.at, m, b.k_begin, b.k_end, t.segment);
+  } else if (t.mode != Mode::kRows) {
     Segment& s = t.segment[0];
     s.b = b.k_begin * job.b_step, s.steps = b.k_end - b.k_begin;
     for (int64_t i = 0; i < m; ++i) {
@@ -384,11 +406,33 @@ void TileConv::finish_waiting(Task& t) const {
       store_rows(t, e, first, tap, column);
       continue;
     }
+    if (t.mode == Mode::kPadded) {
+      store_padded(t, e, first, channel);
+      continue;
+    }
     if (epilogue_.residual) {
       e.residual = static_cast<const Bf16*>(args.residual) + first * args.ldr + channel;
     }
     e.y = static_cast<Bf16*>(args.y) + first * s.ldy + channel;
     finish_(epilogue_, e);
+  }
+}
+
+void TileConv::store_padded(const Task& t, EpilogueBlock e, int64_t first, int64_t channel) const {
+  const ConvSpec& s = spec_;
+  const int64_t line = s.w + 1, end = first + e.rows;
+  for (int64_t p = first; p < end; p = (p / line + 1) * line) {
+    const int64_t x = p % line, row = p / line, y = row % (s.h + 1);
+    if (x == s.w || y == s.h) continue;
+    const int64_t pixel = ((t.image + row / (s.h + 1)) * s.h + y) * s.w + x;
+    EpilogueBlock part = e;
+    part.acc = e.acc + (p - first) * e.acc_ld;
+    part.rows = smaller(end - p, s.w - x);
+    part.y = static_cast<Bf16*>(t.args->y) + pixel * s.ldy + channel;
+    if (epilogue_.residual) {
+      part.residual = static_cast<const Bf16*>(t.args->residual) + pixel * e.ldr + channel;
+    }
+    finish_(epilogue_, part);
   }
 }
 

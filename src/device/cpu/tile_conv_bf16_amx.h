@@ -22,6 +22,7 @@ class TileConv final : public Conv {
   enum class Mode : uint8_t {
     kFlat,    // 1x1: the activations themselves, pixel after pixel
     kRows,    // the activations, a piece of an output row at a time; copies at the borders
+    kPadded,  // 3x3 on small pictures: a copy of whole pictures with zeros around
     kGather,  // copied
     kFused    // a depthwise convolution's result
   };
@@ -35,6 +36,7 @@ class TileConv final : public Conv {
   void prepare(Task& t, int64_t first, int64_t count) const;
   void look_below(Task& t, int64_t first, int64_t count) const;
   void prepare_rows(Task& t, int64_t first, int64_t count) const;
+  void store_padded(const Task& t, EpilogueBlock e, int64_t first, int64_t channel) const;
   void run_parts(Task& t, Block b) const;
   int64_t run_block(Task& t, const Block& b) const;
   void look_ahead(const Task& t, const Block& b, int64_t m, TileJob& job) const;
@@ -58,6 +60,7 @@ class TileConv final : public Conv {
   bool large_ = false;        // the weights do not stay in the second-level cache
   int64_t chunk_ = 0;         // pixels whose A is kept in cache, multiple of 16
   int64_t gather_chunk_ = 0;  // the same when A is copied
+  int64_t images_ = 0;        // kPadded: pictures at a time
   int64_t fused_ld_ = 0;
   int64_t task_bytes_ = 0;
 };
