@@ -152,6 +152,8 @@ Timed run(const Case& c) {
   ConvArgs args;
   args.x = x.data, args.y = y.data, args.weight = packed.data, args.bias = bias.data();
   if (c.scaled) args.input_scale = scale.data();
+  Buffer residual(c.epilogue.residual ? y.size : 64);
+  args.residual = residual.data, args.ldr = s.oc;
   args.dw_weight = packed_dw.data, args.dw_bias = bias.data();
   Timed t;
   t.gmac = (macs(s) + (c.fused ? macs(d) : 0)) / 1e9;
@@ -255,6 +257,7 @@ void bert(const std::string& net, int64_t n) {
   conv(net, 12, make(1, 1, 128 * n, 768, 2304, 1), Act::kNone);
   conv(net, 12, make(1, 1, 128 * n, 768, 3072, 1), Act::kGelu);
   conv(net, 12, make(1, 1, 128 * n, 3072, 768, 1), Act::kNone);
+  cases.back().epilogue.residual = Epilogue::kAfter;
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include "base/half.h"
 #include "base/parallel.h"
 #include "device/cpu/dnn.h"
+#include "ops/batch_matmul.h"
 #include "ops/conv.h"
 #include "ops/matmul.h"
 
@@ -248,72 +249,6 @@ Kernel convolution(const Prepare& p, const Graph* body, const AnchorMatch& m) {
   if (turn_in.needed() || turn_out.needed())
     return turned_convolution(std::move(kernel), p.node.inputs.size(), x, turn_in, turn_out);
   return kernel;
-}
-
-// ---- products of two computed matrices
-
-cpu::BatchMatmulSpec batch_spec(const Node& node) {
-  const auto& a = node.get<MatmulAttrs>();
-  const auto matrix = [](const Shape& s, bool vector_is_row) {
-    if (s.rank() > 1) return Shape{s[s.rank() - 2], s.back()};
-    return vector_is_row ? Shape{1, s[0]} : Shape{s[0], 1};
-  };
-  const Shape &sx = node.inputs[0]->type.shape, &sy = node.inputs[1]->type.shape;
-  const Shape x = matrix(sx, true), y = matrix(sy, false);
-  cpu::BatchMatmulSpec s;
-  s.dtype = node.inputs[0]->type.dtype;
-  s.m = a.transpose_x && sx.rank() > 1 ? x[1] : x[0];
-  s.k = a.transpose_x && sx.rank() > 1 ? x[0] : x[1];
-  s.n = a.transpose_y && sy.rank() > 1 ? y[0] : y[1];
-  s.batch = s.m > 0 && s.n > 0 ? node.out()->type.shape.numel() / (s.m * s.n) : 0;
-  const bool turned_x = a.transpose_x && sx.rank() > 1, turned_y = a.transpose_y && sy.rank() > 1;
-  s.a_row = turned_x ? 1 : x[1], s.a_column = turned_x ? x[1] : 1;
-  s.b_row = turned_y ? 1 : y[1], s.b_column = turned_y ? y[1] : 1;
-  s.a_batch = sx.numel() > x.numel() ? x.numel() : 0;
-  s.b_batch = sy.numel() > y.numel() ? y.numel() : 0;
-  if (s.b_batch == 0 && s.batch > 1 && !turned_x) {  // many rows times one matrix
-    s.m *= s.batch;
-    s.batch = 1;
-    s.a_batch = 0;
-  }
-  return s;
-}
-
-template <class T> Kernel plain_matmul(const cpu::BatchMatmulSpec& s, bool with_bias) {
-  return {[s, with_bias](const Launch& launch) {
-            const T *a = launch.input<T>(0), *b = launch.input<T>(1);
-            const T* bias = with_bias ? launch.input<T>(2) : nullptr;
-            T* c = launch.output<T>();
-            parallel_for(s.batch * s.m, 16, [&](int64_t begin, int64_t end, int) {
-              for (int64_t row = begin; row < end; ++row) {
-                const T* pa = a + row / s.m * s.a_batch + row % s.m * s.a_row;
-                const T* pb = b + row / s.m * s.b_batch;
-                for (int64_t j = 0; j < s.n; ++j) {
-                  T sum = bias ? bias[j] : T(0);
-                  for (int64_t k = 0; k < s.k; ++k)
-                    sum += pa[k * s.a_column] * pb[k * s.b_row + j * s.b_column];
-                  c[row * s.n + j] = sum;
-                }
-              }
-            });
-          },
-          0};
-}
-
-Kernel batch_matmul(const Prepare& p) {
-  const cpu::BatchMatmulSpec s = batch_spec(p.node);
-  const bool with_bias = p.has(2);
-  if (s.batch == 0 || s.m == 0 || s.n == 0) return {[](const Launch&) {}, 0};
-  if (s.dtype == DType::kFloat64) return plain_matmul<double>(s, with_bias);
-  if (s.dtype == DType::kInt64) return plain_matmul<int64_t>(s, with_bias);
-  if (s.dtype == DType::kInt32) return plain_matmul<int32_t>(s, with_bias);
-  TRI_CHECK(s.dtype == DType::kFloat32 || s.dtype == DType::kBFloat16,
-            "[matmul] no CPU kernel for " + std::string(name_of(s.dtype)));
-  auto run = cpu::dnn_matmul(s, with_bias);
-  return {[run = std::move(run), with_bias](const Launch& l) {
-            run(l.in[0], l.in[1], with_bias ? l.input<float>(2) : nullptr, l.out[0]);
-          },
-          0};
 }
 
 }  // namespace

@@ -21,6 +21,7 @@ bool is_convolution(const Node& n) {
 // A product whose right side is a constant matrix: a 1x1 convolution over rows.
 bool is_linear(const Node& n) {
   if (n.op != &ops::matmul_op || n.get<MatmulAttrs>().transpose_x) return false;
+  if (!n.get<MatmulAttrs>().perm_x.empty() || !n.get<MatmulAttrs>().perm_out.empty()) return false;
   return n.inputs[1]->type.shape.rank() == 2 && n.inputs[0]->type.shape.rank() >= 2 &&
          constant_of(n.inputs[1]);
 }

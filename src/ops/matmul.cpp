@@ -8,9 +8,21 @@
 namespace trireme {
 namespace {
 
+Shape permuted(const Shape& shape, const std::vector<int64_t>& perm) {
+  if (perm.empty()) return shape;
+  TRI_CHECK(perm.size() == 4 && shape.rank() == 4,
+            "[matmul] permutations expect 4 dimensions, got " + shape.str());
+  Shape s;
+  for (int64_t d : perm) {
+    TRI_CHECK(d >= 0 && d < 4, "[matmul] a permutation expects dimensions 0 to 3");
+    s.push_back(shape[static_cast<int>(d)]);
+  }
+  return s;
+}
+
 void infer(const Infer& in) {
   const auto& a = in.attrs<MatmulAttrs>();
-  const Shape &x = in.shape(0), &y = in.shape(1);
+  const Shape x = permuted(in.shape(0), a.perm_x), y = permuted(in.shape(1), a.perm_y);
   TRI_CHECK(x.rank() >= 1 && y.rank() >= 1,
             "[matmul] inputs expect at least 1 dimension, got " + x.str() + " and " + y.str());
   // A constant matrix may stay float32 beside bfloat16 data: kernels pack it into what they compute
@@ -36,7 +48,7 @@ void infer(const Infer& in) {
   if (in.has(2))
     TRI_CHECK(!vector_y && in.shape(2) == Shape{n},
               "[matmul] bias expects shape [" + std::to_string(n) + "], got " + in.shape(2).str());
-  in.out(in.dtype(0), out);
+  in.out(in.dtype(0), permuted(out, a.perm_out));
 }
 
 }  // namespace
@@ -66,7 +78,7 @@ Value* matmul(Value* x, Value* y, Value* bias, bool transpose_x, bool transpose_
   };
   const Shape to = broadcast_shapes("matmul", batch(x), batch(y));
   return record1(matmul_op, {spread(x, to), spread(y, to), bias},
-                 MatmulAttrs{transpose_x, transpose_y});
+                 MatmulAttrs{transpose_x, transpose_y, {}, {}, {}});
 }
 
 }  // namespace ops

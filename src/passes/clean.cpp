@@ -41,6 +41,8 @@ class Cleaner {
   Value* simplify(const Op& op, const Values& in, const Attrs& attrs);
   Value* simplify_affine(Value* x, double factor, double added);
   Value* scale_product(Value* x, double factor, double added);
+  Value* absorb_transposes(const Values& in, const Attrs& attrs);
+  Value* absorb_result_transpose(Value* x, const Attrs& attrs);
   Value* simplify_arithmetic(const Op& op, Value* x, Value* y);
   Value* simplify_shape(const Op& op, const Values& in, const Attrs& attrs);
   Value* fold_batch_norm(const Values& in, double epsilon);
@@ -145,6 +147,7 @@ Value* Cleaner::simplify(const Op& op, const Values& in, const Attrs& attrs) {
                            attrs.get<PointwiseAttrs>().beta);
   if (halves && is_floating(in[0]->type.dtype) && in[0]->type.dtype == in[1]->type.dtype)
     return simplify_arithmetic(op, in[0], in[1]);
+  if (&op == &ops::matmul_op) return absorb_transposes(in, attrs);
   if (&op == &ops::batch_norm_op) return fold_batch_norm(in, attrs.get<NormAttrs>().epsilon);
   if (&op == &ops::cast_op && in[0]->type.dtype == attrs.get<CastAttrs>().dtype) return in[0];
   if (&op == &ops::cast_op &&
@@ -165,6 +168,7 @@ Value* Cleaner::simplify_shape(const Op& op, const Values& in, const Attrs& attr
     if (in[0]->node->op == &ops::reshape_op) return emit1(op, {in[0]->node->inputs[0]}, attrs);
   }
   if (&op == &ops::transpose_op) {
+    if (Value* product = absorb_result_transpose(in[0], attrs)) return product;
     std::vector<int64_t> perm = attrs.get<PermAttrs>().perm;
     bool identity = true;
     for (size_t i = 0; i < perm.size(); ++i)
@@ -310,6 +314,37 @@ Value* Cleaner::scale_channels(Value* x, Value* factor, Value* added) {
     in[2] =
         emit1(ops::cast_op, {in[2]}, CastAttrs{DType::kFloat32});  // kernels add it to accumulators
   return emit1(*n.op, in, n.attrs);
+}
+
+// A product of two computed matrices reads and writes through strides, so transposes around it cost
+// nothing.
+Value* Cleaner::absorb_transposes(const Values& in, const Attrs& attrs) {
+  if (constant_of(in[0]) || constant_of(in[1])) return nullptr;
+  MatmulAttrs a = attrs.get<MatmulAttrs>();
+  Values inputs = in;
+  bool changed = false;
+  for (size_t i = 0; i < 2; ++i) {
+    std::vector<int64_t>& perm = i == 0 ? a.perm_x : a.perm_y;
+    const Node& n = *in[i]->node;
+    if (n.op != &ops::transpose_op || !single_use(in[i]) || in[i]->type.shape.rank() != 4 ||
+        !perm.empty())
+      continue;
+    if (in[1 - i]->type.shape.rank() != 4 || constant_of(n.inputs[0])) continue;
+    perm = n.get<PermAttrs>().perm;
+    inputs[i] = n.inputs[0];
+    changed = true;
+  }
+  return changed ? emit1(ops::matmul_op, inputs, a) : nullptr;
+}
+
+Value* Cleaner::absorb_result_transpose(Value* x, const Attrs& attrs) {
+  const Node& n = *x->node;
+  if (n.op != &ops::matmul_op || !single_use(x) || x->type.shape.rank() != 4) return nullptr;
+  MatmulAttrs a = n.get<MatmulAttrs>();
+  if (!a.perm_out.empty() || constant_of(n.inputs[1])) return nullptr;
+  a.perm_out = attrs.get<PermAttrs>().perm;
+  if (a.perm_out.back() != 3) return nullptr;  // rows stay contiguous
+  return emit1(ops::matmul_op, n.inputs, a);
 }
 
 // With constant statistics a batch norm is a factor and a shift a channel.

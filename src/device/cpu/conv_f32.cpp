@@ -62,7 +62,7 @@ class Pointwise final : public Conv {
     // Weights from beyond L2 pass by once a block: larger blocks, all of a size, so that no small
     // last one makes them pass for little.
     int64_t most = block_pixels(std::min<int64_t>(pitch_, 1024), ic_, oc_);
-    if (ic_ * oc_ >= kLargeWeights) most += most / 2;
+    if (ic_ * oc_ >= kManyWeights) most += most / 2;
     most = std::max<int64_t>(1, most / unit_);
     const int64_t units = ceil_div(work_.cols, grid_.cols);
     block_ = ceil_div(units, ceil_div(units, most)) * unit_;

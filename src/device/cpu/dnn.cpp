@@ -179,16 +179,19 @@ std::function<void(const void*, const void*, const float*, void*)> dnn_matmul(
     const BatchMatmulSpec& s, bool with_bias) {
   return guarded("matrix product", [&] {
     const auto type = type_of(s.dtype);
-    const auto operand = [&](int64_t batch_stride, int64_t rows, int64_t columns, int64_t row,
-                             int64_t column) {
-      const bool broadcast = batch_stride == 0 && s.batch > 1;
-      return memory::desc({broadcast ? 1 : s.batch, rows, columns}, type,
-                          dims{std::max<int64_t>(batch_stride, rows * columns), row, column});
+    const auto operand = [&](const MatrixStrides& v, int64_t rows, int64_t columns) {
+      // Broadcast dimensions have the size 1; their stride then means nothing but must not be 0.
+      const int64_t outer = v.outer ? s.outer : 1, inner = v.inner ? s.inner : 1;
+      const int64_t whole = rows * columns;
+      return memory::desc(
+          {outer, inner, rows, columns}, type,
+          dims{v.outer ? v.outer : inner * whole, v.inner ? v.inner : whole, v.row, v.column});
     };
-    const auto a = operand(s.a_batch, s.m, s.k, s.a_row, s.a_column);
-    const auto b = operand(s.b_batch, s.k, s.n, s.b_row, s.b_column);
-    const memory::desc c({s.batch, s.m, s.n}, type, dims{s.m * s.n, s.n, 1});
-    const memory::desc bias({1, 1, s.n}, memory::data_type::f32, dims{s.n, s.n, 1});
+    const auto a = operand(s.a, s.m, s.k), b = operand(s.b, s.k, s.n);
+    const memory::desc c({s.outer, s.inner, s.m, s.n}, type,
+                         dims{s.c.outer ? s.c.outer : s.inner * s.m * s.n,
+                              s.c.inner ? s.c.inner : s.m * s.n, s.c.row, s.c.column});
+    const memory::desc bias({1, 1, 1, s.n}, memory::data_type::f32, dims{s.n, s.n, s.n, 1});
     const auto pd = with_bias ? dnnl::matmul::primitive_desc(engine(), a, b, bias, c)
                               : dnnl::matmul::primitive_desc(engine(), a, b, c);
     const dnnl::matmul primitive(pd);

@@ -21,12 +21,15 @@ struct DnnConv {
 // `transposed` convolutions take spec.kh, sh, top... in their general meaning here.
 DnnConv dnn_conv(const ConvSpec& spec, const Epilogue& epilogue);
 
-// A batch of products c[b] = a[b] b[b] with row and column strides in elements; batch strides of 0
-// broadcast.
+// Elements between neighbours along each dimension of a batch of matrices; 0 broadcasts.
+struct MatrixStrides {
+  int64_t outer = 0, inner = 0, row = 0, column = 1;
+};
+
+// Products c = a b of outer x inner matrices: a is [m, k], b is [k, n].
 struct BatchMatmulSpec {
-  int64_t batch = 1, m = 1, n = 1, k = 1;
-  int64_t a_batch = 0, a_row = 0, a_column = 1;
-  int64_t b_batch = 0, b_row = 0, b_column = 1;
+  int64_t outer = 1, inner = 1, m = 1, n = 1, k = 1;
+  MatrixStrides a, b, c;
   DType dtype = DType::kFloat32;
 };
 std::function<void(const void* a, const void* b, const float* bias, void* c)> dnn_matmul(

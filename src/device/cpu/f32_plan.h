@@ -61,12 +61,12 @@ Part part_at(const Work& work, const Grid& grid, int64_t i);
 
 inline constexpr int64_t kLargePicture = 256 * 1024;  // floats of input that do not stay in L2
 
-inline constexpr int64_t kLargeWeights = 128 * 1024;  // floats of weights that crowd L2
+inline constexpr int64_t kManyWeights = 128 * 1024;  // floats of weights that crowd L2
 
 // Pixels a block works on: its input, and its output as long as that does not make weights beyond
 // L2 pass by more often, take up to 384 KB of the 2 MB.
 inline int64_t block_pixels(int64_t in_floats, int64_t k_total, int64_t oc) {
-  const bool small = k_total * oc < kLargeWeights;
+  const bool small = k_total * oc < kManyWeights;
   return 96 * 1024 / (in_floats + (small ? oc : 0));
 }
 inline constexpr int64_t kTilePixels = 14;

@@ -268,8 +268,8 @@ TRI_INLINE Tile tile_at(const GemmRun& run, Panel& panel, int64_t row, int64_t i
   return tile;
 }
 
-// Pixels of the next tile when `n` are left: as equal as can be, at most `most`. A tile of one or
-// two would have too few sums to hide the latency of an addition.
+// Pixels of the next tile when `n` are left: tiles as equal as can be, of at most `most`. One of
+// two pixels, left over, would have too few sums to hide the latency of an addition.
 TRI_INLINE int tile_size(int64_t n, int64_t most) {
   const int64_t tiles = (n + most - 1) / most;
   return static_cast<int>((n + tiles - 1) / tiles);

@@ -1,0 +1,147 @@
+// Batched products: strides for every operand, so that transposes before and after cost nothing.
+#include "ops/batch_matmul.h"
+
+#include <algorithm>
+
+#include "base/parallel.h"
+#include "device/cpu/dnn.h"
+#include "ops/matmul.h"
+
+namespace trireme {
+namespace {
+
+struct Strided {
+  std::vector<int64_t> dims, strides;
+};
+
+Strided row_major(const Shape& shape) {
+  Strided s{{shape.begin(), shape.end()}, std::vector<int64_t>(static_cast<size_t>(shape.rank()))};
+  int64_t stride = 1;
+  for (size_t i = s.dims.size(); i-- > 0;) {
+    s.strides[i] = stride;
+    stride *= s.dims[i];
+  }
+  return s;
+}
+
+// Seen through a permutation: dimension i is dimension perm[i] of what lies in memory.
+Strided permuted(const Strided& s, const std::vector<int64_t>& perm) {
+  if (perm.empty()) return s;
+  Strided r;
+  for (int64_t d : perm) {
+    r.dims.push_back(s.dims[static_cast<size_t>(d)]);
+    r.strides.push_back(s.strides[static_cast<size_t>(d)]);
+  }
+  return r;
+}
+
+std::vector<int64_t> inverse(const std::vector<int64_t>& perm) {
+  std::vector<int64_t> r(perm.size());
+  for (size_t i = 0; i < perm.size(); ++i)
+    r[static_cast<size_t>(perm[i])] = static_cast<int64_t>(i);
+  return r;
+}
+
+// Leading dimensions become outer and inner: as they are when there are two, else all in inner.
+cpu::MatrixStrides place(const Strided& s, bool two_batches, bool transposed) {
+  const size_t rank = s.dims.size();
+  cpu::MatrixStrides m{0, 0, s.strides[rank - 2], s.strides[rank - 1]};
+  if (transposed) std::swap(m.row, m.column);
+  if (rank == 2) return m;
+  if (two_batches) {
+    if (rank == 4 && s.dims[0] > 1) m.outer = s.strides[0];
+    if (s.dims[rank - 3] > 1) m.inner = s.strides[rank - 3];
+    return m;
+  }
+  int64_t batch = 1;
+  for (size_t i = 0; i + 2 < rank; ++i) batch *= s.dims[i];
+  if (batch > 1) m.inner = s.dims[rank - 2] * s.dims[rank - 1];
+  return m;
+}
+
+// A vector is a row on the left, a column on the right.
+Strided as_matrix(Strided s, bool left) {
+  if (s.dims.size() != 1) return s;
+  const int64_t n = s.dims[0];
+  return left ? Strided{{1, n}, {n, 1}} : Strided{{n, 1}, {1, 1}};
+}
+
+cpu::BatchMatmulSpec spec_of(const Node& node) {
+  const auto& a = node.get<MatmulAttrs>();
+  const Shape &sx = node.inputs[0]->type.shape, &sy = node.inputs[1]->type.shape;
+  const Strided x = as_matrix(permuted(row_major(sx), a.perm_x), true);
+  const Strided y = as_matrix(permuted(row_major(sy), a.perm_y), false);
+  const bool turned_x = a.transpose_x && sx.rank() > 1, turned_y = a.transpose_y && sy.rank() > 1;
+  cpu::BatchMatmulSpec s;
+  s.dtype = node.inputs[0]->type.dtype;
+  const size_t rx = x.dims.size(), ry = y.dims.size();
+  s.m = x.dims[rx - (turned_x ? 1 : 2)];
+  s.k = x.dims[rx - (turned_x ? 2 : 1)];
+  s.n = y.dims[ry - (turned_y ? 2 : 1)];
+  const bool two = rx == 4 || ry == 4;
+  if (two) {
+    for (const Strided* v : {&x, &y}) {
+      if (v->dims.size() == 4) s.outer = std::max(s.outer, v->dims[0]);
+      if (v->dims.size() >= 3) s.inner = std::max(s.inner, v->dims[v->dims.size() - 3]);
+    }
+  } else if (s.m > 0 && s.n > 0) {
+    s.inner = node.out()->type.shape.numel() / (s.m * s.n);
+  }
+  s.a = place(x, two, turned_x);
+  s.b = place(y, two, turned_y);
+  s.c = {s.inner * s.m * s.n, s.m * s.n, s.n, 1};
+  if (!a.perm_out.empty())
+    s.c = place(permuted(row_major(node.out()->type.shape), inverse(a.perm_out)), true, false);
+  if (ry == 2 && !turned_x && a.perm_x.empty() &&
+      a.perm_out.empty()) {  // many rows times one matrix
+    s.m *= s.outer * s.inner;
+    s.outer = s.inner = 1;
+    s.a.outer = s.a.inner = 0;
+  }
+  return s;
+}
+
+template <class T> Kernel plain_matmul(const cpu::BatchMatmulSpec& s, bool with_bias) {
+  return {[s, with_bias](const Launch& launch) {
+            const T* bias = with_bias ? launch.input<T>(2) : nullptr;
+            const auto at = [](const cpu::MatrixStrides& m, int64_t outer, int64_t inner,
+                               int64_t row) {
+              return outer * m.outer + inner * m.inner + row * m.row;
+            };
+            parallel_for(s.outer * s.inner * s.m, 16, [&](int64_t begin, int64_t end, int) {
+              for (int64_t i = begin; i < end; ++i) {
+                const int64_t row = i % s.m, inner = i / s.m % s.inner, outer = i / s.m / s.inner;
+                const T* a = launch.input<T>(0) + at(s.a, outer, inner, row);
+                const T* b = launch.input<T>(1) + at(s.b, outer, inner, 0);
+                T* c = launch.output<T>() + at(s.c, outer, inner, row);
+                for (int64_t j = 0; j < s.n; ++j) {
+                  T sum = bias ? bias[j] : T(0);
+                  for (int64_t k = 0; k < s.k; ++k)
+                    sum += a[k * s.a.column] * b[k * s.b.row + j * s.b.column];
+                  c[j * s.c.column] = sum;
+                }
+              }
+            });
+          },
+          0};
+}
+
+}  // namespace
+
+Kernel batch_matmul(const Prepare& p) {
+  const cpu::BatchMatmulSpec s = spec_of(p.node);
+  const bool with_bias = p.has(2);
+  if (p.out().shape.numel() == 0) return {[](const Launch&) {}, 0};
+  if (s.dtype == DType::kFloat64) return plain_matmul<double>(s, with_bias);
+  if (s.dtype == DType::kInt64) return plain_matmul<int64_t>(s, with_bias);
+  if (s.dtype == DType::kInt32) return plain_matmul<int32_t>(s, with_bias);
+  TRI_CHECK(s.dtype == DType::kFloat32 || s.dtype == DType::kBFloat16,
+            "[matmul] no CPU kernel for " + std::string(name_of(s.dtype)));
+  auto run = cpu::dnn_matmul(s, with_bias);
+  return {[run = std::move(run), with_bias](const Launch& l) {
+            run(l.in[0], l.in[1], with_bias ? l.input<float>(2) : nullptr, l.out[0]);
+          },
+          0};
+}
+
+}  // namespace trireme
