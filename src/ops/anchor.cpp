@@ -47,8 +47,7 @@ bool kernel_is_stride(const cpu::ConvSpec& s) {
 
 Choice choose(const cpu::ConvSpec& s, const cpu::Epilogue& e) {
   Choice c;
-  const bool planar_ok = !s.x_planar || (s.ic <= 4 && s.groups == 1);
-  if (cpu::cpu_supports(s.dtype) && planar_ok && (!s.transposed || kernel_is_stride(s))) {
+  if (cpu::cpu_supports(s.dtype) && (!s.transposed || kernel_is_stride(s))) {
     c.conv = cpu::Conv::create(s, e);
     if (c.conv) {
       set_own_weights(c, s);
@@ -190,8 +189,11 @@ Kernel convolution(const Prepare& p, const Graph* body, const AnchorMatch& m) {
   cpu::ConvSpec spec = conv_spec(anchor);
   const size_t element = size_of(spec.dtype);
   Turn turn_in, turn_out;
-  if (lies_planar(m.x) &&
-      !(spec.x_planar && spec.ic <= 4 && spec.groups == 1 && !spec.transposed)) {
+  // Only our own kernels read a picture's planes as they lie; oneDNN would fall back to its
+  // reference code.
+  const bool reads_planes =
+      cpu::cpu_supports(spec.dtype) && spec.ic <= 4 && spec.groups == 1 && !spec.transposed;
+  if (lies_planar(m.x) && !reads_planes) {
     turn_in = Turn(m.x->type.shape, element, true);
     spec.x_planar = false;
   }
