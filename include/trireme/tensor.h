@@ -28,7 +28,7 @@ class Tensor {
     Tensor t(dtype, shape);
     TRI_CHECK(values.size_bytes() == t.bytes(),
               "[tensor] the values do not fill the shape " + shape.str());
-    std::memcpy(t.data(), values.data(), values.size_bytes());
+    if (!values.empty()) std::memcpy(t.data(), values.data(), values.size_bytes());
     return t;
   }
 
