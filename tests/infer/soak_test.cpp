@@ -45,7 +45,9 @@ std::pair<int64_t, int64_t> soak(Predictor& predictor, int count, int64_t fixed_
 TEST(SlowSoak, DetectorMemoryStaysFlatOver5000Sizes) {
   TRI_NEEDS_OCR_MODELS();
   const std::string model = (test::ocr_models() / "det").string();
-  const auto predictor = create_predictor(Config(model));
+  Config config(model);
+  config.set_cpu_math_library_num_threads(1);  // the two run beside each other
+  const auto predictor = create_predictor(config);
   const auto [early, late] = soak(*predictor, 5000, 0);
   EXPECT_LE(static_cast<double>(late), 1.05 * static_cast<double>(early));
 }
@@ -53,7 +55,9 @@ TEST(SlowSoak, DetectorMemoryStaysFlatOver5000Sizes) {
 TEST(SlowSoak, RecognizerMemoryStaysFlatOver5000Widths) {
   TRI_NEEDS_OCR_MODELS();
   const std::string model = (test::ocr_models() / "rec").string();
-  const auto predictor = create_predictor(Config(model));
+  Config config(model);
+  config.set_cpu_math_library_num_threads(1);  // the two run beside each other
+  const auto predictor = create_predictor(config);
   const auto [early, late] = soak(*predictor, 5000, 48);
   EXPECT_LE(static_cast<double>(late), 1.05 * static_cast<double>(early));
 }
