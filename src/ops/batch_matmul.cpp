@@ -137,11 +137,11 @@ Kernel batch_matmul(const Prepare& p) {
   if (s.dtype == DType::kInt32) return plain_matmul<int32_t>(s, with_bias);
   TRI_CHECK(s.dtype == DType::kFloat32 || s.dtype == DType::kBFloat16,
             "[matmul] no CPU kernel for " + std::string(name_of(s.dtype)));
-  auto run = cpu::dnn_matmul(s, with_bias);
-  return {[run = std::move(run), with_bias](const Launch& l) {
-            run(l.in[0], l.in[1], with_bias ? l.input<float>(2) : nullptr, l.out[0]);
+  cpu::DnnMatmul product = cpu::dnn_matmul(s, with_bias);
+  return {[run = std::move(product.run), with_bias](const Launch& l) {
+            run(l.in[0], l.in[1], with_bias ? l.input<float>(2) : nullptr, l.out[0], l.scratch);
           },
-          0};
+          product.scratch_bytes};
 }
 
 }  // namespace trireme

@@ -71,7 +71,7 @@ TEST(Predictor, ClonesRunAtOnceOnOneSetOfWeights) {
   std::atomic<int> wrong{0};
   for (int t = 0; t < 4; ++t)
     threads.emplace_back([&, clone = std::shared_ptr<Predictor>(first->clone())] {
-      for (int i = 0; i < 3; ++i) {
+      for (int i = 0; i < 10; ++i) {
         wrong += largest_difference(clone->run(in)[0], expected) > 1e-6;
         wrong += largest_difference(clone->run(other)[0], expected_other) > 1e-6;
       }

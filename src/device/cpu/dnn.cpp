@@ -175,8 +175,7 @@ DnnConv dnn_conv(const ConvSpec& spec, const Epilogue& epilogue) {
   });
 }
 
-std::function<void(const void*, const void*, const float*, void*)> dnn_matmul(
-    const BatchMatmulSpec& s, bool with_bias) {
+DnnMatmul dnn_matmul(const BatchMatmulSpec& s, bool with_bias) {
   return guarded("matrix product", [&] {
     const auto type = type_of(s.dtype);
     const auto operand = [&](const MatrixStrides& v, int64_t rows, int64_t columns) {
@@ -192,21 +191,28 @@ std::function<void(const void*, const void*, const float*, void*)> dnn_matmul(
                          dims{s.c.outer ? s.c.outer : s.inner * s.m * s.n,
                               s.c.inner ? s.c.inner : s.m * s.n, s.c.row, s.c.column});
     const memory::desc bias({1, 1, 1, s.n}, memory::data_type::f32, dims{s.n, s.n, s.n, 1});
-    const auto pd = with_bias ? dnnl::matmul::primitive_desc(engine(), a, b, bias, c)
-                              : dnnl::matmul::primitive_desc(engine(), a, b, c);
+    dnnl::primitive_attr attr;
+    attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+    const auto pd = with_bias ? dnnl::matmul::primitive_desc(engine(), a, b, bias, c, attr)
+                              : dnnl::matmul::primitive_desc(engine(), a, b, c, attr);
     const dnnl::matmul primitive(pd);
-    return [=](const void* pa, const void* pb, const float* pbias, void* pc) {
+    const memory::desc scratch = pd.scratchpad_desc();
+    const auto run = [=](const void* pa, const void* pb, const float* pbias, void* pc,
+                         void* memory_for_scratch) {
       dnnl::stream stream(engine());
       const auto wrap = [](const memory::desc& d, const void* p) {
         return memory(d, engine(), const_cast<void*>(p));
       };
-      std::unordered_map<int, memory> args = {{DNNL_ARG_SRC, wrap(a, pa)},
-                                              {DNNL_ARG_WEIGHTS, wrap(b, pb)},
-                                              {DNNL_ARG_DST, wrap(c, pc)}};
+      std::unordered_map<int, memory> args = {
+          {DNNL_ARG_SRC, wrap(a, pa)},
+          {DNNL_ARG_WEIGHTS, wrap(b, pb)},
+          {DNNL_ARG_DST, wrap(c, pc)},
+          {DNNL_ARG_SCRATCHPAD, wrap(scratch, memory_for_scratch)}};
       if (with_bias) args.emplace(DNNL_ARG_BIAS, wrap(bias, pbias));
       primitive.execute(stream, args);
       stream.wait();
     };
+    return DnnMatmul{run, scratch.get_size()};
   });
 }
 

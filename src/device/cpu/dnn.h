@@ -32,8 +32,14 @@ struct BatchMatmulSpec {
   MatrixStrides a, b, c;
   DType dtype = DType::kFloat32;
 };
-std::function<void(const void* a, const void* b, const float* bias, void* c)> dnn_matmul(
-    const BatchMatmulSpec& spec, bool with_bias);
+
+// run() may be called from many threads, each with scratch_bytes of its own. (oneDNN's own scratch
+// memory belongs to the thread that created the primitive.)
+struct DnnMatmul {
+  std::function<void(const void* a, const void* b, const float* bias, void* c, void* scratch)> run;
+  size_t scratch_bytes = 0;
+};
+DnnMatmul dnn_matmul(const BatchMatmulSpec& spec, bool with_bias);
 
 std::string dnn_version();
 
