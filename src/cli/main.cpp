@@ -26,12 +26,12 @@ int report(const std::string& message, int status) {
   return status;
 }
 
-// OpenMP's threads spin for milliseconds while they wait, which ruins every other process on a busy
-// machine. A tenth of a millisecond is enough between two kernels; the runtime reads the setting
-// only when the process starts.
+// OpenMP's threads spin for tens of milliseconds while they wait, which ruins every other process
+// on a busy machine. Three are enough: waking a sleeping thread costs more than planning for a new
+// shape takes. The runtime reads the setting only when the process starts.
 void limit_spinning(char** argv) {
   if (getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY")) return;
-  setenv("GOMP_SPINCOUNT", "2000", 1);
+  setenv("GOMP_SPINCOUNT", "60000", 1);
   execv("/proc/self/exe", argv);  // returns only when it fails; then the old setting has to do
 }
 

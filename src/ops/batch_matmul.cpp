@@ -3,9 +3,11 @@
 
 #include <algorithm>
 
+#include "base/cpu_features.h"
 #include "base/parallel.h"
 #include "device/cpu/dnn.h"
 #include "ops/matmul.h"
+#include "ops/small_product.h"
 
 namespace trireme {
 namespace {
@@ -126,6 +128,30 @@ template <class T> Kernel plain_matmul(const cpu::BatchMatmulSpec& s, bool with_
           0};
 }
 
+// Attention's products are small and many: a matrix at a time, b packed into the first-level cache.
+Kernel small_products(const cpu::BatchMatmulSpec& s, bool with_bias) {
+  const SmallProduct one{s.m, s.n, s.k, s.a.row, s.a.column, s.b.row, s.b.column, s.c.row};
+  const size_t packed = static_cast<size_t>(packed_floats(s.k, s.n)) * sizeof(float);
+  constexpr int64_t kGrain = 1 << 17;  // multiplications worth a thread
+  const int64_t grain = std::max<int64_t>(1, kGrain / std::max<int64_t>(1, s.m * s.n * s.k));
+  return {[=](const Launch& l) {
+            const float *a = l.input<float>(0), *b = l.input<float>(1);
+            const float* bias = with_bias ? l.input<float>(2) : nullptr;
+            float* c = l.output<float>();
+            parallel_for(s.outer * s.inner, grain, [&](int64_t begin, int64_t end, int task) {
+              auto* scratch = reinterpret_cast<float*>(static_cast<char*>(l.scratch) +
+                                                       packed * static_cast<size_t>(task));
+              for (int64_t i = begin; i < end; ++i) {
+                const int64_t outer = i / s.inner, inner = i % s.inner;
+                small_product_avx512(one, a + outer * s.a.outer + inner * s.a.inner,
+                                     b + outer * s.b.outer + inner * s.b.inner, bias, scratch,
+                                     c + outer * s.c.outer + inner * s.c.inner);
+              }
+            });
+          },
+          packed * static_cast<size_t>(num_threads())};
+}
+
 }  // namespace
 
 Kernel batch_matmul(const Prepare& p) {
@@ -137,6 +163,10 @@ Kernel batch_matmul(const Prepare& p) {
   if (s.dtype == DType::kInt32) return plain_matmul<int32_t>(s, with_bias);
   TRI_CHECK(s.dtype == DType::kFloat32 || s.dtype == DType::kBFloat16,
             "[matmul] no CPU kernel for " + std::string(name_of(s.dtype)));
+  constexpr int64_t kSmall = 8192;  // floats of packed b
+  if (s.dtype == DType::kFloat32 && cpu_features().avx512 && s.c.column == 1 &&
+      packed_floats(s.k, s.n) <= kSmall && s.outer * s.inner > 1)
+    return small_products(s, with_bias);
   cpu::DnnMatmul product = cpu::dnn_matmul(s, with_bias);
   return {[run = std::move(product.run), with_bias](const Launch& l) {
             run(l.in[0], l.in[1], with_bias ? l.input<float>(2) : nullptr, l.out[0], l.scratch);

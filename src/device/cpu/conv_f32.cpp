@@ -63,6 +63,8 @@ class Pointwise final : public Conv {
     // last one makes them pass for little.
     int64_t most = block_pixels(std::min<int64_t>(pitch_, 1024), ic_, oc_);
     if (ic_ * oc_ >= kManyWeights) most += most / 2;
+    // Long output rows: few at a time, so that lines shared by two panels are still at hand.
+    if (oc_ >= 2048 && ic_ < 256) most = std::min<int64_t>(most, 60);
     most = std::max<int64_t>(1, most / unit_);
     const int64_t units = ceil_div(work_.cols, grid_.cols);
     block_ = ceil_div(units, ceil_div(units, most)) * unit_;
