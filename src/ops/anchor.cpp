@@ -162,11 +162,6 @@ class Turn {
   size_t element_ = 0;
 };
 
-bool lies_planar(const Value* v) {
-  const Type& t = v->type;
-  return t.shape.rank() == 4 && t.layout == Layout::kPlain && !layouts_agree(t.shape);
-}
-
 Kernel turned_convolution(Kernel inner, size_t count, int x, const Turn& in, const Turn& out) {
   const size_t own = aligned(inner.scratch), in_bytes = in.needed() ? in.bytes() : 0;
   const size_t out_bytes = out.needed() ? out.bytes() : 0;

@@ -29,6 +29,9 @@ struct AnchorMatch {
 // The match that covers all nodes (given in running order), or nothing.
 std::optional<AnchorMatch> match_anchor(const std::vector<const Node*>& nodes);
 
+// A picture whose channels are planes, where kernels want them innermost.
+bool lies_planar(const Value* v);
+
 // Geometry of a convolution node, or of a matmul by a constant as a 1x1 convolution over its rows.
 cpu::ConvSpec conv_spec(const Node& node);
 

@@ -158,6 +158,11 @@ std::optional<AnchorMatch> match_anchor(const std::vector<const Node*>& nodes) {
   return m;
 }
 
+bool lies_planar(const Value* v) {
+  const Type& t = v->type;
+  return t.shape.rank() == 4 && t.layout == Layout::kPlain && !layouts_agree(t.shape);
+}
+
 cpu::ConvSpec conv_spec(const Node& node) {
   cpu::ConvSpec s;
   const Type &x = node.inputs[0]->type, &y = node.out()->type;
@@ -188,11 +193,8 @@ class CpuTarget : public Target {
   bool fuses(const std::vector<const Node*>& nodes) const override {
     const auto m = match_anchor(nodes);
     if (!m) return false;
-    const auto planar = [](const Value* v) {
-      return v->type.shape.rank() == 4 && v->type.layout == Layout::kPlain &&
-             !layouts_agree(v->type.shape);
-    };
-    if (planar(m->result) || ((m->depthwise || m->input_scale) && planar(m->x))) return false;
+    if (lies_planar(m->result)) return false;
+    if ((m->depthwise || m->input_scale) && lies_planar(m->x)) return false;
     const DType dtype = m->x->type.dtype;
     if (dtype != DType::kFloat32 && dtype != DType::kBFloat16) return false;
     const cpu::ConvSpec spec = conv_spec(*m->anchor);
