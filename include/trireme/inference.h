@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "trireme/tensor.h"
+#include "trireme/array.h"
 #include "trireme/types.h"
 
 namespace trireme::inference {
@@ -82,13 +82,13 @@ class Handle {
   // Inputs: set the shape, then copy, or lend memory that stays valid during run().
   virtual void reshape(const Shape& shape) = 0;
   virtual void copy_from_cpu(const void* data, DType dtype) = 0;
-  virtual void share_external_data(const Tensor& tensor) = 0;
+  virtual void share_external_data(const Array& tensor) = 0;
   void copy_from_cpu(const float* data) { copy_from_cpu(data, DType::kFloat32); }
   void copy_from_cpu(const int64_t* data) { copy_from_cpu(data, DType::kInt64); }
   // Outputs: valid after run(), until the next one.
   virtual const Shape& shape() const = 0;
   virtual DType dtype() const = 0;
-  virtual const Tensor& tensor() const = 0;
+  virtual const Array& tensor() const = 0;
   virtual void copy_to_cpu(void* data) const = 0;
 };
 
@@ -108,7 +108,7 @@ class Predictor {
   virtual void run() = 0;
   // The same in one call: inputs in the order of get_input_names(); the outputs are the caller's to
   // keep.
-  virtual std::vector<Tensor> run(const std::vector<Tensor>& inputs) = 0;
+  virtual std::vector<Array> run(const std::vector<Array>& inputs) = 0;
   // Plans (and runs once on zeros) for the given input shapes, so that the first request is not the
   // slow one.
   virtual void warm_up(const std::vector<Shape>& shapes) = 0;

@@ -180,16 +180,16 @@ size_t parse_front(std::string_view front, uint64_t size, const std::string& fil
 
 }  // namespace
 
-Tensor read_npy(std::span<const char> bytes, const std::string& file) {
+Array read_npy(std::span<const char> bytes, const std::string& file) {
   DType dtype = DType::kFloat32;
   Shape shape;
   const size_t data = parse_front({bytes.data(), bytes.size()}, bytes.size(), file, dtype, shape);
-  Tensor tensor(dtype, shape);
+  Array tensor(dtype, shape);
   if (tensor.bytes() > 0) std::memcpy(tensor.data(), bytes.data() + data, tensor.bytes());
   return tensor;
 }
 
-Tensor read_npy(const std::string& path) {
+Array read_npy(const std::string& path) {
   constexpr size_t kFront = 1 << 16;
   errno = 0;
   std::ifstream in(path, std::ios::binary | std::ios::ate);
@@ -205,14 +205,14 @@ Tensor read_npy(const std::string& path) {
   DType dtype = DType::kFloat32;
   Shape shape;
   const size_t data = parse_front(front, static_cast<uint64_t>(size), path, dtype, shape);
-  Tensor tensor(dtype, shape);
+  Array tensor(dtype, shape);
   in.seekg(static_cast<std::streamoff>(data));
   in.read(static_cast<char*>(tensor.data()), static_cast<std::streamsize>(tensor.bytes()));
   if (!in) fail(Code::kInvalidArgument, "the file ends inside the data", path);
   return tensor;
 }
 
-void write_npy(const std::string& path, const Tensor& tensor) {
+void write_npy(const std::string& path, const Array& tensor) {
   const auto kind = std::ranges::find(kKinds, tensor.dtype(), &Kind::dtype);
   std::string header =
       "{'descr': '" + std::string(kind->descr) + "', 'fortran_order': False, 'shape': (";

@@ -42,14 +42,14 @@ Range range_of(const Request& r, const std::string& input) {
   return {};
 }
 
-Tensor random_tensor(DType dtype, const Shape& shape, Range range, std::mt19937& random) {
+Array random_tensor(DType dtype, const Shape& shape, Range range, std::mt19937& random) {
   if (is_floating(dtype)) {
-    Tensor t(DType::kFloat32, shape);
+    Array t(DType::kFloat32, shape);
     std::normal_distribution<float> normal;
     for (int64_t i = 0; i < t.numel(); ++i) t.as<float>()[i] = normal(random);
     return t.to(dtype);
   }
-  Tensor t(DType::kInt64, shape);
+  Array t(DType::kInt64, shape);
   std::uniform_int_distribution<int64_t> uniform(range.low, range.high - 1);
   for (int64_t i = 0; i < t.numel(); ++i) t.as<int64_t>()[i] = uniform(random);
   return t.to(dtype);
@@ -79,7 +79,7 @@ nlohmann::ordered_json measure(const Request& r) {
   for (const std::string& s : by_input(r.shapes, predictor->inputs(), "--shape"))
     shapes.push_back(shape_from_text(s));
   std::mt19937 random(1);
-  std::vector<Tensor> in;
+  std::vector<Array> in;
   for (size_t i = 0; i < shapes.size(); ++i) {
     const auto& info = predictor->inputs()[i];
     in.push_back(random_tensor(info.dtype, shapes[i], range_of(r, info.name), random));

@@ -20,10 +20,10 @@ void predict(const Request& r) {
   inference::Config config = r.config();
   if (!r.trace.empty()) config.enable_profile(r.trace);
   const auto predictor = inference::create_predictor(config);
-  std::vector<Tensor> in;
+  std::vector<Array> in;
   for (const std::string& file : by_input(r.inputs, predictor->inputs(), "--input"))
     in.push_back(read_npy(file));
-  const std::vector<Tensor> out = predictor->run(in);
+  const std::vector<Array> out = predictor->run(in);
   std::filesystem::create_directories(r.output);
   for (size_t k = 0; k < out.size(); ++k) {
     const std::string file =

@@ -56,7 +56,7 @@ std::optional<std::vector<double>> as_numbers(const ForeignAttr& attr) {
       attr);
 }
 
-template <class T> std::vector<double> widen(const Tensor& tensor) {
+template <class T> std::vector<double> widen(const Array& tensor) {
   const T* data = tensor.as<T>();
   return std::vector<double>(data, data + tensor.numel());
 }
@@ -71,7 +71,7 @@ int64_t to_integer(double x) {
 
 }  // namespace
 
-std::vector<double> numbers_of(const Tensor& tensor) {
+std::vector<double> numbers_of(const Array& tensor) {
   switch (tensor.dtype()) {
     case DType::kBool:
     case DType::kUInt8: return widen<uint8_t>(tensor);
@@ -153,7 +153,7 @@ std::optional<std::vector<double>> Context::from_inputs(std::string_view name, N
   const auto read = [&](std::string_view key) {
     std::vector<double> numbers;
     for (const Value* value : all(key)) {
-      const Tensor* tensor = value == nullptr ? nullptr : constant_of(value);
+      const Array* tensor = value == nullptr ? nullptr : constant_of(value);
       if (tensor == nullptr) {
         refuse("input " + std::string(key) +
                " depends on the data; it must be known while recording");

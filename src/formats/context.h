@@ -65,7 +65,7 @@ class Context {
 // One program being recorded through the current Builder: what each of its values is there.
 class Recording {
  public:
-  Recording(const ForeignProgram& program, std::span<const Tensor> parameters);
+  Recording(const ForeignProgram& program, std::span<const Array> parameters);
 
   Value* get(int id,
              const ForeignOp* user = nullptr);  // a parameter becomes a constant at its first use
@@ -83,7 +83,7 @@ class Recording {
 
  private:
   const ForeignProgram& program_;
-  std::span<const Tensor> parameters_;
+  std::span<const Array> parameters_;
   std::vector<int> parameter_of_;
   std::vector<Value*> values_;
 };
@@ -110,7 +110,7 @@ std::span<const Translation> control_translations();
 // ---- shared by translations ----
 
 // Numbers of a constant tensor, of any element type.
-std::vector<double> numbers_of(const Tensor& tensor);
+std::vector<double> numbers_of(const Array& tensor);
 // A rank-0 constant of the type of x, so that arithmetic with it keeps x's type.
 Value* scalar_like(const Value* x, double value);
 // -1 is the last of `rank`; throws when out of range.

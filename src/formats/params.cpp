@@ -145,7 +145,7 @@ void skip_lod(Source& in) {
   }
 }
 
-Tensor read_record(Source& in, const ParamSpec& expected) {
+Array read_record(Source& in, const ParamSpec& expected) {
   skip_lod(in);
   const auto version = in.number<uint32_t>("tensor's version");
   if (version != 0) in.damaged("tensor version " + std::to_string(version) + ", expected 0");
@@ -174,13 +174,13 @@ Tensor read_record(Source& in, const ParamSpec& expected) {
                std::string(name_of(dtype)) + " expected, " + std::to_string(in.left()) +
                " bytes left");
   }
-  Tensor tensor(dtype, expected.shape);
+  Array tensor(dtype, expected.shape);
   in.read(tensor.data(), count * size_of(dtype), "data");
   return tensor;
 }
 
-std::vector<Tensor> read_all(Source& in, std::span<const ParamSpec> expected) {
-  std::vector<Tensor> tensors;
+std::vector<Array> read_all(Source& in, std::span<const ParamSpec> expected) {
+  std::vector<Array> tensors;
   tensors.reserve(expected.size());
   for (const ParamSpec& spec : expected) {
     in.set_record(spec.name);
@@ -196,15 +196,15 @@ std::vector<Tensor> read_all(Source& in, std::span<const ParamSpec> expected) {
 
 }  // namespace
 
-std::vector<Tensor> read_params(const std::string& path, std::span<const ParamSpec> expected) {
+std::vector<Array> read_params(const std::string& path, std::span<const ParamSpec> expected) {
   uint64_t size = 0;
   const File file = open_file(path, size);
   Source in(file.get(), size, path);
   return read_all(in, expected);
 }
 
-std::vector<Tensor> read_params(std::span<const char> bytes, const std::string& file,
-                                std::span<const ParamSpec> expected) {
+std::vector<Array> read_params(std::span<const char> bytes, const std::string& file,
+                               std::span<const ParamSpec> expected) {
   static constexpr char kNothing = 0;  // so that empty memory is still memory, not a file
   Source in(bytes.empty() ? std::span<const char>(&kNothing, 0) : bytes, file);
   return read_all(in, expected);

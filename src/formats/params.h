@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "trireme/tensor.h"
+#include "trireme/array.h"
 
 namespace trireme {
 
@@ -21,11 +21,11 @@ struct ParamSpec {
 // resident size while loading. Throws kNotFound without the file, kInvalidArgument (file, record,
 // offset) for a record that is cut short or of another type or shape, and for bytes behind the last
 // record. Nothing is allocated that the file is too short to fill.
-std::vector<Tensor> read_params(const std::string& path, std::span<const ParamSpec> expected);
+std::vector<Array> read_params(const std::string& path, std::span<const ParamSpec> expected);
 
 // The same from memory; `file` is for messages.
-std::vector<Tensor> read_params(std::span<const char> bytes, const std::string& file,
-                                std::span<const ParamSpec> expected);
+std::vector<Array> read_params(std::span<const char> bytes, const std::string& file,
+                               std::span<const ParamSpec> expected);
 
 // A program's file as a whole; throws kNotFound, kInvalidArgument over `limit` bytes.
 std::string read_whole_file(const std::string& path, size_t limit);

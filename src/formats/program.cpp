@@ -78,7 +78,7 @@ void collect_unknown(const ForeignBlock& block,
 
 }  // namespace
 
-Program::Program(ForeignProgram foreign, std::vector<Tensor> tensors)
+Program::Program(ForeignProgram foreign, std::vector<Array> tensors)
     : foreign_(std::move(foreign)), tensors_(std::move(tensors)) {
   TRI_CHECK(tensors_.size() == foreign_.parameters.size(),
             foreign_.file + ": " + std::to_string(foreign_.parameters.size()) +
@@ -95,7 +95,7 @@ Program::Program(ForeignProgram foreign, std::vector<Tensor> tensors)
 
 int64_t Program::parameter_bytes() const {
   int64_t sum = 0;
-  for (const Tensor& tensor : tensors_) sum += static_cast<int64_t>(tensor.bytes());
+  for (const Array& tensor : tensors_) sum += static_cast<int64_t>(tensor.bytes());
   return sum;
 }
 
@@ -131,7 +131,7 @@ std::unique_ptr<Program> load_program(const std::string& model, const std::strin
                                    : read_legacy_program(bytes, program.string());
   std::vector<ParamSpec> specs;
   for (const ForeignParameter& p : foreign.parameters) specs.push_back({p.name, p.dtype, p.shape});
-  std::vector<Tensor> tensors;
+  std::vector<Array> tensors;
   if (!specs.empty()) tensors = read_params(params_beside(program, params).string(), specs);
   return std::make_unique<Program>(std::move(foreign), std::move(tensors));
 }

@@ -9,7 +9,7 @@
 
 #include "formats/foreign.h"
 #include "graph/graph.h"
-#include "trireme/tensor.h"
+#include "trireme/array.h"
 
 namespace trireme {
 
@@ -17,7 +17,7 @@ class Program {
  public:
   // `tensors` belong to foreign.parameters, in their order. Throws kUnimplemented naming every
   // operator that has no translation.
-  Program(ForeignProgram foreign, std::vector<Tensor> tensors);
+  Program(ForeignProgram foreign, std::vector<Array> tensors);
 
   // Declared inputs; shapes may hold Shape::kUnknown.
   const std::vector<ForeignInput>& inputs() const { return foreign_.inputs; }
@@ -25,7 +25,7 @@ class Program {
   // loosely.
   const std::vector<ForeignOutput>& outputs() const { return foreign_.outputs; }
   std::span<const ForeignParameter> parameters() const { return foreign_.parameters; }
-  std::span<const Tensor> tensors() const { return tensors_; }
+  std::span<const Array> tensors() const { return tensors_; }
   int64_t parameter_bytes() const;
   const std::string& file() const { return foreign_.file; }
 
@@ -36,7 +36,7 @@ class Program {
 
  private:
   ForeignProgram foreign_;
-  std::vector<Tensor> tensors_;
+  std::vector<Array> tensors_;
 };
 
 // Loads a model in one of Paddle's formats. `model` is a folder with inference.pdmodel,

@@ -23,7 +23,7 @@ const Translation* find_translation(std::string_view op) {
   return it == table.end() ? nullptr : it->second;
 }
 
-Recording::Recording(const ForeignProgram& program, std::span<const Tensor> parameters)
+Recording::Recording(const ForeignProgram& program, std::span<const Array> parameters)
     : program_(program),
       parameters_(parameters),
       parameter_of_(program.values.size(), -1),
@@ -97,7 +97,7 @@ std::shared_ptr<Graph> Recording::record_block(const ForeignBlock& block,
   for (int id : free_values(block)) {
     if (is_parameter(id)) continue;
     const Value* outer = get(id);
-    if (const Tensor* tensor = constant_of(outer)) inner.set(id, constant(*tensor, outer->name));
+    if (const Array* tensor = constant_of(outer)) inner.set(id, constant(*tensor, outer->name));
   }
   inner.run(block);
   for (int id : block.results) graph->outputs.push_back(inner.get(id));

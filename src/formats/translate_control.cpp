@@ -27,7 +27,7 @@ void if_else(Context& c) {
   Recording& recording = c.recording();
   Value* condition = condition_of(c, "Cond");
   const std::vector<ForeignBlock>& blocks = c.op().blocks;
-  if (const Tensor* known = constant_of(condition)) {
+  if (const Array* known = constant_of(condition)) {
     const ForeignBlock& chosen = blocks[*known->as<uint8_t>() != 0 ? 0 : 1];
     recording.run(chosen);
     if (!chosen.results.empty()) c.out(values_of(recording, chosen.results));
@@ -91,7 +91,7 @@ void select_input(Context& c) {
   Value* mask = c.in("Mask");
   if (xs.size() != 2 || xs[0] == nullptr || xs[1] == nullptr)
     c.refuse("only two inputs are supported");
-  if (const Tensor* known = constant_of(mask)) {
+  if (const Array* known = constant_of(mask)) {
     c.out(numbers_of(*known)[0] != 0 ? xs[1] : xs[0]);
     return;
   }

@@ -61,13 +61,13 @@ void fill_batch_size_like(Context& c) {
 }
 
 Value* tensor_of(const std::vector<double>& values, const Shape& shape, DType dtype) {
-  return constant(Tensor::from<double>(shape, values, DType::kFloat64).to(dtype));
+  return constant(Array::from<double>(shape, values, DType::kFloat64).to(dtype));
 }
 
 void full_int_array(Context& c) {
   const std::vector<int64_t> values = c.ints("value");
-  const Tensor tensor =
-      Tensor::from<int64_t>(Shape{static_cast<int64_t>(values.size())}, values, DType::kInt64);
+  const Array tensor =
+      Array::from<int64_t>(Shape{static_cast<int64_t>(values.size())}, values, DType::kInt64);
   c.out(constant(tensor.to(c.dtype("dtype", DType::kInt64))));
 }
 
@@ -80,7 +80,7 @@ void assign_value(Context& c) {
     if (!values.empty()) return c.out(tensor_of(values, shape, dtype));
   }
   const std::vector<int64_t> exact = c.ints("int64_values");
-  c.out(constant(Tensor::from<int64_t>(shape, exact, DType::kInt64).to(dtype)));
+  c.out(constant(Array::from<int64_t>(shape, exact, DType::kInt64).to(dtype)));
 }
 
 void shape(Context& c) { c.out(ops::shape_of(c.in("Input"), DType::kInt32)); }

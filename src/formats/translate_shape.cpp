@@ -228,8 +228,8 @@ Value* set_value_patch(const Context& c, DType dtype) {
        {"values", "fp32_values", "fp64_values", "int64_values", "int32_values", "bool_values"}) {
     const std::vector<double> values = c.numbers(name);
     if (values.empty()) continue;
-    const Tensor tensor =
-        Tensor::from<double>(Shape{static_cast<int64_t>(values.size())}, values, DType::kFloat64);
+    const Array tensor =
+        Array::from<double>(Shape{static_cast<int64_t>(values.size())}, values, DType::kFloat64);
     std::vector<int64_t> shape = c.ints("shape");
     Value* patch = constant(tensor.to(dtype));
     return shape.empty() || values.size() == 1 ? ops::reshape(patch, {})

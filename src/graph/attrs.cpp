@@ -21,8 +21,8 @@ bool equal_field(const Field& f, const void* a, const void* b) {
     case Field::kInts: return at<std::vector<int64_t>>(a, f) == at<std::vector<int64_t>>(b, f);
     case Field::kFloats: return at<std::vector<double>>(a, f) == at<std::vector<double>>(b, f);
     case Field::kDType: return at<DType>(a, f) == at<DType>(b, f);
-    case Field::kTensor: {
-      const Tensor &x = at<Tensor>(a, f), &y = at<Tensor>(b, f);
+    case Field::kArray: {
+      const Array &x = at<Array>(a, f), &y = at<Array>(b, f);
       return x.data() == y.data() && x.dtype() == y.dtype() && x.shape() == y.shape();
     }
     case Field::kGraph: {
@@ -55,7 +55,7 @@ std::string field_text(const Field& f, const void* data) {
       return list(at<std::vector<int64_t>>(data, f), [](int64_t v) { return std::to_string(v); });
     case Field::kFloats: return list(at<std::vector<double>>(data, f), number);
     case Field::kDType: return std::string(name_of(at<DType>(data, f)));
-    case Field::kTensor: return "...";
+    case Field::kArray: return "...";
     case Field::kGraph: return "graph";
   }
   return {};

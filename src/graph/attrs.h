@@ -10,14 +10,14 @@
 #include <type_traits>
 #include <vector>
 
-#include "trireme/tensor.h"
+#include "trireme/array.h"
 
 namespace trireme {
 
 class Graph;
 
 struct Field {
-  enum Kind : uint8_t { kBool, kInt, kFloat, kString, kInts, kFloats, kDType, kTensor, kGraph };
+  enum Kind : uint8_t { kBool, kInt, kFloat, kString, kInts, kFloats, kDType, kArray, kGraph };
   std::string_view name;
   Kind kind;
   size_t offset;
@@ -38,7 +38,7 @@ template <class T> consteval Field::Kind kind_of() {
   else if constexpr (std::is_same_v<T, std::vector<int64_t>>) return Field::kInts;
   else if constexpr (std::is_same_v<T, std::vector<double>>) return Field::kFloats;
   else if constexpr (std::is_same_v<T, DType>) return Field::kDType;
-  else if constexpr (std::is_same_v<T, Tensor>) return Field::kTensor;
+  else if constexpr (std::is_same_v<T, Array>) return Field::kArray;
   else return Field::kGraph;
 }
 }  // namespace detail

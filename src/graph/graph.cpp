@@ -25,7 +25,7 @@ bool all_constant(const std::vector<Value*>& inputs) {
 const Op kData{.name = "data", .inputs = 0};
 const Op kConstant{.name = "constant", .inputs = 0, .attrs = &attr_info<ConstantAttrs>};
 
-const Tensor* constant_of(const Value* value) {
+const Array* constant_of(const Value* value) {
   if (value == nullptr || value->node->op != &kConstant) return nullptr;
   return &value->node->get<ConstantAttrs>().value;
 }
@@ -39,7 +39,7 @@ Value* Graph::add_input(const Type& type, std::string name) {
   return inputs.back();
 }
 
-Value* Graph::add_constant(const Tensor& tensor, std::string name) {
+Value* Graph::add_constant(const Array& tensor, std::string name) {
   auto node = std::make_unique<Node>();
   node->op = &kConstant;
   node->attrs = ConstantAttrs{tensor};
@@ -66,7 +66,7 @@ std::vector<Value*> Graph::add(const Op& op, std::vector<Value*> in, Attrs attrs
     int64_t elements = 0;
     for (const Type& t : types) elements += t.shape.numel();
     if (elements <= fold_below || op.view) {
-      for (const Tensor& t : evaluate(*node)) result.push_back(add_constant(t, {}));
+      for (const Array& t : evaluate(*node)) result.push_back(add_constant(t, {}));
       return result;
     }
   }

@@ -35,7 +35,7 @@ struct Node {
 extern const Op kData;      // an input of the graph
 extern const Op kConstant;  // a tensor known at plan time
 struct ConstantAttrs {
-  Tensor value;
+  Array value;
   static const Field fields[];
 };
 inline constexpr Field ConstantAttrs::fields[] = {TRI_FIELD(ConstantAttrs, value)};
@@ -50,7 +50,7 @@ class Graph : public Builder {
   std::vector<std::unique_ptr<Node>> nodes;
 
   Value* add_input(const Type& type, std::string name = {});
-  Value* add_constant(const Tensor& tensor, std::string name) override;
+  Value* add_constant(const Array& tensor, std::string name) override;
   std::vector<Value*> add(const Op& op, std::vector<Value*> inputs, Attrs attrs) override;
 
   // Small constants are computed when they are recorded, so that shape arithmetic gives shapes
@@ -64,7 +64,7 @@ class Graph : public Builder {
 };
 
 // The tensor behind a constant value; null when it is none.
-const Tensor* constant_of(const Value* value);
+const Array* constant_of(const Value* value);
 
 // The same graph in new nodes; `map` (optional) tells where each value went.
 std::unique_ptr<Graph> copy_graph(const Graph& graph,

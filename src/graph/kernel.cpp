@@ -7,10 +7,10 @@ namespace trireme {
 
 std::shared_ptr<const void> Prepare::packed(
     size_t i, const std::string& tag, size_t bytes,
-    const std::function<void(const Tensor&, void*)>& pack) const {
-  const Tensor& source = *constant(i);
+    const std::function<void(const Array&, void*)>& pack) const {
+  const Array& source = *constant(i);
   const auto make = [&] {
-    Tensor t(DType::kUInt8, Shape{static_cast<int64_t>(bytes)});
+    Array t(DType::kUInt8, Shape{static_cast<int64_t>(bytes)});
     pack(source, t.data());
     return t;
   };
@@ -20,8 +20,8 @@ std::shared_ptr<const void> Prepare::packed(
   return cache->get(key, {source}, make).owner();
 }
 
-std::vector<Tensor> evaluate(const Node& node) {
-  std::vector<Tensor> results;
+std::vector<Array> evaluate(const Node& node) {
+  std::vector<Array> results;
   if (node.op->view) {
     results.push_back(constant_of(node.inputs[0])->reshaped(node.out()->type.shape));
     return results;
@@ -37,7 +37,7 @@ std::vector<Tensor> evaluate(const Node& node) {
     results.emplace_back(v->type.dtype, v->type.shape);
     out.push_back(results.back().data());
   }
-  const Tensor scratch(DType::kUInt8, Shape{static_cast<int64_t>(kernel.scratch)});
+  const Array scratch(DType::kUInt8, Shape{static_cast<int64_t>(kernel.scratch)});
   kernel.run(Launch{in.data(), out.data(), const_cast<void*>(scratch.data())});
   return results;
 }

@@ -34,8 +34,8 @@ struct Kernel {
 class ModelCache {
  public:
   virtual ~ModelCache() = default;
-  virtual Tensor get(const std::string& key, std::vector<Tensor> sources,
-                     const std::function<Tensor()>& make) = 0;
+  virtual Array get(const std::string& key, std::vector<Array> sources,
+                    const std::function<Array()>& make) = 0;
 };
 
 // What an operator's `cpu` sees: a node whose types are final. It chooses the algorithm and returns
@@ -50,16 +50,16 @@ struct Prepare {
   bool has(size_t i) const { return i < node.inputs.size() && node.inputs[i] != nullptr; }
   const Type& in(size_t i = 0) const { return node.inputs[i]->type; }
   const Type& out(size_t i = 0) const { return node.outputs[i]->type; }
-  const Tensor* constant(size_t i) const { return has(i) ? constant_of(node.inputs[i]) : nullptr; }
+  const Array* constant(size_t i) const { return has(i) ? constant_of(node.inputs[i]) : nullptr; }
   template <class A> const A& attrs() const { return node.attrs.get<A>(); }
 
   // A form of constant input i made once per model: `tag` names the form and its parameters.
   std::shared_ptr<const void> packed(
       size_t i, const std::string& tag, size_t bytes,
-      const std::function<void(const Tensor& source, void* packed)>& pack) const;
+      const std::function<void(const Array& source, void* packed)>& pack) const;
 };
 
 // Runs one node whose inputs are all constants.
-std::vector<Tensor> evaluate(const Node& node);
+std::vector<Array> evaluate(const Node& node);
 
 }  // namespace trireme

@@ -16,7 +16,7 @@ const Type& Infer::type(size_t i) const {
   return inputs[i]->type;
 }
 
-const Tensor* Infer::constant(size_t i) const { return has(i) ? constant_of(inputs[i]) : nullptr; }
+const Array* Infer::constant(size_t i) const { return has(i) ? constant_of(inputs[i]) : nullptr; }
 
 BuilderScope::BuilderScope(Builder& b) : previous_(builder) { builder = &b; }
 BuilderScope::~BuilderScope() { builder = previous_; }
@@ -45,12 +45,12 @@ Value* record1(const Op& op, std::vector<Value*> inputs, Attrs attrs) {
   return record(op, std::move(inputs), std::move(attrs)).front();
 }
 
-Value* constant(const Tensor& tensor, std::string name) {
+Value* constant(const Array& tensor, std::string name) {
   return current_builder().add_constant(tensor, std::move(name));
 }
 
 Value* scalar(double value, DType dtype) {
-  Tensor t(DType::kFloat64, Shape{});
+  Array t(DType::kFloat64, Shape{});
   *t.as<double>() = value;
   return constant(t.to(dtype));
 }

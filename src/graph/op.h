@@ -49,23 +49,47 @@ struct Infer {
   const Type& type(size_t i) const;
   const Shape& shape(size_t i) const { return type(i).shape; }
   DType dtype(size_t i) const { return type(i).dtype; }
-  const Tensor* constant(size_t i) const;  // the value of a constant input, else null
+  const Array* constant(size_t i) const;  // the value of a constant input, else null
   template <class A> const A& attrs() const { return attributes.get<A>(); }
   void out(DType dtype, const Shape& shape) const { outputs.push_back({dtype, shape}); }
 };
+
+// What an operator's gradient rule sees: the values of its node and the gradients that came to the
+// outputs. The rule calls ordinary operators, which land in the graph that is being built, and
+// hands over one gradient an input. It need not undo broadcasting or promotion: whoever calls the
+// rule sums each gradient to its input's shape and casts it to its dtype.
+struct Grad {
+  const Op& op;
+  std::span<Value*const> inputs, outputs;
+  const Attrs& attributes;
+  std::span<Value* const> out_grads;  // null where none came; never all null
+  std::vector<bool> wanted;           // one an input
+  std::vector<Value*> in_grads;       // the result, one an input; null: zero
+
+  Value* in(size_t i = 0) const { return i < inputs.size() ? inputs[i] : nullptr; }
+  Value* out(size_t i = 0) const { return outputs[i]; }
+  Value* dout(size_t i = 0) const { return out_grads[i]; }
+  bool wants(size_t i) const { return i < wanted.size() && wanted[i]; }
+  void set(size_t i, Value* gradient) { in_grads[i] = gradient; }
+  template <class A> const A& attrs() const { return attributes.get<A>(); }
+};
+
+inline constexpr int kEveryOutput = 1 << 30;  // of Op::in_place
 
 struct Op {
   std::string_view name;            // Paddle's name
   int inputs = 1, outputs = 1;      // -1: variadic; optional inputs are null values
   const AttrInfo* attrs = nullptr;  // null: none
   void (*infer)(const Infer&) = nullptr;
+  void (*grad)(Grad&) = nullptr;            // null: not differentiable, the gradient stops here
   Kernel (*cpu)(const Prepare&) = nullptr;  // chosen and built once per plan
   Amp amp = Amp::kFollow;
   Fuse fuse = Fuse::kNone;
   Layouts layouts = Layouts::kPlainOnly;
-  bool view = false;      // output 0 is input 0's memory under another shape (row-major only)
-  bool in_place = false;  // output 0 may overwrite input 0 when it dies there and sizes agree
-  bool pure = true;       // same inputs, same outputs: may be folded, shared, dropped
+  bool view = false;  // output 0 is input 0's memory under another shape (row-major only)
+  int in_place = 0;  // the first so many outputs may each overwrite the input of the same index, if
+                     // that dies there and is as large; kEveryOutput: all of them
+  bool pure = true;  // same inputs, same outputs: may be folded, shared, dropped
 };
 
 // ---- recording
@@ -75,7 +99,7 @@ class Builder {
  public:
   virtual ~Builder() = default;
   virtual std::vector<Value*> add(const Op& op, std::vector<Value*> inputs, Attrs attrs) = 0;
-  virtual Value* add_constant(const Tensor& tensor, std::string name) = 0;
+  virtual Value* add_constant(const Array& tensor, std::string name) = 0;
 };
 
 // Makes `builder` the receiver on this thread for the life of the object.
@@ -95,7 +119,7 @@ Builder& current_builder();  // throws kInternal when there is none
 std::vector<Value*> record(const Op& op, std::vector<Value*> inputs, Attrs attrs = {});
 Value* record1(const Op& op, std::vector<Value*> inputs,
                Attrs attrs = {});  // of an operator with one output
-Value* constant(const Tensor& tensor, std::string name = {});
+Value* constant(const Array& tensor, std::string name = {});
 Value* scalar(double value, DType dtype = DType::kFloat32);  // a rank-0 constant
 
 // Where the following record() calls on this thread come from ("op 17 'conv2d' of

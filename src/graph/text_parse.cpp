@@ -197,7 +197,7 @@ class Parser {
         at_ = end + 1;
         return;
       }
-      case Field::kTensor: error("no tensor attribute");
+      case Field::kArray: error("no tensor attribute");
     }
   }
 
@@ -213,7 +213,7 @@ class Parser {
     const bool value = at_ < text_.size() &&
                        (std::isdigit(static_cast<unsigned char>(text_[at_])) || text_[at_] == '-');
     if (!value) return random_constant(g, t, n, {});
-    Tensor filled(DType::kFloat64, t.shape);
+    Array filled(DType::kFloat64, t.shape);
     std::fill_n(filled.as<double>(), filled.numel(), number<double>());
     return g.add_constant(filled.to(t.dtype), {});
   }
@@ -222,7 +222,7 @@ class Parser {
   Value* random_constant(Graph& g, const Type& t, const std::string& seed,
                          const std::string& label) {
     if (t.shape.numel() > kMaxElements) error("a smaller constant");
-    Tensor filled(DType::kFloat64, t.shape);
+    Array filled(DType::kFloat64, t.shape);
     uint64_t state = 1469598103934665603ull;
     for (char c : seed) state = (state ^ static_cast<unsigned char>(c)) * 1099511628211ull;
     for (int64_t i = 0; i < filled.numel(); ++i) {

@@ -58,7 +58,7 @@ class Printer {
   }
 
   static std::string constant_text(const Value& v) {
-    const Tensor& t = *constant_of(&v);
+    const Array& t = *constant_of(&v);
     if (t.numel() == 1) {
       if (!is_floating(t.dtype())) return ' ' + std::to_string(*t.to(DType::kInt64).as<int64_t>());
       char buffer[40];

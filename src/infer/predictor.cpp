@@ -18,33 +18,33 @@ class TensorHandle : public Handle {
   void copy_from_cpu(const void* data, DType dtype) override {
     check_dtype(dtype);
     if (!owned_.defined() || !(owned_.shape() == shape_) || owned_.dtype() != dtype_)
-      owned_ = Tensor(dtype_, shape_);
+      owned_ = Array(dtype_, shape_);
     std::memcpy(owned_.data(), data, owned_.bytes());
     tensor_ = owned_;
   }
-  void share_external_data(const Tensor& tensor) override {
+  void share_external_data(const Array& tensor) override {
     check_dtype(tensor.dtype());
     tensor_ = tensor;
     shape_ = tensor.shape();
   }
   const Shape& shape() const override { return tensor_.defined() ? tensor_.shape() : shape_; }
   DType dtype() const override { return tensor_.defined() ? tensor_.dtype() : dtype_; }
-  const Tensor& tensor() const override { return tensor_; }
+  const Array& tensor() const override { return tensor_; }
   void copy_to_cpu(void* data) const override {
     TRI_CHECK(tensor_.defined(), "output '" + name_ + "' holds nothing before run()");
     std::memcpy(data, tensor_.data(), tensor_.bytes());
   }
 
   // The memory of a result: the last one's when nobody else holds it and it is large enough.
-  Tensor& result(const Type& type) {
+  Array& result(const Type& type) {
     const auto bytes = static_cast<int64_t>(type.bytes());
-    tensor_ = Tensor();
+    tensor_ = Array();
     if (!storage_.defined() || storage_.owner().use_count() > 1 || storage_.numel() < bytes)
-      storage_ = Tensor(DType::kUInt8, Shape{bytes});
-    tensor_ = Tensor(type.dtype, type.shape, storage_.data(), storage_.owner());
+      storage_ = Array(DType::kUInt8, Shape{bytes});
+    tensor_ = Array(type.dtype, type.shape, storage_.data(), storage_.owner());
     return tensor_;
   }
-  void clear() { tensor_ = storage_ = Tensor(); }
+  void clear() { tensor_ = storage_ = Array(); }
 
  private:
   void check_dtype(DType dtype) const {
@@ -55,7 +55,7 @@ class TensorHandle : public Handle {
   std::string name_;
   DType dtype_;
   Shape shape_;
-  Tensor tensor_, owned_, storage_;
+  Array tensor_, owned_, storage_;
 };
 
 class PredictorImpl : public Predictor {
@@ -84,7 +84,7 @@ class PredictorImpl : public Predictor {
   }
 
   void run() override {
-    std::vector<Tensor> in;
+    std::vector<Array> in;
     for (const auto& h : input_handles_) {
       TRI_CHECK(h->tensor().defined(), "input '" + h->name() + "' was not given");
       in.push_back(h->tensor());
@@ -92,7 +92,7 @@ class PredictorImpl : public Predictor {
     execute(in);
   }
 
-  std::vector<Tensor> run(const std::vector<Tensor>& in) override {
+  std::vector<Array> run(const std::vector<Array>& in) override {
     TRI_CHECK(in.size() == inputs_.size(), "the model has " + std::to_string(inputs_.size()) +
                                                " inputs, got " + std::to_string(in.size()));
     for (size_t i = 0; i < in.size(); ++i)
@@ -100,7 +100,7 @@ class PredictorImpl : public Predictor {
           in[i].defined() && in[i].dtype() == inputs_[i].dtype,
           "input '" + inputs_[i].name + "' expects " + std::string(name_of(inputs_[i].dtype)));
     execute(in);
-    std::vector<Tensor> out;
+    std::vector<Array> out;
     for (const auto& h : output_handles_) {
       out.push_back(h->tensor());
       h->clear();  // the caller's now
@@ -109,7 +109,7 @@ class PredictorImpl : public Predictor {
   }
 
   void warm_up(const std::vector<Shape>& shapes) override {
-    std::vector<Tensor> in;
+    std::vector<Array> in;
     for (size_t i = 0; i < inputs_.size() && i < shapes.size(); ++i) {
       in.emplace_back(inputs_[i].dtype, shapes[i]);
       std::memset(in.back().data(), 0, in.back().bytes());
@@ -160,17 +160,17 @@ class PredictorImpl : public Predictor {
          "the model has no " + std::string(what) + " '" + name + "'; it has: " + known);
   }
 
-  void execute(const std::vector<Tensor>& in) {
+  void execute(const std::vector<Array>& in) {
     set_num_threads(model_->config().threads());
     std::vector<Shape> shapes;
-    for (const Tensor& t : in) shapes.push_back(t.shape());
+    for (const Array& t : in) shapes.push_back(t.shape());
     plan_ = model_->plan(shapes, &plan_ms_);
     if (arena_.bytes() < plan_->arena_bytes()) {
       arena_ = Block();  // the old one goes first: both need not fit under the cap
       arena_ = Block(model_->pool(), plan_->arena_bytes(), "the plan's arena");
     }
     std::vector<void*> from, to;
-    for (const Tensor& t : in) from.push_back(const_cast<void*>(t.data()));
+    for (const Array& t : in) from.push_back(const_cast<void*>(t.data()));
     for (size_t k = 0; k < output_handles_.size(); ++k)
       to.push_back(output_handles_[k]->result(plan_->graph().outputs[k]->type).data());
     plan_->run(from, to, arena_.data(), model_->config().profile() ? &profiler_ : nullptr);

@@ -29,7 +29,7 @@ void Classifier::run_batch(std::vector<cv::Mat>& lines, size_t begin, size_t end
     if (line.cols < kWidth) std::memset(planes, 0, sizeof(float) * 3 * kPlane);
     normalizer_.to_planes(line, 0, kHeight, planes, kPlane, kWidth);
   });
-  const Tensor& output = net_.run();
+  const Array& output = net_.run();
   TRI_CHECK(
       output.numel() == static_cast<int64_t>(count * 2),
       "[ocr] expected two classes from the direction classifier, got " + output.shape().str());

@@ -43,7 +43,7 @@ std::vector<Candidate> Detector::detect(const cv::Mat& picture, Timing& timing) 
     normalizer_.to_planes(*source, static_cast<int>(begin), static_cast<int>(end), input, plane,
                           size.width);
   });
-  const Tensor& output = net_.run();
+  const Array& output = net_.run();
   TRI_CHECK(output.numel() == plane, "[ocr] expected a map of " + std::to_string(size.height) +
                                          " x " + std::to_string(size.width) +
                                          " from the detector, got " + output.shape().str());

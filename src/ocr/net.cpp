@@ -38,12 +38,12 @@ Net::Net(std::unique_ptr<inference::Predictor> predictor) : predictor_(std::move
 
 float* Net::input(const Shape& shape) {
   if (!memory_.defined() || memory_.numel() < shape.numel())
-    memory_ = Tensor(DType::kFloat32, shape);
-  view_ = Tensor(DType::kFloat32, shape, memory_.data(), memory_.owner());
+    memory_ = Array(DType::kFloat32, shape);
+  view_ = Array(DType::kFloat32, shape, memory_.data(), memory_.owner());
   return view_.as<float>();
 }
 
-const Tensor& Net::run() {
+const Array& Net::run() {
   in_->share_external_data(view_);
   predictor_->run();
   if (out_->dtype() == DType::kFloat32) return out_->tensor();

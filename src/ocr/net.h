@@ -32,7 +32,7 @@ class Net {
   // Memory for an input of this shape, lent to the predictor; its old content is undefined.
   float* input(const Shape& shape);
   // Runs on that input; the result is float32 and valid until the next call.
-  const Tensor& run();
+  const Array& run();
   Net clone() const { return Net(predictor_->clone()); }
   const inference::Predictor& predictor() const { return *predictor_; }
 
@@ -40,7 +40,7 @@ class Net {
   std::unique_ptr<inference::Predictor> predictor_;
   inference::Handle* in_ = nullptr;
   inference::Handle* out_ = nullptr;
-  Tensor memory_, view_, converted_;
+  Array memory_, view_, converted_;
 };
 
 }  // namespace trireme::ocr

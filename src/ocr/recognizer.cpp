@@ -83,7 +83,7 @@ void Recognizer::run_batch(const std::vector<cv::Mat>& lines, const Batch& batch
     if (line.cols < batch.width) std::memset(planes, 0, sizeof(float) * 3 * plane);
     normalizer_.to_planes(line, 0, height_, planes, static_cast<int64_t>(plane), batch.width);
   });
-  const Tensor& output = net_.run();
+  const Array& output = net_.run();
   const Shape& shape = output.shape();
   const auto known = static_cast<int64_t>(dictionary_->size());
   TRI_CHECK(shape.rank() == 3 && shape[0] == static_cast<int64_t>(count) &&

@@ -105,8 +105,8 @@ Weights prepare_weights(const Prepare& p, size_t input, const Node* node, const 
   if (p.constant(input)) {
     const bool turned = node->op == &ops::matmul_op && !node->get<MatmulAttrs>().transpose_y;
     w.shared = p.packed(input, c.tag + (turned ? " turned" : ""), c.packed_bytes,
-                        [&](const Tensor& t, void* packed) {
-                          const Tensor source = t.to(DType::kFloat32);
+                        [&](const Array& t, void* packed) {
+                          const Array source = t.to(DType::kFloat32);
                           pack(source.as<float>(), packed);
                         });
   } else {

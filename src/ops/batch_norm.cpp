@@ -79,7 +79,7 @@ constinit const Op batch_norm_op{.name = "batch_norm",
                                            [&]<class T>(Tag<T>) { return prepare_as<T>(p); });
                                      },
                                  .layouts = Layouts::kFollow,
-                                 .in_place = true};
+                                 .in_place = 1};
 
 Value* batch_norm(Value* x, Value* scale, Value* bias, Value* mean, Value* variance,
                   double epsilon) {

@@ -20,7 +20,7 @@ Value* full(const std::vector<int64_t>& shape, double value, DType dtype) {
     TRI_CHECK(d >= 0, message("full", "shape expects dimensions of 0 or more, got ", d));
   const Shape to{std::span(shape)};
   if (to.numel() > kLargestConstant) return expand(scalar(value, dtype), shape);
-  Tensor t(DType::kFloat64, to);
+  Array t(DType::kFloat64, to);
   std::fill(t.as<double>(), t.as<double>() + t.numel(), value);
   return constant(t.to(dtype));
 }
@@ -30,14 +30,14 @@ Value* arange(double start, double end, double step, DType dtype) {
   TRI_CHECK(step != 0 && std::isfinite(count) && count < 0x1p31,
             message("arange", "step expects a value that leads from start to end, got ",
                     std::to_string(step)));
-  Tensor t(DType::kFloat64, Shape{static_cast<int64_t>(std::max(0.0, count))});
+  Array t(DType::kFloat64, Shape{static_cast<int64_t>(std::max(0.0, count))});
   for (int64_t i = 0; i < t.numel(); ++i) t.as<double>()[i] = start + static_cast<double>(i) * step;
   return constant(t.to(dtype));
 }
 
 Value* shape_of(Value* x, DType dtype) {
   const Shape& shape = x->type.shape;
-  return constant(Tensor::from(Shape{shape.rank()}, shape.dims(), DType::kInt64).to(dtype));
+  return constant(Array::from(Shape{shape.rank()}, shape.dims(), DType::kInt64).to(dtype));
 }
 
 }  // namespace trireme::ops

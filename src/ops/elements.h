@@ -154,7 +154,7 @@ template <class A> class Param {
     dtype_ = p.in(index).dtype;
     size_ = p.in(index).shape.numel();
     direct_ = dtype_ == kOwn;
-    if (const Tensor* value = p.constant(index); value && !direct_) fixed_ = value->to(kOwn);
+    if (const Array* value = p.constant(index); value && !direct_) fixed_ = value->to(kOwn);
   }
 
   explicit operator bool() const { return present_; }
@@ -188,7 +188,7 @@ template <class A> class Param {
   bool present_, direct_ = false;
   DType dtype_ = DType::kFloat32;
   int64_t size_ = 0;
-  Tensor fixed_;
+  Array fixed_;
 };
 
 }  // namespace trireme

@@ -170,14 +170,14 @@ constinit const Op group_norm_op{.name = "group_norm",
                                  .infer = infer,
                                  .cpu = prepare,
                                  .layouts = Layouts::kFollow,
-                                 .in_place = true};
+                                 .in_place = 1};
 constinit const Op instance_norm_op{.name = "instance_norm",
                                     .inputs = 3,
                                     .attrs = &attr_info<NormAttrs>,
                                     .infer = infer,
                                     .cpu = prepare,
                                     .layouts = Layouts::kFollow,
-                                    .in_place = true};
+                                    .in_place = 1};
 
 Value* group_norm(Value* x, Value* scale, Value* bias, int64_t groups, double epsilon) {
   return record1(group_norm_op, {x, scale, bias}, NormAttrs{.epsilon = epsilon, .groups = groups});

@@ -94,7 +94,7 @@ constinit const Op layer_norm_op{.name = "layer_norm",
                                  .attrs = &attr_info<NormAttrs>,
                                  .infer = infer,
                                  .cpu = prepare,
-                                 .in_place = true};
+                                 .in_place = 1};
 
 Value* layer_norm(Value* x, Value* scale, Value* bias, int64_t begin_norm_axis, double epsilon) {
   const int64_t axis = normal_axis("layer_norm", begin_norm_axis, x->type.shape.rank());

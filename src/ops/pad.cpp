@@ -46,7 +46,7 @@ void infer(const Infer& i) {
 
 // One element of `value` in the bytes of `dtype`.
 std::vector<char> element_of(double value, DType dtype) {
-  Tensor t(DType::kFloat64, Shape{});
+  Array t(DType::kFloat64, Shape{});
   *t.as<double>() = value;
   t = t.to(dtype);
   return {static_cast<const char*>(t.data()), static_cast<const char*>(t.data()) + t.bytes()};

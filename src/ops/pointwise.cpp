@@ -72,7 +72,7 @@ namespace ops {
 #define TRI_POINTWISE(opname, count, attr, rule) \
   const Op opname##_op{.name = #opname, .inputs = count, .attrs = attr, .infer = rule, \
                        .cpu = prepare, \
-                       .fuse = Fuse::kPointwise, .layouts = Layouts::kFollow, .in_place = true};
+                       .fuse = Fuse::kPointwise, .layouts = Layouts::kFollow, .in_place = 1};
 #define TRI_UNARY(name, ...) \
   TRI_POINTWISE(name, 1, &attr_info<PointwiseAttrs>, infer_unary) \
   Value* name(Value* x, double alpha, double beta) { \

@@ -261,7 +261,7 @@ Kernel prepare(const Prepare& p) {
       plan.packed.clear();
       break;
     }
-    const auto pack = [&](const Tensor& w, void* to) {
+    const auto pack = [&](const Array& w, void* to) {
       pack_hidden(w.as<float>(), gates_of(mode), a.hidden_size, static_cast<float*>(to));
     };
     plan.packed.push_back(

@@ -83,12 +83,12 @@ constinit const Op softmax_op{.name = "softmax",
                               .attrs = &attr_info<NormAttrs>,
                               .infer = infer,
                               .cpu = [](const Prepare& p) { return prepare(p, false); },
-                              .in_place = true};
+                              .in_place = 1};
 constinit const Op log_softmax_op{.name = "log_softmax",
                                   .attrs = &attr_info<NormAttrs>,
                                   .infer = infer,
                                   .cpu = [](const Prepare& p) { return prepare(p, true); },
-                                  .in_place = true};
+                                  .in_place = 1};
 
 namespace {
 Value* along(const Op& op, Value* x, int64_t axis) {

@@ -66,7 +66,7 @@ class Cleaner {
 // ---- constants
 
 bool scalar_value(const Value* v, double& value) {
-  const Tensor* t = constant_of(v);
+  const Array* t = constant_of(v);
   if (t == nullptr || t->numel() != 1 || !is_floating(t->dtype())) return false;
   value = *t->to(DType::kFloat64).as<double>();
   return true;
@@ -87,7 +87,7 @@ std::string key_of(const Node& n) {
       key += " -";
       continue;
     }
-    const Tensor& t = *constant_of(v);
+    const Array& t = *constant_of(v);
     key += ' ' + v->type.str() + ' ';
     constexpr size_t kSmall =
         256;  // small ones are told by content: they may be made anew at each recording
@@ -101,13 +101,13 @@ Cleaner::Values Cleaner::fold(const Node& n) {
   Values results;
   const bool cached = context_.cache && n.outputs.size() == 1 && !n.op->view;
   if (!cached) {
-    for (const Tensor& t : evaluate(n)) results.push_back(graph_.add_constant(t, {}));
+    for (const Array& t : evaluate(n)) results.push_back(graph_.add_constant(t, {}));
     return results;
   }
-  std::vector<Tensor> sources;
+  std::vector<Array> sources;
   for (const Value* v : n.inputs)
     if (v) sources.push_back(*constant_of(v));
-  const Tensor t =
+  const Array t =
       context_.cache->get(key_of(n), std::move(sources), [&] { return evaluate(n)[0]; });
   return {graph_.add_constant(t, {})};
 }
@@ -205,7 +205,7 @@ Value* Cleaner::simplify_affine(Value* x, double factor, double added) {
     // by the next plan.
     Values constants;
     for (double v : {factor, added}) {
-      Tensor t(DType::kFloat32, Shape{1});
+      Array t(DType::kFloat32, Shape{1});
       *t.as<float>() = static_cast<float>(v);
       constants.push_back(graph_.add_constant(t, {}));
     }

@@ -22,7 +22,7 @@ void fuse_nodes(const std::vector<Node*>& nodes) {
   std::vector<Value*> outer;
   const auto bring_in = [&](Value* v) {
     if (v == nullptr || inside.contains(v)) return;
-    if (const Tensor* t = constant_of(v)) {
+    if (const Array* t = constant_of(v)) {
       inside[v] = body->add_constant(*t, v->name);
       body->inputs.push_back(inside[v]);
     } else {

@@ -41,12 +41,12 @@ MemoryPlan plan_memory(const Graph& graph) {
       const int64_t bytes = rounded(static_cast<int64_t>(v->type.bytes()));
       plan.total_bytes += n.op->view ? 0 : bytes;
       const Value* taken = nullptr;
-      if (k == 0 && !n.inputs.empty() && n.inputs[0]) {
-        const Value* source = root_of(n.inputs[0]);
-        if (n.op->view && source) taken = source;
-        if (n.op->in_place && source && plan.places[slot.at(source)].last <= i &&
-            plan.places[slot.at(source)].bytes == bytes &&
-            n.inputs[0]->type.dtype == v->type.dtype && n.inputs[0]->type.layout == v->type.layout)
+      if (k < n.inputs.size() && n.inputs[k]) {
+        const Value* source = root_of(n.inputs[k]);
+        if (k == 0 && n.op->view && source) taken = source;
+        if (static_cast<int>(k) < n.op->in_place && source &&
+            plan.places[slot.at(source)].last <= i && plan.places[slot.at(source)].bytes == bytes &&
+            n.inputs[k]->type.dtype == v->type.dtype && n.inputs[k]->type.layout == v->type.layout)
           taken = source;
       }
       if (taken) {

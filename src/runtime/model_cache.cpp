@@ -3,12 +3,12 @@
 
 namespace trireme {
 
-Tensor SharedCache::get(const std::string& key, std::vector<Tensor> sources,
-                        const std::function<Tensor()>& make) {
+Array SharedCache::get(const std::string& key, std::vector<Array> sources,
+                       const std::function<Array()>& make) {
   const std::lock_guard lock(mutex_);
   const auto it = entries_.find(key);
   if (it != entries_.end()) return it->second.value;
-  Tensor value = make();
+  Array value = make();
   const auto bytes = static_cast<int64_t>(value.bytes());
   pool_->reserve(bytes, "a packed or folded weight");
   bytes_ += bytes;

@@ -18,14 +18,14 @@ class SharedCache : public ModelCache {
   ~SharedCache() override { pool_->release(bytes_); }
 
   // Entries are made under the lock: two plans prepared at once do not pack the same weights twice.
-  Tensor get(const std::string& key, std::vector<Tensor> sources,
-             const std::function<Tensor()>& make) override;
+  Array get(const std::string& key, std::vector<Array> sources,
+            const std::function<Array()>& make) override;
   int64_t bytes() const { return bytes_; }
 
  private:
   struct Entry {
-    Tensor value;
-    std::vector<Tensor> sources;
+    Array value;
+    std::vector<Array> sources;
   };
   std::shared_ptr<MemoryPool> pool_;
   std::recursive_mutex mutex_;

@@ -68,7 +68,7 @@ void Plan::place(const Graph& graph) {
   for (size_t i = 0; i < graph.inputs.size(); ++i)
     where_[graph.inputs[i]] = {Source::kInput, static_cast<int64_t>(i), nullptr};
   for (const auto& n : graph.nodes)
-    if (const Tensor* t = n->op == &kConstant ? constant_of(n->out()) : nullptr;
+    if (const Array* t = n->op == &kConstant ? constant_of(n->out()) : nullptr;
         t && !where_.contains(n->out()))
       where_[n->out()] = {Source::kConstant, 0, const_cast<void*>(t->data())};
   std::unordered_map<const Value*, Source> roots;

@@ -9,6 +9,8 @@
 #include <sstream>
 #include <string>
 
+#include "support/temp.h"
+
 namespace fs = std::filesystem;
 
 namespace {
@@ -28,13 +30,6 @@ std::string read(const fs::path& path) {
 
 class Cli : public testing::Test {
  protected:
-  void SetUp() override {
-    std::string name = (fs::temp_directory_path() / "trireme-cli-XXXXXX").string();
-    ASSERT_NE(mkdtemp(name.data()), nullptr);
-    folder_ = name;
-  }
-  void TearDown() override { fs::remove_all(folder_); }
-
   // Runs the program with `arguments` (shell words) and assignments in front of it.
   Result run(const std::string& arguments, const std::string& environment = {}) {
     const fs::path out = folder_ / "out", err = folder_ / "err";
@@ -59,7 +54,8 @@ class Cli : public testing::Test {
     EXPECT_EQ(result.err.find('\n'), result.err.size() - 1) << "not one line: " << result.err;
   }
 
-  fs::path folder_;
+  trireme::test::TempFolder temp_;
+  const fs::path folder_ = temp_.path();
 };
 
 TEST_F(Cli, PrintsItsVersion) {

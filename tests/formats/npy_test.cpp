@@ -5,6 +5,7 @@
 #include <fstream>
 
 #include "formats/support.h"
+#include "support/temp.h"
 
 namespace trireme {
 namespace {
@@ -21,18 +22,19 @@ std::string file_of(const std::string& header, const std::string& data, int vers
   return out + header + data;
 }
 
-Tensor read(const std::string& bytes) { return read_npy(std::span<const char>(bytes), "a.npy"); }
+Array read(const std::string& bytes) { return read_npy(std::span<const char>(bytes), "a.npy"); }
 
 TEST(Npy, ReadsBackWhatItWrites) {
-  const auto path = (std::filesystem::temp_directory_path() / "trireme_npy_test.npy").string();
+  const test::TempFolder folder;
+  const std::string path = folder / "a.npy";
   for (const Shape& shape : {Shape{}, Shape{3}, Shape{2, 3}, Shape{0, 4}, Shape{1, 2, 3, 4}}) {
     for (DType dtype :
          {DType::kBool, DType::kUInt8, DType::kInt8, DType::kInt16, DType::kInt32, DType::kInt64,
           DType::kFloat16, DType::kBFloat16, DType::kFloat32, DType::kFloat64}) {
-      Tensor tensor(dtype, shape);
+      Array tensor(dtype, shape);
       for (size_t i = 0; i < tensor.bytes(); ++i) static_cast<char*>(tensor.data())[i] = i % 2;
       write_npy(path, tensor);
-      const Tensor back = read_npy(path);
+      const Array back = read_npy(path);
       EXPECT_EQ(back.shape(), shape);
       EXPECT_EQ(back.dtype(), dtype);
       EXPECT_EQ(std::memcmp(back.data(), tensor.data(), tensor.bytes()), 0);

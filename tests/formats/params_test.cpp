@@ -6,6 +6,7 @@
 
 #include "formats/small_model.h"
 #include "formats/support.h"
+#include "support/temp.h"
 
 namespace trireme {
 namespace {
@@ -15,7 +16,7 @@ using test::error_of;
 const std::vector<ParamSpec> kSpecs = {{"b", DType::kFloat32, Shape{1}},
                                        {"w", DType::kFloat32, Shape{2, 2}}};
 
-std::vector<Tensor> read(const std::string& bytes, const std::vector<ParamSpec>& specs = kSpecs) {
+std::vector<Array> read(const std::string& bytes, const std::vector<ParamSpec>& specs = kSpecs) {
   return read_params(std::span<const char>(bytes), "m.pdiparams", specs);
 }
 
@@ -28,7 +29,8 @@ TEST(Params, ReadsRecordsInOrder) {
 }
 
 TEST(Params, ReadsAFileAsItReadsMemory) {
-  const auto path = std::filesystem::temp_directory_path() / "trireme_params_test.pdiparams";
+  const test::TempFolder folder;
+  const auto path = folder / "a.pdiparams";
   std::ofstream(path, std::ios::binary) << small::params();
   EXPECT_EQ(read_params(path.string(), kSpecs)[1].as<float>()[2], 3.0f);
   std::filesystem::remove(path);

@@ -7,6 +7,7 @@
 #include "formats/small_model.h"
 #include "formats/support.h"
 #include "support/data.h"
+#include "support/temp.h"
 
 namespace trireme {
 namespace {
@@ -143,14 +144,11 @@ INSTANTIATE_TEST_SUITE_P(
 
 class Folder : public testing::Test {
  protected:
-  void SetUp() override { fs::create_directories(path_); }
-  void TearDown() override { fs::remove_all(path_); }
   void write(const std::string& name, const std::string& bytes) {
     std::ofstream(path_ / name, std::ios::binary) << bytes;
   }
-  fs::path path_ =
-      fs::temp_directory_path() /
-      (std::string("trireme_") + testing::UnitTest::GetInstance()->current_test_info()->name());
+  test::TempFolder folder_;
+  const fs::path path_ = folder_.path();
 };
 
 TEST_F(Folder, LoadsEitherFormatFromAFolderOrAFile) {

@@ -20,8 +20,8 @@ inline std::vector<ParamSpec> specs_of(const ForeignProgram& program) {
 }
 
 // Zeros for a program whose weights are not there.
-inline std::vector<Tensor> zeros_for(const ForeignProgram& program) {
-  std::vector<Tensor> tensors;
+inline std::vector<Array> zeros_for(const ForeignProgram& program) {
+  std::vector<Array> tensors;
   for (const auto& p : program.parameters) {
     tensors.emplace_back(p.dtype, p.shape);
     std::memset(tensors.back().data(), 0, tensors.back().bytes());

@@ -54,7 +54,7 @@ TEST(Record, ShapeArithmeticGivesConstants) {
   Value* shape = ops::shape_of(x, DType::kInt64);
   Value* height = ops::slice(shape, {0}, {2}, {3});
   Value* twice = ops::multiply(height, scalar(2, DType::kInt64));
-  const Tensor* t = constant_of(twice);
+  const Array* t = constant_of(twice);
   ASSERT_NE(t, nullptr);
   EXPECT_EQ(*t->as<int64_t>(), 80);
 }

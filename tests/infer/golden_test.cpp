@@ -25,8 +25,8 @@ using Json = nlohmann::json;
 Json read_json(const fs::path& path) { return Json::parse(std::ifstream(path)); }
 
 // The worst difference over what is allowed for it; over 1 fails.
-double excess(const Tensor& got, const Tensor& expected, double absolute, double relative) {
-  const Tensor a = got.to(DType::kFloat64), b = expected.to(DType::kFloat64);
+double excess(const Array& got, const Array& expected, double absolute, double relative) {
+  const Array a = got.to(DType::kFloat64), b = expected.to(DType::kFloat64);
   double worst = 0;
   for (int64_t i = 0; i < a.numel(); ++i) {
     const double x = a.as<double>()[i], y = b.as<double>()[i];
@@ -39,18 +39,18 @@ double excess(const Tensor& got, const Tensor& expected, double absolute, double
 
 void run_case(Predictor& predictor, const fs::path& folder, const Json& test,
               const Json& tolerance) {
-  std::vector<Tensor> inputs;
+  std::vector<Array> inputs;
   for (const std::string& name : predictor.get_input_names()) {
     inputs.push_back(read_npy((folder / test["inputs"][name].get<std::string>()).string()));
   }
-  const std::vector<Tensor> outputs = predictor.run(inputs);
+  const std::vector<Array> outputs = predictor.run(inputs);
   ASSERT_EQ(outputs.size(), test["outputs"].size());
   size_t i = 0;
   // The legacy format has its own names for outputs; the order is the same.
   for (const auto& [name, file] : test["outputs"].items()) {
     SCOPED_TRACE(name);
-    const Tensor expected = read_npy((folder / file.get<std::string>()).string());
-    const Tensor& got = outputs[i++];
+    const Array expected = read_npy((folder / file.get<std::string>()).string());
+    const Array& got = outputs[i++];
     ASSERT_EQ(got.shape().str(), expected.shape().str());
     ASSERT_EQ(got.dtype(), expected.dtype());
     const bool exact = !is_floating(got.dtype());
@@ -89,10 +89,10 @@ INSTANTIATE_TEST_SUITE_P(All, PaddleModel,
 // ---- PP-OCRv4 ----
 
 // An .xz file's content: raw elements.
-Tensor read_xz(const fs::path& path, DType dtype, const Shape& shape) {
+Array read_xz(const fs::path& path, DType dtype, const Shape& shape) {
   const std::string command = "xz -dc -- '" + path.string() + "'";
   const std::unique_ptr<FILE, int (*)(FILE*)> pipe(::popen(command.c_str(), "r"), &::pclose);
-  Tensor tensor(dtype, shape);
+  Array tensor(dtype, shape);
   const size_t count = pipe ? std::fread(tensor.data(), 1, tensor.bytes(), pipe.get()) : 0;
   if (count != tensor.bytes() || std::fgetc(pipe.get()) != EOF) {
     fail(Code::kInvalidArgument, "not the size that cases.json says", path.string());
@@ -100,12 +100,12 @@ Tensor read_xz(const fs::path& path, DType dtype, const Shape& shape) {
   return tensor;
 }
 
-Tensor read_input(const fs::path& folder, const Json& test) {
+Array read_input(const fs::path& folder, const Json& test) {
   const auto dims = test["input_shape"].get<std::vector<int64_t>>();
   const fs::path file = folder / test["input"].get<std::string>();
   if (!test.contains("input_dtype")) return read_xz(file, DType::kFloat32, Shape(dims));
-  const Tensor pixels = read_xz(file, DType::kUInt8, Shape(dims));
-  Tensor input(DType::kFloat32, Shape(dims));
+  const Array pixels = read_xz(file, DType::kUInt8, Shape(dims));
+  Array input(DType::kFloat32, Shape(dims));
   for (int64_t i = 0; i < input.numel(); ++i) {
     input.as<float>()[i] = static_cast<float>((pixels.as<uint8_t>()[i] / 255.0 - 0.5) / 0.5);
   }
@@ -123,7 +123,7 @@ fs::path ocr_model(const std::string& name) {
 }
 
 // The largest class of each step, as the case lists it: [batch][step].
-void check_argmax(const Tensor& got, const Json& expected) {
+void check_argmax(const Array& got, const Json& expected) {
   const int64_t steps = got.shape()[1], classes = got.shape()[2];
   int64_t row = 0;
   for (const Json& line : expected) {
@@ -136,12 +136,12 @@ void check_argmax(const Tensor& got, const Json& expected) {
 }
 
 // Large outputs are kept as their eight largest values of each step and every 97th class.
-void check_parts(const fs::path& folder, const Json& test, const Tensor& got, double absolute) {
+void check_parts(const fs::path& folder, const Json& test, const Array& got, double absolute) {
   const int64_t rows = got.shape()[0] * got.shape()[1], classes = got.shape()[2];
   const Json& top = test["output_topk"];
   const int64_t k = top["k"].get<int64_t>();
-  const Tensor indices = read_xz(folder / top["indices"], DType::kInt32, Shape{rows, k});
-  const Tensor values = read_xz(folder / top["values"], DType::kFloat32, Shape{rows, k});
+  const Array indices = read_xz(folder / top["indices"], DType::kInt32, Shape{rows, k});
+  const Array values = read_xz(folder / top["values"], DType::kFloat32, Shape{rows, k});
   double worst = 0;
   for (int64_t i = 0; i < rows * k; ++i) {
     const float* row = got.as<float>() + i / k * classes;
@@ -151,7 +151,7 @@ void check_parts(const fs::path& folder, const Json& test, const Tensor& got, do
   const Json& sample = test["output_sample"];
   const int64_t stride = sample["class_stride"].get<int64_t>(),
                 taken = (classes + stride - 1) / stride;
-  const Tensor every = read_xz(folder / sample["values"], DType::kFloat32, Shape{rows, taken});
+  const Array every = read_xz(folder / sample["values"], DType::kFloat32, Shape{rows, taken});
   for (int64_t i = 0; i < rows * taken; ++i) {
     const float x = got.as<float>()[i / taken * classes + i % taken * stride];
     worst = std::max<double>(worst, std::abs(x - every.as<float>()[i]));
@@ -159,8 +159,8 @@ void check_parts(const fs::path& folder, const Json& test, const Tensor& got, do
   EXPECT_LE(worst, absolute);
 }
 
-void check_whole(const fs::path& folder, const Json& test, const Tensor& got) {
-  const Tensor expected = read_xz(folder / test["output"], DType::kFloat32, got.shape());
+void check_whole(const fs::path& folder, const Json& test, const Array& got) {
+  const Array expected = read_xz(folder / test["output"], DType::kFloat32, got.shape());
   const Json& tolerance = test["tolerance"];
   EXPECT_LE(excess(got, expected, tolerance["abs"].get<double>(), 0), 1);
   if (!tolerance.contains("mean_abs")) return;
@@ -186,7 +186,7 @@ TEST_P(OcrGolden, GivesPaddlesOutput) {
     if (model.empty()) GTEST_SKIP() << "no PP-OCRv4: run `trireme model fetch ch_PP-OCRv4`";
     const auto predictor = create_predictor(Config(model.string()));
     ASSERT_EQ(predictor->get_output_names(), std::vector<std::string>{test["output_name"]});
-    const Tensor got = predictor->run({read_input(folder, test)}).at(0);
+    const Array got = predictor->run({read_input(folder, test)}).at(0);
     ASSERT_EQ(got.shape().str(), Shape(test["output_shape"].get<std::vector<int64_t>>()).str());
     if (test.contains("output_argmax")) check_argmax(got, test["output_argmax"]);
     if (test.contains("output_topk")) {

@@ -8,6 +8,7 @@
 #include "base/cpu_features.h"
 #include "base/npy.h"
 #include "support/data.h"
+#include "support/temp.h"
 #include "trireme/inference.h"
 
 namespace trireme::inference {
@@ -27,8 +28,8 @@ std::string message_of(const std::function<void()>& f, Code expected) {
   return "nothing was thrown";
 }
 
-Tensor noise(const Shape& shape, uint32_t seed) {
-  Tensor t(DType::kFloat32, shape);
+Array noise(const Shape& shape, uint32_t seed) {
+  Array t(DType::kFloat32, shape);
   for (int64_t i = 0; i < t.numel(); ++i) {
     seed = seed * 1664525u + 1013904223u;
     t.as<float>()[i] = static_cast<float>(seed >> 8) * 0x1p-23f - 1;
@@ -36,7 +37,7 @@ Tensor noise(const Shape& shape, uint32_t seed) {
   return t;
 }
 
-double largest_difference(const Tensor& a, const Tensor& b) {
+double largest_difference(const Array& a, const Array& b) {
   double d = 0;
   for (int64_t i = 0; i < a.numel(); ++i)
     d = std::max(d, static_cast<double>(std::abs(a.as<float>()[i] - b.as<float>()[i])));
@@ -46,8 +47,8 @@ double largest_difference(const Tensor& a, const Tensor& b) {
 TEST(Predictor, RunsThroughHandlesAsPaddleDoes) {
   TRI_NEEDS_DATA("paddle_models/lenet");
   const auto predictor = create_predictor(Config(lenet().string()));
-  const Tensor in = read_npy((lenet() / "input.npy").string());
-  const Tensor expected = read_npy((lenet() / "output.npy").string());
+  const Array in = read_npy((lenet() / "input.npy").string());
+  const Array expected = read_npy((lenet() / "output.npy").string());
   Handle* x = predictor->get_input_handle(predictor->get_input_names()[0]);
   x->reshape(in.shape());
   x->copy_from_cpu(in.as<float>());
@@ -64,8 +65,8 @@ TEST(Predictor, ClonesRunAtOnceOnOneSetOfWeights) {
   Config config((test::ocr_models() / "rec").string());
   config.set_cpu_math_library_num_threads(1);
   const auto first = create_predictor(config);
-  const std::vector<Tensor> in{noise({1, 3, 48, 128}, 1)}, other{noise({2, 3, 48, 64}, 2)};
-  const Tensor expected = first->run(in)[0], expected_other = first->run(other)[0];
+  const std::vector<Array> in{noise({1, 3, 48, 128}, 1)}, other{noise({2, 3, 48, 64}, 2)};
+  const Array expected = first->run(in)[0], expected_other = first->run(other)[0];
   const int64_t weights = first->stats().weight_bytes;
   std::vector<std::thread> threads;
   std::atomic<int> wrong{0};
@@ -84,7 +85,7 @@ TEST(Predictor, ClonesRunAtOnceOnOneSetOfWeights) {
 TEST(Predictor, AnswersWrongInputsAndGoesOn) {
   TRI_NEEDS_DATA("paddle_models/lenet");
   const auto predictor = create_predictor(Config(lenet().string()));
-  const Tensor in = read_npy((lenet() / "input.npy").string());
+  const Array in = read_npy((lenet() / "input.npy").string());
   const std::string shape = message_of(
       [&] {
         predictor->run({noise({1, 2, 28, 28}, 1)});
@@ -126,11 +127,11 @@ TEST(Bfloat16, RecognizerChoosesTheSameClasses) {
   TRI_NEEDS_OCR_MODELS();
   TRI_NEEDS_DATA("paddle_models/lenet");
   if (!cpu_features().avx512_bf16) GTEST_SKIP() << "this processor has no AVX512-BF16";
-  const Tensor in = noise({1, 3, 48, 160}, 5);
+  const Array in = noise({1, 3, 48, 160}, 5);
   Config config((test::ocr_models() / "rec").string());
-  const Tensor wide = create_predictor(config)->run({in})[0];
+  const Array wide = create_predictor(config)->run({in})[0];
   config.set_precision(Precision::kBFloat16);
-  const Tensor half = create_predictor(config)->run({in})[0];
+  const Array half = create_predictor(config)->run({in})[0];
   ASSERT_EQ(half.dtype(), DType::kFloat32);
   const int64_t classes = wide.shape().back(), steps = wide.numel() / classes;
   for (int64_t s = 0; s < steps; ++s) {
@@ -144,11 +145,11 @@ TEST(Bfloat16, RecognizerChoosesTheSameClasses) {
 TEST(Bfloat16, DetectorMapStaysClose) {
   TRI_NEEDS_OCR_MODELS();
   if (!cpu_features().avx512_bf16) GTEST_SKIP() << "this processor has no AVX512-BF16";
-  const Tensor in = noise({1, 3, 224, 160}, 9);
+  const Array in = noise({1, 3, 224, 160}, 9);
   Config config((test::ocr_models() / "det").string());
-  const Tensor wide = create_predictor(config)->run({in})[0];
+  const Array wide = create_predictor(config)->run({in})[0];
   config.set_precision(Precision::kBFloat16);
-  const Tensor half = create_predictor(config)->run({in})[0];
+  const Array half = create_predictor(config)->run({in})[0];
   double sum = 0;
   for (int64_t i = 0; i < wide.numel(); ++i)
     sum += std::abs(wide.as<float>()[i] - half.as<float>()[i]);
@@ -157,7 +158,8 @@ TEST(Bfloat16, DetectorMapStaysClose) {
 
 TEST(Profile, ListsNodesAndWritesATrace) {
   TRI_NEEDS_DATA("paddle_models/lenet");
-  const fs::path trace = fs::path(testing::TempDir()) / "trireme_trace.json";
+  const test::TempFolder folder;
+  const fs::path trace = folder / "trace.json";
   {
     Config config(lenet().string());
     config.enable_profile(trace.string());

@@ -20,8 +20,8 @@ int64_t resident_bytes() {
   return resident * sysconf(_SC_PAGESIZE);
 }
 
-Tensor zeros(const Shape& shape) {
-  Tensor t(DType::kFloat32, shape);
+Array zeros(const Shape& shape) {
+  Array t(DType::kFloat32, shape);
   std::memset(t.data(), 0, t.bytes());
   return t;
 }

@@ -7,6 +7,7 @@
 #include "ocr/ctc.h"
 #include "ocr/model_folder.h"
 #include "ocr/recognizer.h"
+#include "support/temp.h"
 
 namespace trireme::ocr {
 namespace {
@@ -87,12 +88,6 @@ TEST(YamlList, ReadsWhatPaddleWrites) {
 
 class ModelFolderTest : public testing::Test {
  protected:
-  void SetUp() override {
-    root_ = fs::path(testing::TempDir()) / "trireme_models";
-    fs::remove_all(root_);
-    fs::create_directories(root_);
-  }
-  void TearDown() override { fs::remove_all(root_); }
   void write(const std::string& name, const std::string& text = "x") {
     fs::create_directories((root_ / name).parent_path());
     std::ofstream(root_ / name) << text;
@@ -103,7 +98,8 @@ class ModelFolderTest : public testing::Test {
     } catch (const Error& e) { return e.what(); }
     return "";
   }
-  fs::path root_;
+  test::TempFolder folder_;
+  fs::path root_ = folder_.path();
 };
 
 TEST_F(ModelFolderTest, KnowsBothLayouts) {

@@ -6,6 +6,7 @@
 
 #include "ocr/pictures.h"
 #include "support/data.h"
+#include "support/temp.h"
 #include "trireme/error.h"
 
 namespace trireme::ocr {
@@ -234,7 +235,8 @@ TEST(DecodeImage, SaysWhatItGot) {
 
 TEST(WritePng, CanBeReadAgain) {
   const Image image = gradient(7, 3);
-  const std::string path = testing::TempDir() + "trireme_write.png";
+  const test::TempFolder folder;
+  const std::string path = folder / "a.png";
   write_png(path, image);
   EXPECT_EQ(read_image(path).bgr, image.bgr);
   std::filesystem::remove(path);

@@ -36,28 +36,28 @@ Kernel interpret(const Graph& graph) {
   }};
 }
 
-Tensor of_floats(std::initializer_list<float> values) {
+Array of_floats(std::initializer_list<float> values) {
   const std::vector<float> v(values);
-  return Tensor::from(Shape{static_cast<int64_t>(v.size())}, std::span<const float>(v),
-                      DType::kFloat32);
+  return Array::from(Shape{static_cast<int64_t>(v.size())}, std::span<const float>(v),
+                     DType::kFloat32);
 }
 
-std::vector<std::vector<double>> run_node(const Node& node, std::vector<Tensor> inputs) {
+std::vector<std::vector<double>> run_node(const Node& node, std::vector<Array> inputs) {
   const Kernel k = node.op->cpu(Prepare{.node = node, .plan_subgraph = interpret});
   std::vector<void*> in, out;
-  for (Tensor& t : inputs) in.push_back(t.data());
-  std::vector<Tensor> results;
+  for (Array& t : inputs) in.push_back(t.data());
+  std::vector<Array> results;
   for (const auto& v : node.outputs) results.emplace_back(v->type.dtype, v->type.shape);
-  for (Tensor& t : results) out.push_back(t.data());
-  Tensor scratch(DType::kUInt8, Shape{static_cast<int64_t>(k.scratch)});
+  for (Array& t : results) out.push_back(t.data());
+  Array scratch(DType::kUInt8, Shape{static_cast<int64_t>(k.scratch)});
   k.run(Launch{in.data(), out.data(), scratch.data()});
   std::vector<std::vector<double>> numbers;
-  for (const Tensor& t : results) numbers.push_back(doubles_of(t));
+  for (const Array& t : results) numbers.push_back(doubles_of(t));
   return numbers;
 }
 
-Tensor flag(bool value) {
-  Tensor t(DType::kBool, Shape{});
+Array flag(bool value) {
+  Array t(DType::kBool, Shape{});
   *t.as<bool>() = value;
   return t;
 }
@@ -116,8 +116,8 @@ TEST(While, VariablesGoRoundUntilTheConditionFalls) {
 }
 
 // One direction of an LSTM in double; gates i, f, g, o.
-std::vector<double> lstm(const Tensor& x, const Tensor& w_ih, const Tensor& w_hh,
-                         const Tensor& b_ih, const Tensor& b_hh) {
+std::vector<double> lstm(const Array& x, const Array& w_ih, const Array& w_hh, const Array& b_ih,
+                         const Array& b_hh) {
   const auto xs = doubles_of(x), wi = doubles_of(w_ih), wh = doubles_of(w_hh),
              bi = doubles_of(b_ih), bh = doubles_of(b_hh);
   const auto steps = size_t(x.shape()[0]), batch = size_t(x.shape()[1]), in = size_t(x.shape()[2]),
@@ -148,13 +148,13 @@ TEST(Rnn, LstmOfManySizes) {
        {std::pair<int64_t, int64_t>{1, 48}, {5, 17}, {9, 33}, {16, 5}}) {
     const int64_t in = 7;
     const auto small = [](const Shape& shape, int64_t seed) {
-      Tensor t = ramp(shape, seed);
+      Array t = ramp(shape, seed);
       for (int64_t i = 0; i < t.numel(); ++i) t.as<float>()[i] *= 0.25f;
       return t;
     };
-    const Tensor x = small({6, batch, in}, 1), wi = small({4 * hidden, in}, 2),
-                 wh = small({4 * hidden, hidden}, 3);
-    const Tensor bi = small({4 * hidden}, 4), bh = small({4 * hidden}, 5);
+    const Array x = small({6, batch, in}, 1), wi = small({4 * hidden, in}, 2),
+                wh = small({4 * hidden, hidden}, 3);
+    const Array bi = small({4 * hidden}, 4), bh = small({4 * hidden}, 5);
     const RnnAttrs attrs{"LSTM", hidden, 1, false};
     const auto record = [&](const auto& v) {
       return ops::rnn(v[0], nullptr, nullptr, nullptr, {v[1], v[2], v[3], v[4]}, attrs);

@@ -151,10 +151,10 @@ std::map<std::string, Recorder> make_recorders() {
   return m;
 }
 
-Tensor input_of(const Json& j, DType floating) {
+Array input_of(const Json& j, DType floating) {
   if (j.is_null()) return {};
   if (j.contains("ramp")) {
-    Tensor t = ramp(Shape(std::span<const int64_t>(j["ramp"].get<Ints>())), j.at("seed"));
+    Array t = ramp(Shape(std::span<const int64_t>(j["ramp"].get<Ints>())), j.at("seed"));
     if (j.contains("positive"))
       for (int64_t i = 0; i < t.numel(); ++i) t.as<float>()[i] = std::abs(t.as<float>()[i]) + 0.5f;
     return t.to(floating);
@@ -163,7 +163,7 @@ Tensor input_of(const Json& j, DType floating) {
   Ints values;
   for (const Json& v : j.at("ints")) values.push_back(logic ? v.get<bool>() : v.get<int64_t>());
   const Shape shape(std::span<const int64_t>(j.at("shape").get<Ints>()));
-  return Tensor::from(shape, std::span<const int64_t>(values), DType::kInt64)
+  return Array::from(shape, std::span<const int64_t>(values), DType::kInt64)
       .to(dtype_from_name(j.at("dtype").get<std::string>()));
 }
 
@@ -176,10 +176,10 @@ std::vector<double> numbers_of(const Json& data) {
 void check(const Json& c, DType floating, const RunOptions& options) {
   static const auto recorders = make_recorders();
   const Record record = [&](const Values& v) { return recorders.at(c.at("op"))(v, c.at("attrs")); };
-  std::vector<Tensor> inputs;
+  std::vector<Array> inputs;
   for (const Json& j : c.at("inputs")) inputs.push_back(input_of(j, floating));
   if (options.layout == Layout::kChannelsLast && !follows_layout(record, inputs)) return;
-  const std::vector<Tensor> got = run_ops(record, inputs, options);
+  const std::vector<Array> got = run_ops(record, inputs, options);
   ASSERT_EQ(got.size(), c.at("outputs").size());
   for (size_t k = 0; k < got.size(); ++k) {
     const Json& want = c.at("outputs")[k];

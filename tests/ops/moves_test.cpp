@@ -12,8 +12,8 @@ namespace {
 constexpr DType kSizes[] = {DType::kUInt8, DType::kBFloat16, DType::kFloat32, DType::kInt64};
 
 // Different values as far as the dtype can tell them apart.
-Tensor count_up(const Shape& shape, DType dtype) {
-  Tensor t(DType::kInt64, shape);
+Array count_up(const Shape& shape, DType dtype) {
+  Array t(DType::kInt64, shape);
   for (int64_t i = 0; i < t.numel(); ++i)
     t.as<int64_t>()[i] = dtype == DType::kBFloat16 ? i % 251 : i;
   return t.to(dtype);
@@ -27,7 +27,7 @@ std::vector<int64_t> strides_of(const Shape& shape) {
 }
 
 // result[index] = x[from(index)] for every index of the shape.
-std::vector<double> gathered(const Tensor& x, const Shape& shape,
+std::vector<double> gathered(const Array& x, const Shape& shape,
                              const std::function<int64_t(const std::vector<int64_t>&)>& from) {
   const std::vector<double> values = doubles_of(x);
   std::vector<double> result;
@@ -57,8 +57,8 @@ TEST(Transpose, EveryBlockAndTail) {
   for (const auto& [shape, perm] : cases) {
     const std::vector<int64_t> strides = strides_of(shape);
     for (const DType dtype : kSizes) {
-      const Tensor x = count_up(shape, dtype);
-      const Tensor y =
+      const Array x = count_up(shape, dtype);
+      const Array y =
           run_ops([&](const auto& v) { return std::vector{ops::transpose(v[0], perm)}; }, {x})[0];
       const auto want = gathered(x, y.shape(), [&](const std::vector<int64_t>& index) {
         int64_t at = 0;
@@ -75,28 +75,28 @@ TEST(Reorder, BothWays) {
   for (const Shape& shape :
        {Shape{2, 3, 40, 50}, Shape{1, 24, 33, 31}, Shape{2, 97, 8, 9}, Shape{1, 4, 7}}) {
     for (const DType dtype : kSizes) {
-      const Tensor x = count_up(shape, dtype);
+      const Array x = count_up(shape, dtype);
       const auto there_and_back = [](const std::vector<Value*>& v) {
         Value* last = ops::reorder(v[0], Layout::kChannelsLast);
         return std::vector{last, ops::reorder(last, Layout::kPlain)};
       };
       // The test's executor brings a channels-last result back to row-major by itself.
-      for (const Tensor& y : run_ops(there_and_back, {x}))
+      for (const Array& y : run_ops(there_and_back, {x}))
         expect_near(y, doubles_of(x), 0, 0, shape.str());
     }
   }
 }
 
 TEST(Concat, ChannelsOfEveryWidth) {
-  const std::vector<Tensor> xs{ramp({2, 1, 9, 30}, 1), ramp({2, 24, 9, 30}, 2), ramp({2, 0, 9, 30}),
-                               ramp({2, 37, 9, 30}, 3), ramp({2, 130, 9, 30}, 4)};
+  const std::vector<Array> xs{ramp({2, 1, 9, 30}, 1), ramp({2, 24, 9, 30}, 2), ramp({2, 0, 9, 30}),
+                              ramp({2, 37, 9, 30}, 3), ramp({2, 130, 9, 30}, 4)};
   for (const Layout layout : {Layout::kPlain, Layout::kChannelsLast}) {
-    const Tensor y =
+    const Array y =
         run_ops([](const auto& v) { return std::vector{ops::concat(v, 1)}; }, xs, {layout})[0];
     ASSERT_EQ(y.shape(), (Shape{2, 192, 9, 30}));
     std::vector<double> want;
     for (int64_t n = 0; n < 2; ++n) {
-      for (const Tensor& x : xs) {
+      for (const Array& x : xs) {
         const auto values = doubles_of(x);
         const auto part = static_cast<int64_t>(values.size() / 2);
         want.insert(want.end(), values.begin() + n * part, values.begin() + (n + 1) * part);
@@ -107,10 +107,10 @@ TEST(Concat, ChannelsOfEveryWidth) {
 }
 
 TEST(Slice, ChannelsLastResultOfOneChannel) {
-  const Tensor x = ramp({2, 5, 3, 4});
+  const Array x = ramp({2, 5, 3, 4});
   for (const Layout layout : {Layout::kPlain, Layout::kChannelsLast}) {
     const auto channel = [](const auto& v) { return std::vector{ops::slice(v[0], {1}, {2}, {3})}; };
-    const Tensor y = run_ops(channel, {x}, {layout})[0];
+    const Array y = run_ops(channel, {x}, {layout})[0];
     const auto want = gathered(
         x, y.shape(), [](const auto& i) { return ((i[0] * 5 + 2) * 3 + i[2]) * 4 + i[3]; });
     expect_near(y, want, 0, 0, "channel 2");
@@ -118,7 +118,7 @@ TEST(Slice, ChannelsLastResultOfOneChannel) {
 }
 
 TEST(Slice, NumPyBounds) {
-  const Tensor x = count_up({6}, DType::kInt64);
+  const Array x = count_up({6}, DType::kInt64);
   const std::tuple<int64_t, int64_t, int64_t, std::vector<double>> cases[] = {
       {-1, -7, -1, {5, 4, 3, 2, 1, 0}},
       {5, -1, -1, {}},
@@ -140,11 +140,11 @@ TEST(Slice, NumPyBounds) {
 }
 
 TEST(Nearest, DoublesPixelsInBothLayouts) {
-  const Tensor x = ramp({2, 24, 10, 11});
+  const Array x = ramp({2, 24, 10, 11});
   for (const Layout layout : {Layout::kPlain, Layout::kChannelsLast}) {
     for (const int64_t f : {2, 4}) {
       InterpAttrs a{{10 * f, 11 * f}, {static_cast<double>(f), static_cast<double>(f)}};
-      const Tensor y =
+      const Array y =
           run_ops([&](const auto& v) { return std::vector{ops::nearest_interp(v[0], a)}; }, {x},
                   {layout})[0];
       const auto want = gathered(x, y.shape(), [&](const auto& i) {
@@ -156,11 +156,11 @@ TEST(Nearest, DoublesPixelsInBothLayouts) {
 }
 
 TEST(Embedding, RefusesIdsOutsideTheTable) {
-  const Tensor table = ramp({5, 300});
+  const Array table = ramp({5, 300});
   const auto record = [](const auto& v) { return std::vector{ops::embedding(v[0], v[1])}; };
   const std::vector<int64_t> bad{0, 5}, negative{-1, 0};
   for (const auto& ids : {bad, negative}) {
-    const Tensor t = Tensor::from(Shape{2}, std::span<const int64_t>(ids), DType::kInt64);
+    const Array t = Array::from(Shape{2}, std::span<const int64_t>(ids), DType::kInt64);
     EXPECT_NE(error_of([&] {
                 run_ops(record, {table, t});
               }).find("[embedding] id"),
@@ -170,8 +170,8 @@ TEST(Embedding, RefusesIdsOutsideTheTable) {
 
 TEST(Topk, EqualElementsStayInOrder) {
   const std::vector<int64_t> values{3, 9, 3, 9, 9, 1, 3};
-  const Tensor x =
-      Tensor::from(Shape{7}, std::span<const int64_t>(values), DType::kInt64).to(DType::kFloat32);
+  const Array x =
+      Array::from(Shape{7}, std::span<const int64_t>(values), DType::kInt64).to(DType::kFloat32);
   const auto y = run_ops([](const auto& v) { return ops::topk(v[0], 5, 0, true, true); }, {x});
   expect_near(y[0], {9, 9, 9, 3, 3}, 0, 0, "values");
   expect_near(y[1], {1, 3, 4, 0, 2}, 0, 0, "indices");

@@ -20,7 +20,7 @@ TEST(Softmax, RowsOfEveryLength) {
   for (const int64_t n : {1, 2, 15, 16, 17, 31, 40, 64, 100, 512, 6625}) {
     const Shape shape{7, n};
     for (const DType dtype : kDTypes) {
-      const Tensor x = ramp(shape, 3, dtype);
+      const Array x = ramp(shape, 3, dtype);
       const std::vector<double> values = doubles_of(x);
       std::vector<double> want(values.size()), log_want(values.size());
       for (size_t r = 0; r < 7; ++r) {
@@ -45,7 +45,7 @@ TEST(Softmax, RowsOfEveryLength) {
 TEST(Softmax, LargeValuesAndMasks) {
   const float huge = std::numeric_limits<float>::infinity();
   const std::vector<float> values{1e4f, 1e4f, -1e30f, -huge, 0, -huge, -huge, 2};
-  const Tensor x = Tensor::from(Shape{2, 4}, std::span<const float>(values), DType::kFloat32);
+  const Array x = Array::from(Shape{2, 4}, std::span<const float>(values), DType::kFloat32);
   const auto y = run_ops([](const auto& v) { return std::vector{ops::softmax(v[0], 1)}; }, {x});
   const double e = std::exp(-2.0);
   expect_near(y[0], {0.5, 0.5, 0, 0, e / (1 + e), 0, 0, 1 / (1 + e)}, 1e-7, 1e-6, "softmax");
@@ -55,7 +55,7 @@ TEST(LayerNorm, RowsOfEveryLength) {
   for (const int64_t n : {1, 16, 33, 120, 768, 1000}) {
     const Shape shape{3, 2, n};
     for (const DType dtype : kDTypes) {
-      const Tensor x = ramp(shape, 3, dtype), scale = ramp({n}, 5), bias = ramp({n}, 6, dtype);
+      const Array x = ramp(shape, 3, dtype), scale = ramp({n}, 5), bias = ramp({n}, 6, dtype);
       const auto v = doubles_of(x), s = doubles_of(scale), b = doubles_of(bias);
       std::vector<double> want(v.size());
       const auto size = static_cast<size_t>(n);
@@ -88,8 +88,8 @@ TEST(GroupNorm, BothLayoutsAgreeWithDoubles) {
     const int64_t per_group = shape.numel() / shape[0] / groups,
                   pixels = shape.numel() / shape[0] / shape[1];
     for (const DType dtype : kDTypes) {
-      const Tensor x = ramp(shape, 3, dtype), scale = ramp({shape[1]}, 5),
-                   bias = ramp({shape[1]}, 6);
+      const Array x = ramp(shape, 3, dtype), scale = ramp({shape[1]}, 5),
+                  bias = ramp({shape[1]}, 6);
       const auto v = doubles_of(x), s = doubles_of(scale), b = doubles_of(bias);
       std::vector<double> want(v.size());
       for (int64_t first = 0; first < shape.numel(); first += per_group) {
@@ -116,7 +116,7 @@ TEST(GroupNorm, BothLayoutsAgreeWithDoubles) {
 }
 
 // Sums of every set of dimensions of one shape.
-std::vector<double> reference_sum(const Tensor& x, unsigned axes) {
+std::vector<double> reference_sum(const Array& x, unsigned axes) {
   const Shape& shape = x.shape();
   const auto values = doubles_of(x);
   int64_t kept = 1;
@@ -145,7 +145,7 @@ TEST(Reduce, EverySetOfAxesInBothLayouts) {
       for (int d = 0; d < 4; ++d)
         if (axes >> d & 1u) axis.push_back(d), n *= shape[d];
       for (const DType dtype : {DType::kFloat32, DType::kBFloat16}) {
-        const Tensor x = ramp(shape, 1, dtype);
+        const Array x = ramp(shape, 1, dtype);
         std::vector<double> want = reference_sum(x, axes);
         for (double& w : want) w /= static_cast<double>(n);
         for (const bool keepdim : {false, true}) {
@@ -163,7 +163,7 @@ TEST(Reduce, EverySetOfAxesInBothLayouts) {
 }
 
 TEST(Reduce, LongSumsKeepTheirDigits) {
-  Tensor x(DType::kFloat32, Shape{1, 3, 1000, 1000});
+  Array x(DType::kFloat32, Shape{1, 3, 1000, 1000});
   for (int64_t i = 0; i < x.numel(); ++i) x.as<float>()[i] = 0.1f;
   for (const Layout layout : {Layout::kPlain, Layout::kChannelsLast}) {
     const auto record = [](const auto& v) {
@@ -176,16 +176,16 @@ TEST(Reduce, LongSumsKeepTheirDigits) {
 
 TEST(Reduce, NaNStaysAndIntegersAreExact) {
   const std::vector<float> values{1, NAN, 3, 2};
-  const Tensor x = Tensor::from(Shape{4}, std::span<const float>(values), DType::kFloat32);
+  const Array x = Array::from(Shape{4}, std::span<const float>(values), DType::kFloat32);
   const auto both = [](const auto& v) {
     return std::vector{ops::reduce(ops::max_op, v[0], {}, false),
                        ops::reduce(ops::min_op, v[0], {}, false)};
   };
-  for (const Tensor& y : run_ops(both, {x})) EXPECT_TRUE(std::isnan(y.as<float>()[0]));
+  for (const Array& y : run_ops(both, {x})) EXPECT_TRUE(std::isnan(y.as<float>()[0]));
   const std::vector<int64_t> large{(int64_t{1} << 53) + 1, 1, -5};
   const auto sum =
       run_ops([](const auto& v) { return std::vector{ops::reduce(ops::sum_op, v[0], {0}, false)}; },
-              {Tensor::from(Shape{3}, std::span<const int64_t>(large), DType::kInt64)});
+              {Array::from(Shape{3}, std::span<const int64_t>(large), DType::kInt64)});
   EXPECT_EQ(sum[0].as<int64_t>()[0], (int64_t{1} << 53) - 3);
 }
 
@@ -193,7 +193,7 @@ TEST(Pool, GlobalAndWindowsOfManyChannels) {
   for (const int64_t channels : {1, 8, 16, 24, 67, 512}) {
     const Shape shape{2, channels, 13, 11};
     for (const DType dtype : kDTypes) {
-      const Tensor x = ramp(shape, 2, dtype);
+      const Array x = ramp(shape, 2, dtype);
       std::vector<double> mean = reference_sum(x, 0b1100);
       for (double& m : mean) m /= 13 * 11;
       const Pool2dAttrs global{.pooling_type = "avg", .kernel = {1, 1}, .adaptive = true};

@@ -82,7 +82,7 @@ using Memory = std::map<const Value*, std::unique_ptr<Guarded>>;
 void run_node(const Node& node, Memory& memory) {
   std::vector<void*> in, out;
   for (const Value* v : node.inputs) {
-    const Tensor* fixed = constant_of(v);
+    const Array* fixed = constant_of(v);
     in.push_back(v == nullptr ? nullptr
                  : fixed      ? const_cast<void*>(fixed->data())
                               : memory.at(v)->data());
@@ -101,8 +101,8 @@ void run_node(const Node& node, Memory& memory) {
 
 }  // namespace
 
-std::vector<Tensor> run_ops(const Record& record, const std::vector<Tensor>& inputs,
-                            const RunOptions& options) {
+std::vector<Array> run_ops(const Record& record, const std::vector<Array>& inputs,
+                           const RunOptions& options) {
   Graph graph;
   graph.fold_below = 0;
   const BuilderScope scope(graph);
@@ -130,9 +130,9 @@ std::vector<Tensor> run_ops(const Record& record, const std::vector<Tensor>& inp
   for (const auto& n : graph.nodes)
     if (n->op->cpu != nullptr) run_node(*n, memory);
 
-  std::vector<Tensor> tensors;
+  std::vector<Array> tensors;
   for (const Value* v : results) {
-    Tensor t(v->type.dtype, v->type.shape);
+    Array t(v->type.dtype, v->type.shape);
     const void* from = constant_of(v) ? constant_of(v)->data() : memory.at(v)->data();
     if (v->type.layout == Layout::kChannelsLast) {
       relayout(from, t.data(), t.shape(), size_of(t.dtype()), false);
@@ -144,12 +144,12 @@ std::vector<Tensor> run_ops(const Record& record, const std::vector<Tensor>& inp
   return tensors;
 }
 
-bool follows_layout(const Record& record, const std::vector<Tensor>& inputs) {
+bool follows_layout(const Record& record, const std::vector<Array>& inputs) {
   Graph graph;
   graph.fold_below = 0;
   const BuilderScope scope(graph);
   std::vector<Value*> values;
-  for (const Tensor& t : inputs)
+  for (const Array& t : inputs)
     values.push_back(t.defined() ? graph.add_input({t.dtype(), t.shape()}) : nullptr);
   record(values);
   for (const auto& n : graph.nodes)
@@ -157,19 +157,19 @@ bool follows_layout(const Record& record, const std::vector<Tensor>& inputs) {
   return true;
 }
 
-Tensor ramp(const Shape& shape, int64_t seed, DType dtype) {
-  Tensor t(DType::kFloat32, shape);
+Array ramp(const Shape& shape, int64_t seed, DType dtype) {
+  Array t(DType::kFloat32, shape);
   for (int64_t i = 0; i < t.numel(); ++i)
     t.as<float>()[i] = static_cast<float>(((i + 1) * 37 + seed * 13) % 101 - 50) / 32;
   return t.to(dtype);
 }
 
-std::vector<double> doubles_of(const Tensor& tensor) {
-  const Tensor t = tensor.to(DType::kFloat64);
+std::vector<double> doubles_of(const Array& tensor) {
+  const Array t = tensor.to(DType::kFloat64);
   return {t.as<double>(), t.as<double>() + t.numel()};
 }
 
-void expect_near(const Tensor& got, const std::vector<double>& want, double absolute,
+void expect_near(const Array& got, const std::vector<double>& want, double absolute,
                  double relative, const std::string& what) {
   const std::vector<double> values = doubles_of(got);
   ASSERT_EQ(values.size(), want.size()) << what;

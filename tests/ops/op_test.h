@@ -23,20 +23,20 @@ struct RunOptions {
 
 // The results, row-major. Fails the test when a kernel writes outside of its outputs or scratch, or
 // into its inputs.
-std::vector<Tensor> run_ops(const Record& record, const std::vector<Tensor>& inputs,
-                            const RunOptions& options = {});
+std::vector<Array> run_ops(const Record& record, const std::vector<Array>& inputs,
+                           const RunOptions& options = {});
 
 // Whether every operator that `record` records runs in channels-last on these inputs.
-bool follows_layout(const Record& record, const std::vector<Tensor>& inputs);
+bool follows_layout(const Record& record, const std::vector<Array>& inputs);
 
 // (((i + 1) * 37 + seed * 13) % 101 - 50) / 32: the ramp of tools/make_op_goldens.py, exact in
 // every floating dtype.
-Tensor ramp(const Shape& shape, int64_t seed = 1, DType dtype = DType::kFloat32);
+Array ramp(const Shape& shape, int64_t seed = 1, DType dtype = DType::kFloat32);
 
-std::vector<double> doubles_of(const Tensor& tensor);
+std::vector<double> doubles_of(const Array& tensor);
 
 // |got - want| <= absolute + relative * |want| everywhere; equal NaNs and infinities agree.
-void expect_near(const Tensor& got, const std::vector<double>& want, double absolute,
+void expect_near(const Array& got, const std::vector<double>& want, double absolute,
                  double relative, const std::string& what);
 
 // The relative error that results of a dtype may show, a few units in the last place.

@@ -31,11 +31,11 @@ std::string graph_of(const fs::path& file) {
   return text;
 }
 
-std::vector<Tensor> inputs_for(const Graph& graph) {
-  std::vector<Tensor> tensors;
+std::vector<Array> inputs_for(const Graph& graph) {
+  std::vector<Array> tensors;
   uint32_t state = 7;
   for (const Value* v : graph.inputs) {
-    Tensor t(DType::kFloat32, v->type.shape);
+    Array t(DType::kFloat32, v->type.shape);
     for (int64_t i = 0; i < t.numel(); ++i) {
       state = state * 1664525u + 1013904223u;
       t.as<float>()[i] =
@@ -46,15 +46,15 @@ std::vector<Tensor> inputs_for(const Graph& graph) {
   return tensors;
 }
 
-std::vector<Tensor> run(const Plan& plan, const std::vector<Tensor>& inputs) {
-  std::vector<Tensor> outputs;
+std::vector<Array> run(const Plan& plan, const std::vector<Array>& inputs) {
+  std::vector<Array> outputs;
   std::vector<void*> in, out;
-  for (const Tensor& t : inputs) in.push_back(const_cast<void*>(t.data()));
+  for (const Array& t : inputs) in.push_back(const_cast<void*>(t.data()));
   for (const Value* v : plan.graph().outputs) {
     outputs.emplace_back(v->type.dtype, v->type.shape);
     out.push_back(outputs.back().data());
   }
-  const Tensor arena(DType::kUInt8, Shape{plan.arena_bytes()});
+  const Array arena(DType::kUInt8, Shape{plan.arena_bytes()});
   plan.run(in, out, const_cast<char*>(arena.as<char>()));
   return outputs;
 }
@@ -66,8 +66,8 @@ std::unique_ptr<Plan> planned(const std::string& text, DType precision, std::str
   return std::make_unique<Plan>(std::move(graph), cache);
 }
 
-double largest_difference(const Tensor& a, const Tensor& b) {
-  const Tensor x = a.to(DType::kFloat64), y = b.to(DType::kFloat64);
+double largest_difference(const Array& a, const Array& b) {
+  const Array x = a.to(DType::kFloat64), y = b.to(DType::kFloat64);
   double largest = 0;
   for (int64_t i = 0; i < x.numel(); ++i)
     largest = std::max(largest, std::abs(x.as<double>()[i] - y.as<double>()[i]) /
@@ -81,10 +81,10 @@ TEST_P(SameNumbers, WhateverThePassesDid) {
   const std::string text =
       graph_of(fs::path(TRIREME_SOURCE_DIR) / "tests/passes" / (GetParam() + ".graph"));
   const auto plain = planned(text, DType::kFloat32, "record");
-  const std::vector<Tensor> inputs = inputs_for(plain->graph());
-  const std::vector<Tensor> expected = run(*plain, inputs);
+  const std::vector<Array> inputs = inputs_for(plain->graph());
+  const std::vector<Array> expected = run(*plain, inputs);
   for (const Pass& p : passes()) {
-    const std::vector<Tensor> results = run(*planned(text, DType::kFloat32, p.name), inputs);
+    const std::vector<Array> results = run(*planned(text, DType::kFloat32, p.name), inputs);
     ASSERT_EQ(results.size(), expected.size());
     for (size_t k = 0; k < results.size(); ++k)
       EXPECT_LT(largest_difference(results[k], expected[k]), 2e-5)
@@ -149,8 +149,8 @@ TEST(Plan, PacksWeightsOnceForAllItsShapes) {
 
 TEST(Plan, RunsInManyThreadsAtOnce) {
   const auto plan = planned(kNet, DType::kFloat32, {});
-  const std::vector<Tensor> inputs = inputs_for(plan->graph());
-  const Tensor expected = run(*plan, inputs)[0];
+  const std::vector<Array> inputs = inputs_for(plan->graph());
+  const Array expected = run(*plan, inputs)[0];
   std::vector<std::thread> threads;
   std::atomic<int> wrong{0};
   for (int t = 0; t < 4; ++t)

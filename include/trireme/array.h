@@ -1,4 +1,4 @@
-// Tensor: a dense array on the host. A handle: copies share the same memory.
+// Array: a dense array on the host. A handle: copies share the same memory.
 #pragma once
 
 #include <cstring>
@@ -11,23 +11,22 @@
 
 namespace trireme {
 
-// Row-major, contiguous, 64-byte aligned. Threads: a const Tensor may be read from any thread;
+// Row-major, contiguous, 64-byte aligned. Threads: a const Array may be read from any thread;
 // writing through `data()` is the caller's to order. Memory is owned by the tensor or kept alive by
 // `owner` (a mapped file).
-class Tensor {
+class Array {
  public:
-  Tensor() = default;
+  Array() = default;
   // Uninitialised memory. Throws kInvalidArgument for a shape with unknown dimensions,
   // kResourceExhausted when the memory cannot be had.
-  Tensor(DType dtype, const Shape& shape);
+  Array(DType dtype, const Shape& shape);
   // A view of memory that `owner` keeps alive; `data` holds shape.numel() elements.
-  Tensor(DType dtype, const Shape& shape, void* data, std::shared_ptr<const void> owner);
+  Array(DType dtype, const Shape& shape, void* data, std::shared_ptr<const void> owner);
 
-  template <class T>
-  static Tensor from(const Shape& shape, std::span<const T> values, DType dtype) {
-    Tensor t(dtype, shape);
+  template <class T> static Array from(const Shape& shape, std::span<const T> values, DType dtype) {
+    Array t(dtype, shape);
     TRI_CHECK(values.size_bytes() == t.bytes(),
-              "[tensor] the values do not fill the shape " + shape.str());
+              "[array] the values do not fill the shape " + shape.str());
     if (!values.empty()) std::memcpy(t.data(), values.data(), values.size_bytes());
     return t;
   }
@@ -44,8 +43,8 @@ class Tensor {
   template <class T> T* as() { return static_cast<T*>(data_); }
   const std::shared_ptr<const void>& owner() const { return owner_; }
 
-  Tensor reshaped(const Shape& shape) const;  // the same memory; numel must agree
-  Tensor to(DType dtype) const;               // a converted copy (round to nearest even), or itself
+  Array reshaped(const Shape& shape) const;  // the same memory; numel must agree
+  Array to(DType dtype) const;               // a converted copy (round to nearest even), or itself
 
  private:
   DType dtype_ = DType::kFloat32;

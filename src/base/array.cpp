@@ -1,5 +1,5 @@
-// Tensor: aligned memory, dtype conversion.
-#include "trireme/tensor.h"
+// Array: aligned memory, dtype conversion.
+#include "trireme/array.h"
 
 #include <sys/mman.h>
 
@@ -54,36 +54,36 @@ void store(void* p, DType dtype, int64_t i, double v) {
 
 }  // namespace
 
-Tensor::Tensor(DType dtype, const Shape& shape)
+Array::Array(DType dtype, const Shape& shape)
     : dtype_(dtype), shape_(shape), numel_(shape.numel()) {
   int64_t bytes = 0;
   TRI_CHECK(!__builtin_mul_overflow(numel_, static_cast<int64_t>(size_of(dtype)), &bytes) &&
                 bytes < (int64_t{1} << 62),
-            "[tensor] the shape " + shape.str() + " has too many bytes");
+            "[array] the shape " + shape.str() + " has too many bytes");
   const size_t alignment = static_cast<size_t>(bytes) >= 2 * kHugePage ? kHugePage : kAlignment;
   const size_t rounded = (static_cast<size_t>(bytes) + alignment) / alignment * alignment;
   void* p = std::aligned_alloc(alignment, rounded);
   if (p == nullptr)
     fail(Code::kResourceExhausted,
-         "[tensor] no memory for " + std::to_string(bytes) + " bytes " + shape.str());
+         "[array] no memory for " + std::to_string(bytes) + " bytes " + shape.str());
   if (alignment == kHugePage) madvise(p, rounded, MADV_HUGEPAGE);
   owner_ = std::shared_ptr<const void>(p, [](const void* q) { std::free(const_cast<void*>(q)); });
   data_ = p;
 }
 
-Tensor::Tensor(DType dtype, const Shape& shape, void* data, std::shared_ptr<const void> owner)
+Array::Array(DType dtype, const Shape& shape, void* data, std::shared_ptr<const void> owner)
     : dtype_(dtype), shape_(shape), numel_(shape.numel()), data_(data), owner_(std::move(owner)) {}
 
-Tensor Tensor::reshaped(const Shape& shape) const {
-  TRI_CHECK(shape.numel() == numel_, "[tensor] cannot view " + shape_.str() + " as " + shape.str());
-  Tensor t = *this;
+Array Array::reshaped(const Shape& shape) const {
+  TRI_CHECK(shape.numel() == numel_, "[array] cannot view " + shape_.str() + " as " + shape.str());
+  Array t = *this;
   t.shape_ = shape;
   return t;
 }
 
-Tensor Tensor::to(DType dtype) const {
+Array Array::to(DType dtype) const {
   if (dtype == dtype_) return *this;
-  Tensor t(dtype, shape_);
+  Array t(dtype, shape_);
   if (is_floating(dtype) || is_floating(dtype_)) {
     for (int64_t i = 0; i < numel_; ++i) store(t.data_, dtype, i, load(data_, dtype_, i));
   } else {  // 64-bit integers do not fit a double
