@@ -2,6 +2,7 @@
 #include "graph/attrs.h"
 
 #include <charconv>
+#include <cstring>
 
 #include "graph/graph.h"
 
@@ -11,6 +12,8 @@ namespace {
 template <class T> const T& at(const void* data, const Field& f) {
   return *reinterpret_cast<const T*>(static_cast<const char*>(data) + f.offset);
 }
+
+constexpr size_t kByContent = size_t{64} << 10;
 
 bool equal_field(const Field& f, const void* a, const void* b) {
   switch (f.kind) {
@@ -23,7 +26,9 @@ bool equal_field(const Field& f, const void* a, const void* b) {
     case Field::kDType: return at<DType>(a, f) == at<DType>(b, f);
     case Field::kArray: {
       const Array &x = at<Array>(a, f), &y = at<Array>(b, f);
-      return x.data() == y.data() && x.dtype() == y.dtype() && x.shape() == y.shape();
+      return x.dtype() == y.dtype() && x.shape() == y.shape() &&
+             (x.data() == y.data() ||
+              (x.bytes() <= kByContent && std::memcmp(x.data(), y.data(), x.bytes()) == 0));
     }
     case Field::kGraph: {
       const auto &x = at<std::shared_ptr<Graph>>(a, f), &y = at<std::shared_ptr<Graph>>(b, f);
@@ -31,6 +36,38 @@ bool equal_field(const Field& f, const void* a, const void* b) {
     }
   }
   return false;
+}
+
+size_t hash_field(const Field& f, const void* data) {
+  const auto bytes = [](const void* p, size_t n) {
+    return std::hash<std::string_view>()({static_cast<const char*>(p), n});
+  };
+  switch (f.kind) {
+    case Field::kBool: return at<bool>(data, f) ? 1 : 2;
+    case Field::kInt: return std::hash<int64_t>()(at<int64_t>(data, f));
+    case Field::kFloat: return std::hash<double>()(at<double>(data, f));
+    case Field::kString: return std::hash<std::string>()(at<std::string>(data, f));
+    case Field::kInts: {
+      const auto& v = at<std::vector<int64_t>>(data, f);
+      return bytes(v.data(), v.size() * sizeof(int64_t));
+    }
+    case Field::kFloats: {
+      size_t h = 0;  // by value: 0 and -0 are equal
+      for (const double v : at<std::vector<double>>(data, f)) h = h * 31 + std::hash<double>()(v);
+      return h;
+    }
+    case Field::kDType: return static_cast<size_t>(at<DType>(data, f));
+    case Field::kArray: {
+      const Array& x = at<Array>(data, f);
+      return x.bytes() <= kByContent ? bytes(x.data(), x.bytes())
+                                     : std::hash<const void*>()(x.data());
+    }
+    case Field::kGraph: {
+      const auto& x = at<std::shared_ptr<Graph>>(data, f);
+      return x ? x->nodes.size() : 0;
+    }
+  }
+  return 0;
 }
 
 std::string number(double v) {
@@ -72,6 +109,13 @@ std::string Attrs::str() const {
     s += (s.empty() ? "" : ", ") + std::string(f.name) + '=' + field_text(f, data_.get());
   }
   return s.empty() ? s : '{' + s + '}';
+}
+
+size_t Attrs::hash() const {
+  size_t h = 0;
+  if (info_ != nullptr)
+    for (const Field& f : info_->fields) h = h * 0x9e3779b97f4a7c15U + hash_field(f, data_.get());
+  return h;
 }
 
 bool operator==(const Attrs& a, const Attrs& b) {

@@ -79,7 +79,9 @@ class Attrs {
   std::string str()
       const;  // "{strides=[2, 2], groups=1}"; fields with their default value are left out
 
+  // Field by field. Arrays of up to 64 KiB by their elements, larger ones by identity.
   friend bool operator==(const Attrs& a, const Attrs& b);
+  size_t hash() const;
 
  private:
   const AttrInfo* info_ = nullptr;

@@ -33,7 +33,7 @@ const Array* constant_of(const Value* value) {
 Value* Graph::add_input(const Type& type, std::string name) {
   auto node = std::make_unique<Node>();
   node->op = &kData;
-  node->outputs.push_back(std::make_unique<Value>(Value{node.get(), 0, type, std::move(name)}));
+  node->outputs.push_back(std::make_unique<Value>(Value{node.get(), 0, type, std::move(name), {}}));
   inputs.push_back(node->out());
   nodes.push_back(std::move(node));
   return inputs.back();
@@ -44,7 +44,7 @@ Value* Graph::add_constant(const Array& tensor, std::string name) {
   node->op = &kConstant;
   node->attrs = ConstantAttrs{tensor};
   const Type type{tensor.dtype(), tensor.shape(), Layout::kPlain};
-  node->outputs.push_back(std::make_unique<Value>(Value{node.get(), 0, type, std::move(name)}));
+  node->outputs.push_back(std::make_unique<Value>(Value{node.get(), 0, type, std::move(name), {}}));
   nodes.push_back(std::move(node));
   return nodes.back()->out();
 }
@@ -59,7 +59,7 @@ std::vector<Value*> Graph::add(const Op& op, std::vector<Value*> in, Attrs attrs
   op.infer(Infer{op, node->inputs, node->attrs, types});
   for (size_t i = 0; i < types.size(); ++i)
     node->outputs.push_back(
-        std::make_unique<Value>(Value{node.get(), static_cast<int>(i), types[i], {}}));
+        std::make_unique<Value>(Value{node.get(), static_cast<int>(i), types[i], {}, {}}));
 
   std::vector<Value*> result;
   if (fold_below > 0 && op.pure && all_constant(node->inputs)) {
@@ -146,6 +146,7 @@ std::unique_ptr<Graph> copy_graph(const Graph& graph,
   auto& to = map ? *map : local;
   auto copy = std::make_unique<Graph>();
   copy->fold_below = graph.fold_below;
+  copy->donated = graph.donated;
   for (const auto& n : graph.nodes) {
     auto node = std::make_unique<Node>();
     node->op = n->op;
@@ -154,7 +155,7 @@ std::unique_ptr<Graph> copy_graph(const Graph& graph,
     for (const Value* v : n->inputs) node->inputs.push_back(v ? to.at(v) : nullptr);
     for (const auto& v : n->outputs) {
       node->outputs.push_back(
-          std::make_unique<Value>(Value{node.get(), v->index, v->type, v->name}));
+          std::make_unique<Value>(Value{node.get(), v->index, v->type, v->name, {}}));
       to[v.get()] = node->outputs.back().get();
     }
     copy->nodes.push_back(std::move(node));
@@ -166,7 +167,7 @@ std::unique_ptr<Graph> copy_graph(const Graph& graph,
 
 bool same_graph(const Graph& a, const Graph& b) {
   if (a.nodes.size() != b.nodes.size() || a.inputs.size() != b.inputs.size() ||
-      a.outputs.size() != b.outputs.size())
+      a.outputs.size() != b.outputs.size() || a.donated != b.donated)
     return false;
   std::unordered_map<const Value*, const Value*> to;
   const auto agree = [&](const Value* x, const Value* y) {
@@ -188,6 +189,26 @@ bool same_graph(const Graph& a, const Graph& b) {
   }
   return std::equal(a.inputs.begin(), a.inputs.end(), b.inputs.begin(), agree) &&
          std::equal(a.outputs.begin(), a.outputs.end(), b.outputs.begin(), agree);
+}
+
+size_t hash_of(const Graph& graph) {
+  size_t h = graph.nodes.size();
+  const auto mix = [&h](size_t v) { h = (h ^ v) * 0x9e3779b97f4a7c15U + (h >> 29); };
+  std::unordered_map<const Value*, size_t> number;
+  number.reserve(graph.nodes.size() * 2);
+  for (const auto& n : graph.nodes) {
+    mix(std::hash<const Op*>()(n->op));
+    mix(n->attrs.hash());
+    for (const Value* v : n->inputs) mix(v ? number.at(v) : size_t{0});
+    for (const auto& v : n->outputs) {
+      number.emplace(v.get(), number.size() + 1);
+      mix(static_cast<size_t>(v->type.dtype));
+      for (const int64_t d : v->type.shape) mix(static_cast<size_t>(d));
+    }
+  }
+  for (const Value* v : graph.outputs) mix(number.at(v));
+  for (const bool d : graph.donated) mix(d ? 1 : 2);
+  return h;
 }
 
 }  // namespace trireme

@@ -11,12 +11,15 @@
 
 namespace trireme {
 
+struct Variable;  // runtime's: what a user's handle of a value refers to
+
 // One result of a node.
 struct Value {
   Node* node = nullptr;
   int index = 0;  // which output of the node
   Type type;
   std::string name;  // of inputs, constants and outputs of imported programs; may be empty
+  std::shared_ptr<Variable> variable{};  // set by the recorder alone, while the value is pending
 };
 
 // One operation. Owned by its graph; values are stable in memory.
@@ -48,6 +51,7 @@ class Graph : public Builder {
 
   std::vector<Value*> inputs, outputs;
   std::vector<std::unique_ptr<Node>> nodes;
+  std::vector<bool> donated;  // of inputs: their memory may be overwritten; empty: of none
 
   Value* add_input(const Type& type, std::string name = {});
   Value* add_constant(const Array& tensor, std::string name) override;
@@ -70,7 +74,8 @@ const Array* constant_of(const Value* value);
 std::unique_ptr<Graph> copy_graph(const Graph& graph,
                                   std::unordered_map<const Value*, Value*>* map = nullptr);
 
-// Structure, types and attributes agree (constants by identity of their memory).
+// Structure, types, attributes and donations agree (attributes as Attrs compares them).
 bool same_graph(const Graph& a, const Graph& b);
+size_t hash_of(const Graph& graph);  // equal for graphs that are the same
 
 }  // namespace trireme

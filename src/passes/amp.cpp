@@ -15,6 +15,7 @@ class AmpRewriter {
   void run(Graph& graph) {
     const BuilderScope scope(graph);
     graph.fold_below = 0;
+    for (const Value* v : old_.inputs) map_[v] = graph.add_input(v->type, v->name);
     for (const auto& n : old_.nodes) visit(graph, *n);
     for (const Value* v : old_.outputs) graph.outputs.push_back(as(map_.at(v), v->type.dtype));
     set_location({});
@@ -32,9 +33,9 @@ class AmpRewriter {
   }
 
   void visit(Graph& graph, const Node& n) {
-    if (n.op == &kData || n.op == &kConstant) {
-      map_[n.out()] = n.op == &kData ? graph.add_input(n.out()->type, n.out()->name)
-                                     : graph.add_constant(*constant_of(n.out()), n.out()->name);
+    if (n.op == &kData) return;
+    if (n.op == &kConstant) {
+      map_[n.out()] = graph.add_constant(*constant_of(n.out()), n.out()->name);
       return;
     }
     std::vector<Value*> in;

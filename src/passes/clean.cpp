@@ -5,6 +5,7 @@
 #include <cmath>
 #include <unordered_map>
 
+#include "ops/assign.h"
 #include "ops/conv.h"
 #include "ops/matmul.h"
 #include "ops/norm.h"
@@ -147,6 +148,7 @@ Value* Cleaner::simplify(const Op& op, const Values& in, const Attrs& attrs) {
                            attrs.get<PointwiseAttrs>().beta);
   if (halves && is_floating(in[0]->type.dtype) && in[0]->type.dtype == in[1]->type.dtype)
     return simplify_arithmetic(op, in[0], in[1]);
+  if (&op == &ops::assign_op) return in[0];
   if (&op == &ops::matmul_op) return absorb_transposes(in, attrs);
   if (&op == &ops::batch_norm_op) return fold_batch_norm(in, attrs.get<NormAttrs>().epsilon);
   if (&op == &ops::cast_op && in[0]->type.dtype == attrs.get<CastAttrs>().dtype) return in[0];
@@ -370,10 +372,7 @@ Value* Cleaner::fold_batch_norm(const Values& in, double epsilon) {
 // ---- the walk
 
 void Cleaner::visit(const Node& n) {
-  if (n.op == &kData) {
-    map_[n.out()] = graph_.add_input(n.out()->type, n.out()->name);
-    return;
-  }
+  if (n.op == &kData) return;
   if (n.op == &kConstant) {
     map_[n.out()] = graph_.add_constant(*constant_of(n.out()), n.out()->name);
     return;
@@ -391,6 +390,7 @@ void Cleaner::visit(const Node& n) {
 
 std::unique_ptr<Graph> Cleaner::run() {
   owned_ = std::make_unique<Graph>();
+  for (const Value* v : old_.inputs) map_[v] = graph_.add_input(v->type, v->name);
   for (const auto& n : old_.nodes) visit(*n);
   set_location({});
   for (const Value* v : old_.outputs) graph_.outputs.push_back(map_.at(v));

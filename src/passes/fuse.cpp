@@ -41,7 +41,7 @@ void fuse_nodes(const std::vector<Node*>& nodes) {
     }
     for (const auto& v : n->outputs) {
       copy->outputs.push_back(
-          std::make_unique<Value>(Value{copy.get(), v->index, v->type, v->name}));
+          std::make_unique<Value>(Value{copy.get(), v->index, v->type, v->name, {}}));
       inside[v.get()] = copy->outputs.back().get();
     }
     body->nodes.push_back(std::move(copy));

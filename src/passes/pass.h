@@ -41,7 +41,7 @@ void fuse_pointwise(Graph& graph, const PassContext& context);  // clusters of p
 void schedule(Graph& graph, const PassContext& context);  // an order that keeps few bytes alive
 
 // Offsets in one arena for all values that a node computes. Views and in-place results share their
-// input's place.
+// input's place; an in-place result may take over the memory of a donated graph input.
 struct MemoryPlan {
   struct Place {
     const Value* value;  // whose memory it is; views of it are not listed
@@ -51,7 +51,7 @@ struct MemoryPlan {
   };
   std::vector<Place> places;
   std::unordered_map<const Value*, const Value*>
-      root;  // of every computed value: the value whose memory it uses
+      root;  // of every computed value: the value whose memory it uses (a place's, or an input)
   int64_t arena_bytes = 0;
   int64_t total_bytes = 0;  // without sharing
 };

@@ -14,6 +14,30 @@ int64_t rounded(int64_t bytes) {
   return std::max<int64_t>((bytes + kAlign - 1) / kAlign * kAlign, kAlign);
 }
 
+// The donated inputs, each with the last node that reads it or a view of it.
+std::unordered_map<const Value*, int> donors_of(const Graph& graph) {
+  std::unordered_map<const Value*, int> donors;
+  for (size_t k = 0; k < graph.donated.size(); ++k)
+    if (graph.donated[k]) donors[graph.inputs[k]] = -1;
+  if (donors.empty()) return donors;
+  std::unordered_map<const Value*, const Value*> views;
+  const auto read = [&](const Value* v, int at) {
+    const auto view = views.find(v);
+    const auto it = donors.find(view == views.end() ? v : view->second);
+    if (it != donors.end()) it->second = std::max(it->second, at);
+  };
+  for (size_t i = 0; i < graph.nodes.size(); ++i) {
+    const Node& n = *graph.nodes[i];
+    for (const Value* v : n.inputs)
+      if (v) read(v, static_cast<int>(i));
+    if (!n.op->view) continue;
+    const auto view = views.find(n.inputs[0]);
+    views[n.out()] = view == views.end() ? n.inputs[0] : view->second;
+  }
+  for (const Value* v : graph.outputs) read(v, static_cast<int>(graph.nodes.size()));
+  return donors;
+}
+
 }  // namespace
 
 MemoryPlan plan_memory(const Graph& graph) {
@@ -32,26 +56,38 @@ MemoryPlan plan_memory(const Graph& graph) {
     const auto it = plan.root.find(v);
     return it == plan.root.end() ? nullptr : it->second;
   };
+  std::unordered_map<const Value*, int> donors = donors_of(graph);
   for (int i = 0; i < end; ++i) {
     const Node& n = *graph.nodes[static_cast<size_t>(i)];
     if (n.op == &kData || n.op == &kConstant) continue;
+    if (n.op->view && n.inputs[0]->node->op == &kData) plan.root[n.inputs[0]] = n.inputs[0];
     for (size_t k = 0; k < n.outputs.size(); ++k) {
       const Value* v = n.out(k);
       const int until = last.contains(v) ? last.at(v) : i;
       const int64_t bytes = rounded(static_cast<int64_t>(v->type.bytes()));
       plan.total_bytes += n.op->view ? 0 : bytes;
       const Value* taken = nullptr;
+      const bool may_overwrite = static_cast<int>(k) < n.op->in_place && k < n.inputs.size() &&
+                                 n.inputs[k] && n.inputs[k]->type == v->type;
+      if (const auto donor = donors.find(may_overwrite ? n.inputs[k] : nullptr);
+          donor != donors.end() && donor->second <= i) {
+        plan.root[v] = n.inputs[k];
+        donors.erase(donor);
+        continue;
+      }
       if (k < n.inputs.size() && n.inputs[k]) {
         const Value* source = root_of(n.inputs[k]);
         if (k == 0 && n.op->view && source) taken = source;
-        if (static_cast<int>(k) < n.op->in_place && source &&
+        if (static_cast<int>(k) < n.op->in_place && source && slot.contains(source) &&
             plan.places[slot.at(source)].last <= i && plan.places[slot.at(source)].bytes == bytes &&
             n.inputs[k]->type.dtype == v->type.dtype && n.inputs[k]->type.layout == v->type.layout)
           taken = source;
       }
       if (taken) {
-        MemoryPlan::Place& p = plan.places[slot.at(taken)];
-        p.last = std::max(p.last, until);
+        if (slot.contains(taken)) {
+          MemoryPlan::Place& p = plan.places[slot.at(taken)];
+          p.last = std::max(p.last, until);
+        }
         plan.root[v] = taken;
         continue;
       }
@@ -61,7 +97,7 @@ MemoryPlan plan_memory(const Graph& graph) {
     }
     // A view lengthens its source's life before the next node asks.
     for (const Value* v : n.inputs)
-      if (const Value* r = v ? root_of(v) : nullptr) {
+      if (const Value* r = v ? root_of(v) : nullptr; r && slot.contains(r)) {
         MemoryPlan::Place& p = plan.places[slot.at(r)];
         p.last = std::max(p.last, i);
       }
@@ -69,8 +105,8 @@ MemoryPlan plan_memory(const Graph& graph) {
 
   for (size_t k = 0; k < graph.outputs.size(); ++k) {
     const Value* r = root_of(graph.outputs[k]);
-    if (r == nullptr || plan.places[slot.at(r)].output >= 0)
-      continue;  // a leaf, or a second name: copied at the end
+    if (r == nullptr || !slot.contains(r) || plan.places[slot.at(r)].output >= 0)
+      continue;  // a leaf, an input's memory, or a second name: copied or renamed at the end
     plan.places[slot.at(r)].output = static_cast<int>(k);
   }
 

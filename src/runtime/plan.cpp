@@ -34,7 +34,7 @@ Plan::Plan(std::unique_ptr<Graph> graph, ModelCache* cache) : graph_(std::move(g
     if (is_leaf(*n)) continue;
     const Source first = n->inputs.empty() ? Source{} : source_of(n->inputs[0]);
     const Source result = source_of(n->out());
-    const bool placed = result.kind == Source::kArena || result.kind == Source::kOutput;
+    const bool placed = result.kind != Source::kAbsent && result.kind != Source::kConstant;
     if (n->op->view && placed && first.kind == result.kind && first.offset == result.offset)
       continue;  // renames memory
     if (n->op->cpu == nullptr)
@@ -54,8 +54,16 @@ Plan::Plan(std::unique_ptr<Graph> graph, ModelCache* cache) : graph_(std::move(g
   }
   scratch_offset_ = aligned(static_cast<size_t>(planned_peak_bytes_));
   arena_bytes_ = static_cast<int64_t>(scratch_offset_ + aligned(scratch));
+  donors_.assign(graph_->outputs.size(), -1);
+  std::vector<bool> given(graph_->inputs.size(), false);
   for (size_t k = 0; k < graph_->outputs.size(); ++k) {
     const Source s = source_of(graph_->outputs[k]);
+    if (s.kind == Source::kInput && graph_->outputs[k]->node->op != &kData &&
+        is_donated(static_cast<size_t>(s.offset)) && !given[static_cast<size_t>(s.offset)]) {
+      donors_[k] = static_cast<int>(s.offset);
+      given[static_cast<size_t>(s.offset)] = true;
+      continue;
+    }
     if (s.kind == Source::kOutput && s.offset == static_cast<int64_t>(k)) continue;
     copies_.push_back({s, k, graph_->outputs[k]->type.bytes()});
   }
@@ -75,7 +83,8 @@ void Plan::place(const Graph& graph) {
   for (const MemoryPlan::Place& p : plan.places)
     roots[p.value] = p.output >= 0 ? Source{Source::kOutput, p.output, nullptr}
                                    : Source{Source::kArena, p.offset, nullptr};
-  for (const auto& [value, root] : plan.root) where_[value] = roots.at(root);
+  for (const auto& [value, root] : plan.root)
+    where_[value] = roots.contains(root) ? roots.at(root) : where_.at(root);
 }
 
 Plan::Source Plan::source_of(const Value* v) const { return v ? where_.at(v) : Source{}; }

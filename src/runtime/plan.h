@@ -22,6 +22,9 @@ class Plan {
   int64_t intermediate_bytes() const {
     return intermediate_bytes_;
   }  // the same if none shared memory
+  // Of a graph output: the donated input in whose memory it lies when run() returns (what is given
+  // as its pointer is not used then); -1: in its own.
+  int donor_of(size_t output) const { return donors_[output]; }
   int kernels() const { return static_cast<int>(steps_.size()); }
 
   // `arena` has arena_bytes(), 64-byte aligned. Inputs and outputs are in the graph's order.
@@ -45,11 +48,15 @@ class Plan {
     size_t output, bytes;
   };
 
+  bool is_donated(size_t input) const {
+    return input < graph_->donated.size() && graph_->donated[input];
+  }
   void place(const Graph& graph);
   Source source_of(const Value* v) const;
 
   std::unique_ptr<Graph> graph_;
   std::vector<Step> steps_;
+  std::vector<int> donors_;   // one an output
   std::vector<Copy> copies_;  // outputs that are inputs, constants or views of something else
   std::unordered_map<const Value*, Source> where_;
   int64_t arena_bytes_ = 0, planned_peak_bytes_ = 0, intermediate_bytes_ = 0;

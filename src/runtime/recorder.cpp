@@ -1,0 +1,301 @@
+// Recording operators and their history, flushing what is pending.
+#include "runtime/recorder.h"
+
+#include <algorithm>
+
+#include "base/parallel.h"
+#include "ops/anchor.h"
+#include "ops/pointwise.h"
+#include "passes/pass.h"
+
+namespace trireme {
+namespace {
+
+constexpr size_t kPlansKept = 32;
+
+thread_local std::unordered_map<Device*, std::unique_ptr<Recorder>> recorders;
+thread_local Device* chosen_device = nullptr;
+thread_local uint64_t sequence = 0;
+
+}  // namespace
+
+uint64_t next_sequence() { return ++sequence; }
+
+namespace {
+
+bool needs_gradient(const Value* v) { return v && v->variable && !v->variable->stop_gradient; }
+
+std::shared_ptr<Variable> leaf(Device& device, const Array& array) {
+  auto v = std::make_shared<Variable>();
+  v->slot = std::make_shared<Slot>();
+  v->slot->type = {array.dtype(), array.shape(), Layout::kPlain};
+  v->slot->device = &device;
+  v->slot->storage = device.allocate(static_cast<int64_t>(array.bytes()), "a tensor");
+  device.upload(v->slot->storage.data, array.data(), array.bytes());
+  return v;
+}
+
+}  // namespace
+
+Device& current_device() {
+  if (chosen_device == nullptr) chosen_device = &device("cpu");
+  return *chosen_device;
+}
+void set_device(const std::string& name) { chosen_device = &device(name); }
+const std::string& get_device() { return current_device().name(); }
+Recorder& current_recorder() { return Recorder::of(current_device()); }
+
+Recorder& Recorder::of(Device& device) {
+  auto& recorder = recorders[&device];
+  if (recorder == nullptr) recorder = std::make_unique<Recorder>(device);
+  return *recorder;
+}
+
+void Recorder::flush_all() {
+  for (auto& [device, recorder] : recorders) recorder->flush();
+}
+
+void Recorder::flush_due() {
+  for (auto& [device, recorder] : recorders)
+    if (recorder->due_ || recorder->pending() > 50'000) recorder->flush();
+}
+
+Recorder::Recorder(Device& device)
+    : device_(device),
+      graph_(std::make_unique<Graph>()),
+      cache_(std::make_unique<SharedCache>(device.shared_pool())) {
+  Array state(DType::kInt64, Shape{2});
+  state.as<int64_t>()[0] = state.as<int64_t>()[1] = 0;
+  generator_ = leaf(device, state);
+}
+
+Recorder::~Recorder() { forget({}); }
+
+// ---- recording
+
+std::vector<Value*> Recorder::add(const Op& op, std::vector<Value*> inputs, Attrs attrs) {
+  const bool taped = grad_enabled() && op.grad != nullptr &&
+                     std::any_of(inputs.begin(), inputs.end(), needs_gradient);
+  std::vector<Value*> results =
+      taped ? graph_->add(op, inputs, attrs) : graph_->add(op, std::move(inputs), std::move(attrs));
+  if (taped) record_tape(op, inputs, attrs, results);
+  return results;
+}
+
+Value* Recorder::add_constant(const Array& array, std::string name) {
+  return graph_->add_constant(array, std::move(name));
+}
+
+void Recorder::record_tape(const Op& op, const std::vector<Value*>& inputs, const Attrs& attrs,
+                           const std::vector<Value*>& results) {
+  auto tape = std::make_shared<TapeNode>();
+  tape->sequence = next_sequence();
+  tape->op = &op;
+  tape->attrs = attrs;
+  tape->where = current_location();
+  for (Value* v : inputs) {
+    TapeNode::Input in;
+    if (v != nullptr) {
+      if (v->variable == nullptr) (void)tensor(v);
+      const Variable& var = *v->variable;
+      in.slot = var.slot;
+      in.needs_gradient = !var.stop_gradient;
+      if (in.needs_gradient) {
+        in.tape = var.tape;
+        in.index = var.index;
+        if (in.tape == nullptr) in.leaf = v->variable;
+      }
+    }
+    tape->inputs.push_back(std::move(in));
+  }
+  for (size_t i = 0; i < results.size(); ++i) {
+    (void)tensor(results[i]);
+    Variable& var = *results[i]->variable;
+    tape->outputs.push_back(var.slot);
+    tape->types.push_back(results[i]->type);
+    if (!is_floating(results[i]->type.dtype)) continue;
+    var.stop_gradient = false;
+    var.tape = tape;
+    var.index = static_cast<int>(i);
+  }
+}
+
+Value* Recorder::value(const std::shared_ptr<Variable>& variable) {
+  const std::shared_ptr<Slot>& slot = variable->slot;
+  if (slot->error) throw Error(*slot->error);
+  if (slot->recorder == this) return slot->value;
+  if (slot->recorder != nullptr && !slot->computed()) {
+    for (auto& [device, recorder] : recorders)
+      if (recorder.get() == slot->recorder) recorder->flush();
+    TRI_CHECK(slot->computed(),
+              "[tensor] a tensor that is pending in another thread must be computed there first "
+              "(read it, or call synchronize())");
+  }
+  TRI_CHECK(slot->device == &device_, "[tensor] expects tensors on " + device_.name() +
+                                          ", got one on " + slot->device->name() +
+                                          "; move it with to(\"" + device_.name() + "\")");
+  Value* v = graph_->add_input(slot->type, variable->name);
+  v->variable = variable;
+  if (slot->recorder == nullptr) {  // a slot that another thread's graph reads stays bound there
+    slot->recorder = this;
+    slot->value = v;
+  }
+  inputs_.push_back(slot);
+  return v;
+}
+
+Value* Recorder::value(const TapeNode::Input& input) {
+  if (input.slot == nullptr) return nullptr;
+  if (input.slot->recorder == this) return input.slot->value;
+  if (input.leaf) return value(input.leaf);
+  auto v = std::make_shared<Variable>();
+  v->slot = input.slot;
+  v->stop_gradient = !input.needs_gradient;
+  v->tape = input.tape;
+  v->index = input.index;
+  return value(v);
+}
+
+Value* Recorder::output_value(const std::shared_ptr<TapeNode>& tape, size_t index) {
+  TapeNode::Input as_input{tape->outputs[index], true, tape, static_cast<int>(index), nullptr};
+  return value(as_input);
+}
+
+Tensor Recorder::tensor(Value* v) {
+  if (v->variable == nullptr) {
+    auto var = std::make_shared<Variable>();
+    var->slot = std::make_shared<Slot>();
+    var->slot->type = {v->type.dtype, v->type.shape, Layout::kPlain};
+    var->slot->device = &device_;
+    var->slot->recorder = this;
+    var->slot->value = v;
+    v->variable = std::move(var);
+  }
+  return Tensor(v->variable);
+}
+
+Value* Recorder::random_state() { return value(generator_); }
+
+// ---- flushing
+
+// Lets go of the variables that the graph alone holds, latest first: with them goes their history,
+// which may have been all that kept earlier values. What is still held is an output.
+std::vector<std::shared_ptr<Slot>> Recorder::find_outputs() {
+  std::vector<std::shared_ptr<Slot>> kept;
+  for (auto it = graph_->nodes.rbegin(); it != graph_->nodes.rend(); ++it) {
+    Node& n = **it;
+    std::vector<std::shared_ptr<Slot>> slots;
+    for (const auto& v : n.outputs) {
+      slots.push_back(v->variable ? v->variable->slot : nullptr);
+      if (v->variable.use_count() == 1) v->variable.reset();
+    }
+    if (n.op == &kData) continue;  // inputs_ holds those
+    for (size_t i = 0; i < slots.size(); ++i) {
+      std::shared_ptr<Slot>& slot = slots[i];
+      if (slot == nullptr || slot.use_count() == 1) continue;
+      graph_->outputs.push_back(n.out(i));
+      kept.push_back(slot);
+    }
+  }
+  std::reverse(graph_->outputs.begin(), graph_->outputs.end());
+  std::reverse(kept.begin(), kept.end());
+  return kept;
+}
+
+// An input that nobody can see any more gives its memory to the value that replaces it.
+void Recorder::find_donors() {
+  graph_->donated.assign(inputs_.size(), false);
+  for (size_t i = 0; i < inputs_.size(); ++i) {
+    graph_->inputs[i]->variable.reset();
+    graph_->donated[i] = inputs_[i].use_count() == 1 && inputs_[i]->storage.owner.use_count() == 1;
+  }
+}
+
+std::shared_ptr<const Plan> Recorder::plan() {
+  const size_t hash = hash_of(*graph_) ^ static_cast<size_t>(num_threads());
+  for (auto it = plans_.begin(); it != plans_.end(); ++it) {
+    if (it->hash != hash || !same_graph(*it->key, *graph_)) continue;
+    plans_.splice(plans_.begin(), plans_, it);
+    return plans_.front().plan;
+  }
+  std::unique_ptr<Graph> key = copy_graph(*graph_), work = copy_graph(*graph_);
+  run_passes(*work, PassContext{cpu_target(), cache_.get(), DType::kFloat32}, {});
+  auto plan = std::make_shared<const Plan>(std::move(work), cache_.get());
+  ++stats_.plans;
+  plans_.push_front({hash, std::move(key), plan});
+  if (plans_.size() > kPlansKept) plans_.pop_back();
+  return plan;
+}
+
+void Recorder::run(const Plan& plan, const std::vector<std::shared_ptr<Slot>>& outputs) {
+  if (plan.arena_bytes() > arena_bytes_) {
+    arena_ = {};
+    arena_bytes_ = 0;
+    arena_ = device_.allocate(plan.arena_bytes(), "the intermediate values of a step");
+    arena_bytes_ = plan.arena_bytes();
+  }
+  std::vector<Storage> results(outputs.size());
+  for (size_t k = 0; k < outputs.size(); ++k)
+    if (plan.donor_of(k) < 0)
+      results[k] = device_.allocate(static_cast<int64_t>(outputs[k]->type.bytes()), "a tensor");
+  std::vector<void*> in, out;
+  for (const auto& slot : inputs_) in.push_back(slot->storage.data);
+  for (size_t k = 0; k < outputs.size(); ++k) {
+    if (plan.donor_of(k) >= 0) results[k] = inputs_[static_cast<size_t>(plan.donor_of(k))]->storage;
+    out.push_back(results[k].data);
+  }
+  plan.run(in, out, static_cast<char*>(arena_.data), profiler_);
+  for (size_t k = 0; k < outputs.size(); ++k) outputs[k]->storage = std::move(results[k]);
+}
+
+void Recorder::flush() {
+  due_ = false;
+  if (graph_->nodes.empty()) return;
+  if (random_count_ > 0) {  // the next flush draws other numbers
+    Array one(DType::kInt64, Shape{2});
+    one.as<int64_t>()[0] = 0;
+    one.as<int64_t>()[1] = 1;
+    const BuilderScope scope(*this);
+    const bool before = grad_enabled();
+    set_grad_mode(false);
+    generator_->slot = tensor(ops::add(random_state(), constant(one))).variable()->slot;
+    set_grad_mode(before);
+    random_count_ = 0;
+  }
+  std::vector<std::shared_ptr<Slot>> outputs = find_outputs();
+  try {
+    if (!outputs.empty()) {
+      find_donors();
+      last_plan_ = plan();
+      run(*last_plan_, outputs);
+      ++stats_.flushes;
+      stats_.planned_peak_bytes = last_plan_->planned_peak_bytes();
+      stats_.intermediate_bytes = last_plan_->intermediate_bytes();
+      stats_.kernels = last_plan_->kernels();
+    }
+  } catch (const Error& e) {
+    const auto shared = std::make_shared<const Error>(e);
+    for (const auto& slot : outputs) slot->error = shared;
+    forget(outputs);
+    throw;
+  }
+  forget(outputs);
+}
+
+void Recorder::forget(const std::vector<std::shared_ptr<Slot>>& outputs) {
+  const auto unbind = [this](Slot& slot) {
+    if (slot.recorder == this) {
+      slot.recorder = nullptr;
+      slot.value = nullptr;
+    }
+  };
+  for (const auto& slot : inputs_) unbind(*slot);
+  for (const auto& slot : outputs) unbind(*slot);
+  for (const auto& n : graph_->nodes)
+    for (const auto& v : n->outputs)
+      if (v->variable) unbind(*v->variable->slot);
+  inputs_.clear();
+  graph_ = std::make_unique<Graph>();
+}
+
+}  // namespace trireme
