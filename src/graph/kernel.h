@@ -15,7 +15,8 @@ namespace trireme {
 struct Launch {
   void* const* in;
   void* const* out;
-  void* scratch;  // Kernel::scratch bytes, 64-byte aligned
+  void* scratch;           // Kernel::scratch bytes, 64-byte aligned (256 on a GPU)
+  void* stream = nullptr;  // a GPU's: the cudaStream_t to launch on; nothing may wait for the host
 
   template <class T> const T* input(size_t i) const { return static_cast<const T*>(in[i]); }
   template <class T> T* output(size_t i = 0) const { return static_cast<T*>(out[i]); }
@@ -27,6 +28,8 @@ struct Kernel {
   size_t scratch = 0;
   explicit operator bool() const { return static_cast<bool>(run); }
 };
+
+class Device;  // of device/, opaque here
 
 // Results that plans of one model share: folded constants, packed weights. Thread-safe. The key
 // must tell everything the result depends on; `sources` are kept alive with the entry, so that
@@ -43,6 +46,7 @@ class ModelCache {
 struct Prepare {
   const Node& node;
   ModelCache* cache = nullptr;  // may be null (a constant folded outside a model)
+  Device* device = nullptr;     // which device the plan is for; null: the CPU
   // Plans a graph that stands in an attribute (control flow); its inputs and outputs become the
   // kernel's.
   std::function<Kernel(const Graph&)> plan_subgraph;

@@ -81,8 +81,9 @@ struct Op {
   int inputs = 1, outputs = 1;      // -1: variadic; optional inputs are null values
   const AttrInfo* attrs = nullptr;  // null: none
   void (*infer)(const Infer&) = nullptr;
-  void (*grad)(Grad&) = nullptr;            // null: not differentiable, the gradient stops here
-  Kernel (*cpu)(const Prepare&) = nullptr;  // chosen and built once per plan
+  void (*grad)(Grad&) = nullptr;             // null: not differentiable, the gradient stops here
+  Kernel (*cpu)(const Prepare&) = nullptr;   // chosen and built once per plan
+  Kernel (*cuda)(const Prepare&) = nullptr;  // TRI_CUDA(function): null in a build without CUDA
   Amp amp = Amp::kFollow;
   Fuse fuse = Fuse::kNone;
   Layouts layouts = Layouts::kPlainOnly;
@@ -91,6 +92,12 @@ struct Op {
                      // that dies there and is as large; kEveryOutput: all of them
   bool pure = true;  // same inputs, same outputs: may be folded, shared, dropped
 };
+
+#ifdef TRIREME_CUDA
+#define TRI_CUDA(function) function
+#else
+#define TRI_CUDA(function) nullptr
+#endif
 
 // ---- recording
 

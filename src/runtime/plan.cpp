@@ -41,8 +41,8 @@ Plan::Plan(std::unique_ptr<Graph> graph, ModelCache* cache) : graph_(std::move(g
       fail(Code::kUnimplemented, '[' + std::string(n->op->name) + "] has no CPU kernel", n->where);
     Step step{n.get(), {}, {}, {}};
     try {
-      step.kernel = n->op->cpu(
-          Prepare{*n, cache, [cache](const Graph& g) { return subgraph_kernel(g, cache); }});
+      step.kernel = n->op->cpu(Prepare{
+          *n, cache, nullptr, [cache](const Graph& g) { return subgraph_kernel(g, cache); }});
     } catch (const Error& e) {
       if (n->where.empty() || !e.location().empty()) throw;
       throw e.at(n->where);
