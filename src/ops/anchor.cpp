@@ -30,8 +30,9 @@ std::string numbers(std::initializer_list<int64_t> values) {
 }
 
 std::string own_tag(const cpu::ConvSpec& s) {
-  return "own" +
-         numbers({s.ic, s.oc, s.kh, s.kw, s.groups, s.transposed, static_cast<int64_t>(s.dtype)});
+  return "own" + numbers({s.ic, s.oc, s.kh, s.kw, s.sh, s.sw, s.dh, s.dw, s.groups, s.transposed,
+                          s.transposed ? s.top : 0, s.transposed ? s.left : 0,
+                          static_cast<int64_t>(s.dtype)});
 }
 
 void set_own_weights(Choice& c, const cpu::ConvSpec& s) {
@@ -40,14 +41,9 @@ void set_own_weights(Choice& c, const cpu::ConvSpec& s) {
   c.pack = [s](const float* weight, void* packed) { cpu::Conv::pack(s, weight, packed); };
 }
 
-bool kernel_is_stride(const cpu::ConvSpec& s) {
-  return s.kh == s.sh && s.kw == s.sw && s.top == 0 && s.left == 0 && s.dh == 1 && s.dw == 1 &&
-         s.groups == 1 && s.oh == s.h * s.kh && s.ow == s.w * s.kw;
-}
-
 Choice choose(const cpu::ConvSpec& s, const cpu::Epilogue& e) {
   Choice c;
-  if (cpu::cpu_supports(s.dtype) && (!s.transposed || kernel_is_stride(s))) {
+  if (cpu::cpu_supports(s.dtype)) {
     c.conv = cpu::Conv::create(s, e);
     if (c.conv) {
       set_own_weights(c, s);
