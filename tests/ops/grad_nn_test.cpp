@@ -1,0 +1,103 @@
+// Gradients of convolutions, pools, norms, softmax, resizing, recurrent layers and losses that a
+// library or a kernel of their own serves.
+#include "ops/conv.h"
+
+#include "ops/grad_test.h"
+
+namespace trireme::test {
+namespace {
+
+using Values = std::vector<Value*>;
+
+Value* at(const Values& x, size_t i) { return i < x.size() ? x[i] : nullptr; }
+
+Record conv(const Conv2dAttrs& a) {
+  return [a](const Values& x) { return Values{ops::conv2d(x[0], x[1], at(x, 2), a)}; };
+}
+Record conv_transpose(const Conv2dAttrs& a) {
+  return [a](const Values& x) { return Values{ops::conv2d_transpose(x[0], x[1], at(x, 2), a)}; };
+}
+
+const SampleList convolutions([] {
+  return std::vector<Sample>{
+      {"plain", conv({}), {noise({2, 3, 5, 4}), noise({4, 3, 3, 3}, 2), noise({4}, 3)}},
+      {"one pixel wide", conv({}), {noise({2, 5, 3, 4}), noise({6, 5, 1, 1}, 2)}},
+      {"padded", conv({.paddings = {1, 0, 2, 1}}), {noise({1, 2, 4, 5}), noise({3, 2, 3, 3}, 2)}},
+      {"strided",
+       conv({.strides = {2, 2}, .paddings = {1, 1, 1, 1}}),
+       {noise({2, 2, 6, 7}), noise({3, 2, 3, 3}, 2), noise({3}, 3)}},
+      {"strided 1x1", conv({.strides = {2, 2}}), {noise({1, 3, 5, 4}), noise({4, 3, 1, 1}, 2)}},
+      {"two strides",
+       conv({.strides = {2, 1}, .paddings = {2, 2, 2, 2}}),
+       {noise({1, 2, 6, 5}), noise({2, 2, 5, 5}, 2)}},
+      {"dilated",
+       conv({.paddings = {2, 2, 2, 2}, .dilations = {2, 2}}),
+       {noise({1, 2, 5, 6}), noise({2, 2, 3, 3}, 2)}},
+      {"dilated and strided",
+       conv({.strides = {2, 3}, .paddings = {1, 2, 2, 1}, .dilations = {3, 2}}),
+       {noise({1, 2, 8, 9}), noise({2, 2, 3, 3}, 2)}},
+      {"groups",
+       conv({.paddings = {1, 1, 1, 1}, .groups = 2}),
+       {noise({1, 4, 4, 3}), noise({6, 2, 3, 3}, 2)}},
+      {"depthwise",
+       conv({.paddings = {1, 1, 1, 1}, .groups = 3}),
+       {noise({2, 3, 4, 5}), noise({3, 1, 3, 3}, 2), noise({3}, 3)}},
+      {"depthwise strided",
+       conv({.strides = {2, 1}, .paddings = {2, 2, 2, 2}, .groups = 2}),
+       {noise({1, 2, 5, 6}), noise({2, 1, 5, 5}, 2)}},
+      {"one channel", conv({.paddings = {1, 1, 1, 1}}), {noise({2, 1, 5, 5}), noise({2, 1, 3, 3}, 2)}},
+      {"rest of the stride", conv({.strides = {3, 3}}), {noise({1, 1, 6, 7}), noise({2, 1, 2, 2}, 2)}},
+      {"transposed", conv_transpose({}), {noise({1, 3, 3, 2}), noise({3, 2, 3, 3}, 2), noise({2}, 3)}},
+      {"transposed kernel is stride",
+       conv_transpose({.strides = {2, 2}}),
+       {noise({2, 2, 3, 2}), noise({2, 3, 2, 2}, 2)}},
+      {"transposed strided",
+       conv_transpose({.strides = {2, 2}, .paddings = {1, 0, 1, 1}, .output_padding = {1, 0}}),
+       {noise({1, 2, 3, 4}), noise({2, 2, 3, 3}, 2)}},
+      {"transposed groups",
+       conv_transpose({.strides = {2, 1}, .paddings = {1, 1, 1, 1}, .groups = 2}),
+       {noise({1, 4, 3, 3}), noise({4, 2, 3, 3}, 2)}},
+      {"of the weight",
+       [](const Values& x) {
+         return Values{ops::conv2d_wgrad(x[0], x[1], {.strides = {2, 1}, .kernel = {2, 3}})};
+       },
+       {noise({2, 2, 4, 5}), noise({2, 3, 2, 3}, 2)}},
+  };
+});
+
+TEST(Gradient, Convolutions) { convolutions.check(); }
+
+// Sizes that reach the vector kernels' blocks, float32 beside float64.
+TEST(Gradient, LargeConvolutions) {
+  const auto check = [](const Conv2dAttrs& a, const Shape& x, const Shape& w) {
+    SCOPED_TRACE(x.str() + w.str());
+    const auto run = [&](DType dtype, bool spread) {
+      return run_ops(
+          [&](const Values& v) {
+            Conv2dAttrs by_weight = a;
+            by_weight.kernel = {w[2], w[3]};
+            Value* y = ops::conv2d(v[0], v[1], nullptr, a);
+            return Values{ops::conv2d_dgrad(y, v[1], v[0], a), ops::conv2d_wgrad(v[0], y, by_weight)};
+          },
+          {noise(x).to(dtype), noise(w, 2, -0.1, 0.1).to(dtype)},
+          {.layout = spread ? Layout::kChannelsLast : Layout::kPlain, .spread = spread});
+    };
+    const std::vector<Array> want = run(DType::kFloat64, false), got = run(DType::kFloat32, true);
+    for (size_t k = 0; k < want.size(); ++k) {
+      double largest = 0;
+      for (const double v : doubles_of(want[k])) largest = std::max(largest, std::abs(v));
+      expect_near(got[k], doubles_of(want[k]), 1e-5 * largest, 1e-5, "result");
+    }
+  };
+  check({.paddings = {1, 1, 1, 1}}, {2, 40, 14, 13}, {50, 40, 3, 3});
+  check({.strides = {2, 2}, .paddings = {1, 1, 1, 1}}, {2, 32, 15, 14}, {70, 32, 3, 3});
+  check({.strides = {2, 2}, .paddings = {3, 3, 3, 3}}, {2, 3, 40, 44}, {24, 3, 7, 7});
+  check({}, {3, 70, 20, 21}, {33, 70, 1, 1});
+  check({.paddings = {1, 1, 1, 1}}, {9, 64, 7, 7}, {64, 64, 3, 3});
+  check({.paddings = {2, 2, 2, 2}, .groups = 40}, {2, 40, 9, 30}, {40, 1, 5, 5});
+  check({.strides = {2, 1}, .paddings = {4, 4, 4, 4}, .groups = 20}, {2, 20, 12, 20}, {20, 1, 9, 9});
+  check({.paddings = {1, 1, 1, 1}, .groups = 4}, {2, 48, 12, 12}, {64, 12, 3, 3});
+}
+
+}  // namespace
+}  // namespace trireme::test
