@@ -3,6 +3,7 @@
 #include "ops/conv.h"
 
 #include "ops/grad_test.h"
+#include "ops/norm.h"
 
 namespace trireme::test {
 namespace {
@@ -66,6 +67,51 @@ const SampleList convolutions([] {
 });
 
 TEST(Gradient, Convolutions) { convolutions.check(); }
+
+const SampleList batch_norms([] {
+  const Record train = [](const Values& x) {
+    return Values{ops::batch_norm_train(x[0], x[1], x[2], x[3], x[4], 0.9, 1e-5)[2]};
+  };
+  const Record given = [](const Values& x) {
+    return Values{ops::batch_norm(x[0], x[1], x[2], x[3], x[4], 1e-3)};
+  };
+  const GradOptions options{.second = false, .fixed = {0, 1}};
+  const auto inputs = [](const Shape& x) {
+    const Shape c{x[1]};
+    return std::vector<Array>{noise(c, 1), noise(c, 2, 0.5, 2), noise(x, 3), noise(c, 4),
+                              noise(c, 5)};
+  };
+  const auto given_inputs = [](const Shape& x) {
+    const Shape c{x[1]};
+    return std::vector<Array>{noise(x, 3), noise(c, 4), noise(c, 5), noise(c, 1),
+                              noise(c, 2, 0.5, 2)};
+  };
+  return std::vector<Sample>{
+      {"pictures", train, inputs({2, 3, 3, 4}), options},
+      {"many channels", train, inputs({2, 19, 2, 1}), options},
+      {"rows", train, inputs({5, 4}), options},
+      {"signals", train, inputs({3, 2, 5}), options},
+      {"given statistics", given, given_inputs({2, 3, 2, 2}), {.second = false}},
+      {"given statistics of rows", given, given_inputs({3, 4}), {.second = false}},
+  };
+});
+
+TEST(Gradient, BatchNorm) { batch_norms.check(); }
+
+// Values of real Paddle 3.3.1: BatchNorm1D in training, momentum 0.9.
+TEST(BatchNormTrain, StatisticsAreMovedAsPaddleDoes) {
+  const auto array = [](const Shape& s, std::vector<float> v) {
+    return Array::from(s, std::span<const float>(v), DType::kFloat32);
+  };
+  const std::vector<Array> r = run_ops(
+      [](const Values& x) {
+        return ops::batch_norm_train(x[0], x[1], x[2], x[3], x[4], 0.9, 1e-5);
+      },
+      {array({2}, {0, 0}), array({2}, {1, 1}), array({3, 2}, {1, 2, 3, 5, 4, 4}),
+       array({2}, {1, 1}), array({2}, {0, 0})});
+  expect_near(r[0], {0.26666674, 0.36666676}, 1e-6, 0, "mean");
+  expect_near(r[1], {1.0555556, 1.0555556}, 1e-6, 0, "variance");
+}
 
 // Sizes that reach the vector kernels' blocks, float32 beside float64.
 TEST(Gradient, LargeConvolutions) {
