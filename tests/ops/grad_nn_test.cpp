@@ -4,6 +4,7 @@
 
 #include "ops/grad_test.h"
 #include "ops/norm.h"
+#include "ops/pool.h"
 
 namespace trireme::test {
 namespace {
@@ -97,6 +98,60 @@ const SampleList batch_norms([] {
 });
 
 TEST(Gradient, BatchNorm) { batch_norms.check(); }
+
+Record pool(const Pool2dAttrs& a) {
+  return [a](const Values& x) { return Values{ops::pool2d(x[0], a)}; };
+}
+
+const SampleList pools([] {
+  const GradOptions no_second{.second = false};
+  const Array x = noise({2, 3, 7, 6});
+  return std::vector<Sample>{
+      {"max", pool({.kernel = {2, 2}, .strides = {2, 2}}), {x}, no_second},
+      {"overlapping max",
+       pool({.kernel = {3, 3}, .strides = {2, 2}, .paddings = {1, 1, 1, 1}}), {x}, no_second},
+      {"max, ceil mode",
+       pool({.kernel = {2, 3}, .strides = {2, 2}, .ceil_mode = true}), {x}, no_second},
+      {"adaptive max", pool({.kernel = {3, 2}, .adaptive = true}), {x}, no_second},
+      {"global max", pool({.kernel = {1, 1}, .adaptive = true}), {x}, no_second},
+      {"average", pool({.pooling_type = "avg", .kernel = {2, 2}, .strides = {2, 2}}), {x}},
+      {"average, padding left out",
+       pool({.pooling_type = "avg", .kernel = {3, 2}, .strides = {2, 1}, .paddings = {1, 1, 1, 0}}),
+       {x}},
+      {"average, padding counted",
+       pool({.pooling_type = "avg", .kernel = {3, 3}, .strides = {2, 2}, .paddings = {1, 1, 1, 1},
+             .ceil_mode = true, .exclusive = false}),
+       {x}},
+      {"adaptive average", pool({.pooling_type = "avg", .kernel = {3, 4}, .adaptive = true}), {x}},
+      {"global average", pool({.pooling_type = "avg", .kernel = {1, 1}, .adaptive = true}), {x}},
+      {"max with index",
+       [](const Values& v) {
+         return Values{ops::max_pool2d_with_index(v[0], {.kernel = {3, 3}, .strides = {2, 2}})[0]};
+       },
+       {noise({1, 19, 5, 5})},
+       no_second},
+  };
+});
+
+TEST(Gradient, Pools) { pools.check(); }
+
+TEST(Gradient, TheFirstOfEqualMaximaGetsIt) {
+  Array x(DType::kFloat64, {1, 1, 2, 2});
+  std::fill_n(x.as<double>(), 4, 1.0);
+  expect_near(gradients_of(pool({.kernel = {2, 2}}), {x})[0], {1, 0, 0, 0}, 0, 0, "ties");
+}
+
+TEST(MaxPool2dWithIndex, PlacesCountInThePlane) {
+  const std::vector<float> values{1, 5, 2, 0, 3, 4, 9, 8, 7, 6, 5, 4};
+  const Array x = Array::from({1, 1, 3, 4}, std::span<const float>(values), DType::kFloat32);
+  const std::vector<Array> r = run_ops(
+      [](const Values& v) {
+        return ops::max_pool2d_with_index(v[0], {.kernel = {2, 2}, .paddings = {1, 0, 0, 0}});
+      },
+      {x});
+  expect_near(r[0], {5, 5, 2, 5, 9, 9, 7, 9, 9}, 0, 0, "maxima");
+  expect_near(r[1], {1, 1, 2, 1, 6, 6, 8, 6, 6}, 0, 0, "places");
+}
 
 // Values of real Paddle 3.3.1: BatchNorm1D in training, momentum 0.9.
 TEST(BatchNormTrain, StatisticsAreMovedAsPaddleDoes) {
