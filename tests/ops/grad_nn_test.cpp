@@ -99,6 +99,33 @@ const SampleList batch_norms([] {
 
 TEST(Gradient, BatchNorm) { batch_norms.check(); }
 
+const SampleList rows([] {
+  const auto layer = [](int64_t axis) -> Record {
+    return [axis](const Values& x) {
+      return Values{ops::layer_norm(x[0], at(x, 1), at(x, 2), axis, 1e-4)};
+    };
+  };
+  const auto soft = [](bool log, int64_t axis) -> Record {
+    return [log, axis](const Values& x) {
+      return Values{log ? ops::log_softmax(x[0], axis) : ops::softmax(x[0], axis)};
+    };
+  };
+  const GradOptions no_second{.second = false};
+  return std::vector<Sample>{
+      {"layer_norm", layer(1), {noise({5, 21}), noise({21}, 2), noise({21}, 3)}, no_second},
+      {"layer_norm of two dimensions",
+       layer(1), {noise({2, 3, 4}), noise({3, 4}, 2), noise({12}, 3)}, no_second},
+      {"layer_norm, no scale", layer(2), {noise({2, 2, 5}), {}, noise({5}, 3)}, no_second},
+      {"layer_norm alone", layer(0), {noise({7})}, no_second},
+      {"softmax", soft(false, -1), {noise({3, 19})}},
+      {"softmax, middle", soft(false, 1), {noise({2, 4, 3})}},
+      {"log_softmax", soft(true, -1), {noise({3, 18})}},
+      {"log_softmax, first", soft(true, 0), {noise({4, 3})}},
+  };
+});
+
+TEST(Gradient, Rows) { rows.check(); }
+
 Record pool(const Pool2dAttrs& a) {
   return [a](const Values& x) { return Values{ops::pool2d(x[0], a)}; };
 }
