@@ -60,13 +60,21 @@ void register_hook(const Tensor& tensor, std::function<Tensor(const Tensor&)> f)
 //       return {g[0] * x * x * 3.0};
 //     }
 //   };
-//   Tensor y = apply<Cube>({x})[0];
+//   Tensor y = PyLayer::apply<Cube>({x})[0];
 class PyLayer {
  public:
   virtual ~PyLayer() = default;
   virtual std::vector<Tensor> forward(const std::vector<Tensor>& inputs) = 0;
   // One gradient an input; an empty tensor where none flows. Gradients that did not come are zeros.
   virtual std::vector<Tensor> backward(const std::vector<Tensor>& out_grads) = 0;
+
+  // Runs forward() without history and records backward() as its gradient.
+  static std::vector<Tensor> apply(std::shared_ptr<PyLayer> layer,
+                                   const std::vector<Tensor>& inputs);
+  template <class L, class... Args>
+  static std::vector<Tensor> apply(const std::vector<Tensor>& inputs, Args&&... args) {
+    return apply(std::make_shared<L>(std::forward<Args>(args)...), inputs);
+  }
 
  protected:
   void save_for_backward(std::vector<Tensor> tensors) { saved_ = std::move(tensors); }
@@ -75,13 +83,6 @@ class PyLayer {
  private:
   std::vector<Tensor> saved_;
 };
-// Runs layer->forward without history and records layer->backward as its gradient.
-std::vector<Tensor> apply(std::shared_ptr<PyLayer> layer, const std::vector<Tensor>& inputs);
-template <class L, class... Args>
-std::vector<Tensor> apply(const std::vector<Tensor>& inputs, Args&&... args) {
-  return apply(std::make_shared<L>(std::forward<Args>(args)...), inputs);
-}
-
 // Activation checkpointing: f(inputs), whose intermediate values are not kept but computed again
 // during backward(). f must be pure but for parameters that it reads and dropout, which repeats
 // its choice.

@@ -35,6 +35,7 @@ enum class Layouts : uint8_t {
   kFollow,     // runs in either layout; output as its first input, the others brought to it
   kPrefersChannelsLast,  // an anchor: input 0 and output 0 channels-last when rank is 4, the other
                          // inputs as they are
+  kReadsChannelsLast,    // pictures among the inputs channels-last, outputs row-major
 };
 
 // What the shape and dtype rule of an operator sees. It throws (TRI_CHECK) with the operator's name

@@ -10,7 +10,10 @@
 #include "device/cpu/dnn.h"
 #include "ops/batch_matmul.h"
 #include "ops/conv.h"
+#include "ops/conv_reference.h"
+#include "ops/elements.h"
 #include "ops/matmul.h"
+#include "ops/turn.h"
 
 namespace trireme {
 namespace {
@@ -30,8 +33,9 @@ std::string numbers(std::initializer_list<int64_t> values) {
 }
 
 std::string own_tag(const cpu::ConvSpec& s) {
-  return "own" +
-         numbers({s.ic, s.oc, s.kh, s.kw, s.groups, s.transposed, static_cast<int64_t>(s.dtype)});
+  return "own" + numbers({s.ic, s.oc, s.kh, s.kw, s.sh, s.sw, s.dh, s.dw, s.groups, s.transposed,
+                          s.transposed ? s.top : 0, s.transposed ? s.left : 0,
+                          static_cast<int64_t>(s.dtype)});
 }
 
 void set_own_weights(Choice& c, const cpu::ConvSpec& s) {
@@ -40,14 +44,9 @@ void set_own_weights(Choice& c, const cpu::ConvSpec& s) {
   c.pack = [s](const float* weight, void* packed) { cpu::Conv::pack(s, weight, packed); };
 }
 
-bool kernel_is_stride(const cpu::ConvSpec& s) {
-  return s.kh == s.sh && s.kw == s.sw && s.top == 0 && s.left == 0 && s.dh == 1 && s.dw == 1 &&
-         s.groups == 1 && s.oh == s.h * s.kh && s.ow == s.w * s.kw;
-}
-
 Choice choose(const cpu::ConvSpec& s, const cpu::Epilogue& e) {
   Choice c;
-  if (cpu::cpu_supports(s.dtype) && (!s.transposed || kernel_is_stride(s))) {
+  if (cpu::cpu_supports(s.dtype)) {
     c.conv = cpu::Conv::create(s, e);
     if (c.conv) {
       set_own_weights(c, s);
@@ -85,16 +84,14 @@ const float* convolution_order(const Node& node, const float* weight, std::vecto
 struct Weights {
   std::shared_ptr<const void> shared;
   size_t scratch = 0;
-  std::function<void(const float*, void*)> pack;
+  std::function<void(const void*, void*)> pack;
 
   const void* get(const void* source, char* memory) const {
     if (shared) return shared.get();
-    pack(static_cast<const float*>(source), memory);
+    pack(source, memory);
     return memory;
   }
 };
-
-size_t aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
 Weights prepare_weights(const Prepare& p, size_t input, const Node* node, const Choice& c) {
   const auto pack = [node, c](const float* weight, void* packed) {
@@ -109,12 +106,19 @@ Weights prepare_weights(const Prepare& p, size_t input, const Node* node, const 
                           const Array source = t.to(DType::kFloat32);
                           pack(source.as<float>(), packed);
                         });
-  } else {
-    TRI_CHECK(node->inputs[1]->type.dtype == DType::kFloat32,
-              '[' + std::string(node->op->name) + "] a computed weight expects float32 on the CPU");
-    w.scratch = aligned(c.packed_bytes);
-    w.pack = pack;
+    return w;
   }
+  const Type& type = node->inputs[1]->type;
+  TRI_CHECK(type.dtype == DType::kFloat32 || type.dtype == DType::kBFloat16,
+            message(node->op->name, "a computed weight expects float32 or bfloat16, got ",
+                    type.dtype));
+  w.scratch = align_up(c.packed_bytes);
+  w.pack = [pack, type](const void* weight, void* packed) {
+    if (type.dtype == DType::kFloat32) return pack(static_cast<const float*>(weight), packed);
+    const auto* narrow = static_cast<const BFloat16*>(weight);
+    const std::vector<float> wide(narrow, narrow + type.shape.numel());
+    pack(wide.data(), packed);
+  };
   return w;
 }
 
@@ -128,42 +132,8 @@ int place(const Prepare& p, const Graph* body, const Value* v) {
   return static_cast<int>(it - list.begin());
 }
 
-// Our kernels and oneDNN's run channels-last. Where the layout pass did not arrange that (it was
-// switched off, or the node is run on its own), the data is turned around them.
-class Turn {
- public:
-  Turn() = default;
-  Turn(const Shape& s, size_t element, bool to_channels_last)
-      : n_(s[0]),
-        rows_(to_channels_last ? s[1] : s[2] * s[3]),
-        columns_(s.numel() / std::max<int64_t>(n_ * rows_, 1)),
-        element_(element) {}
-
-  size_t bytes() const { return aligned(static_cast<size_t>(n_ * rows_ * columns_) * element_); }
-  bool needed() const { return element_ != 0; }
-
-  void run(const void* from, void* to) const {
-    if (element_ == 4) transpose<uint32_t>(from, to);
-    else transpose<uint16_t>(from, to);
-  }
-
- private:
-  template <class T> void transpose(const void* from, void* to) const {
-    parallel_for(n_ * rows_, 64, [&](int64_t begin, int64_t end, int) {
-      for (int64_t i = begin; i < end; ++i) {
-        const T* row = static_cast<const T*>(from) + i * columns_;
-        T* column = static_cast<T*>(to) + i / rows_ * rows_ * columns_ + i % rows_;
-        for (int64_t j = 0; j < columns_; ++j) column[j * rows_] = row[j];
-      }
-    });
-  }
-
-  int64_t n_ = 0, rows_ = 0, columns_ = 0;
-  size_t element_ = 0;
-};
-
 Kernel turned_convolution(Kernel inner, size_t count, int x, const Turn& in, const Turn& out) {
-  const size_t own = aligned(inner.scratch), in_bytes = in.needed() ? in.bytes() : 0;
+  const size_t own = align_up(inner.scratch), in_bytes = in.needed() ? in.bytes() : 0;
   const size_t out_bytes = out.needed() ? out.bytes() : 0;
   return {[=, run = std::move(inner.run)](const Launch& launch) {
             char* scratch = static_cast<char*>(launch.scratch);
@@ -215,7 +185,7 @@ Kernel convolution(const Prepare& p, const Graph* body, const AnchorMatch& m) {
   const int bias = anchor.inputs.size() > 2 ? place(p, body, anchor.inputs[2]) : -1;
   const bool scale_is_bf16 = m.input_scale && m.input_scale->type.dtype == DType::kBFloat16;
   const int64_t scales = m.input_scale ? m.input_scale->type.shape.numel() : 0;
-  const size_t conv_scratch = aligned(choice.conv->scratch_bytes());
+  const size_t conv_scratch = align_up(choice.conv->scratch_bytes());
 
   Kernel kernel;
   kernel.scratch =
@@ -255,10 +225,7 @@ Kernel prepare_anchor(const Prepare& p) {
   const auto match = match_anchor({&p.node});
   if (!match && p.node.op == &ops::matmul_op) return batch_matmul(p);
   if (dtype != DType::kFloat32 && dtype != DType::kBFloat16) {
-    if (p.node.op == &ops::matmul_op) return batch_matmul(p);
-    fail(Code::kUnimplemented,
-         '[' + std::string(p.node.op->name) + "] no CPU kernel for " + std::string(name_of(dtype)),
-         p.node.where);
+    return p.node.op == &ops::matmul_op ? batch_matmul(p) : reference_conv(p);
   }
   return convolution(p, nullptr, *match);
 }

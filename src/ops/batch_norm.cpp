@@ -2,6 +2,9 @@
 #include "base/parallel.h"
 #include "ops/elements.h"
 #include "ops/norm.h"
+#include "ops/pointwise.h"
+#include "ops/reduce.h"
+#include "ops/shape.h"
 
 namespace trireme {
 namespace {
@@ -64,6 +67,32 @@ template <class T> Kernel prepare_as(const Prepare& p) {
   return {run_kernel, static_cast<size_t>(6 * channels) * sizeof(A)};
 }
 
+// [C] as it is broadcast over x.
+Value* along_channels(Value* v, const Value* x) {
+  std::vector<int64_t> shape(static_cast<size_t>(x->type.shape.rank()), 1);
+  shape[1] = -1;
+  return ops::reshape(v, shape);
+}
+
+// The statistics are given: x goes through one factor a channel.
+void grad(Grad& g) {
+  Value *x = g.in(0), *scale = g.in(1), *mean = g.in(3), *dy = g.dout();
+  Value* inverse = ops::rsqrt(ops::affine(g.in(4), 1, g.attrs<NormAttrs>().epsilon));
+  Value* factor = ops::multiply(scale, inverse);
+  if (g.wants(0)) g.set(0, ops::multiply(dy, along_channels(factor, x)));
+  std::vector<int64_t> axes;
+  for (int d = 0; d < x->type.shape.rank(); ++d)
+    if (d != 1) axes.push_back(d);
+  const auto sum = [&](Value* v) { return ops::reduce(ops::sum_op, v, axes, false); };
+  if (g.wants(2)) g.set(2, sum(dy));
+  if (g.wants(3)) g.set(3, ops::affine(ops::multiply(sum(dy), factor), -1, 0));
+  if (!g.wants(1) && !g.wants(4)) return;
+  Value* product = sum(ops::multiply(dy, ops::subtract(x, along_channels(mean, x))));
+  g.set(1, ops::multiply(product, inverse));
+  Value* cube = ops::multiply(ops::multiply(inverse, inverse), factor);
+  g.set(4, ops::affine(ops::multiply(product, cube), -0.5, 0));
+}
+
 }  // namespace
 
 namespace ops {
@@ -72,6 +101,7 @@ constinit const Op batch_norm_op{.name = "batch_norm",
                                  .inputs = 5,
                                  .attrs = &attr_info<NormAttrs>,
                                  .infer = infer,
+                                 .grad = grad,
                                  .cpu =
                                      [](const Prepare& p) {
                                        return with_floating(

@@ -70,6 +70,16 @@ Kernel prepare(const Prepare& p) {
   }};
 }
 
+void rule(Grad& g) {
+  const int64_t axis = g.attrs<AxisAttrs>().axis;
+  int64_t at = 0;
+  for (size_t k = 0; k < g.inputs.size(); ++k) {
+    const int64_t n = g.in(k)->type.shape[static_cast<int>(axis)];
+    if (g.wants(k)) g.set(k, ops::slice(g.dout(), {axis}, {at}, {at + n}));
+    at += n;
+  }
+}
+
 }  // namespace
 
 namespace ops {
@@ -78,6 +88,7 @@ constinit const Op concat_op{.name = "concat",
                              .inputs = -1,
                              .attrs = &attr_info<AxisAttrs>,
                              .infer = infer,
+                             .grad = rule,
                              .cpu = prepare,
                              .layouts = Layouts::kFollow};
 

@@ -1,8 +1,9 @@
-// conv2d, conv2d_transpose: shape rules. The kernels are chosen in anchor.cpp, which fused nodes
-// share.
+// conv2d, conv2d_transpose: shape rules and gradients. The kernels are chosen in anchor.cpp, which
+// fused nodes share.
 #include "ops/conv.h"
 
 #include "ops/anchor.h"
+#include "ops/reduce.h"
 
 namespace trireme {
 namespace {
@@ -83,6 +84,33 @@ void infer_transpose(const Infer& in) {
   in.out(in.dtype(0), out);
 }
 
+// Over all pictures and pixels.
+void set_bias_grad(Grad& g) {
+  if (g.wants(2)) g.set(2, ops::reduce(ops::sum_op, g.dout(), {0, 2, 3}, false));
+}
+
+std::vector<int64_t> kernel_of(const Value* weight) {
+  return {weight->type.shape[2], weight->type.shape[3]};
+}
+
+void conv_grad(Grad& g) {
+  Conv2dAttrs a = g.attrs<Conv2dAttrs>();
+  if (g.wants(0)) g.set(0, ops::conv2d_dgrad(g.dout(), g.in(1), g.in(0), a));
+  a.kernel = kernel_of(g.in(1));
+  if (g.wants(1)) g.set(1, ops::conv2d_wgrad(g.in(0), g.dout(), a));
+  set_bias_grad(g);
+}
+
+// The transposed convolution is linear as well, with the roles of picture and result exchanged.
+void transpose_grad(Grad& g) {
+  Conv2dAttrs a = g.attrs<Conv2dAttrs>();
+  a.output_padding = {0, 0};
+  if (g.wants(0)) g.set(0, ops::conv2d(g.dout(), g.in(1), nullptr, a));
+  a.kernel = kernel_of(g.in(1));
+  if (g.wants(1)) g.set(1, ops::conv2d_wgrad(g.dout(), g.in(0), a));
+  set_bias_grad(g);
+}
+
 }  // namespace
 
 namespace ops {
@@ -91,6 +119,7 @@ const Op conv2d_op{.name = "conv2d",
                    .inputs = 3,
                    .attrs = &attr_info<Conv2dAttrs>,
                    .infer = infer_conv,
+                   .grad = conv_grad,
                    .cpu = prepare_anchor,
                    .amp = Amp::kHalf,
                    .fuse = Fuse::kAnchor,
@@ -99,6 +128,7 @@ const Op conv2d_transpose_op{.name = "conv2d_transpose",
                              .inputs = 3,
                              .attrs = &attr_info<Conv2dAttrs>,
                              .infer = infer_transpose,
+                             .grad = transpose_grad,
                              .cpu = prepare_anchor,
                              .amp = Amp::kHalf,
                              .fuse = Fuse::kAnchor,
@@ -109,6 +139,19 @@ Value* conv2d(Value* x, Value* weight, Value* bias, const Conv2dAttrs& attrs) {
 }
 Value* conv2d_transpose(Value* x, Value* weight, Value* bias, const Conv2dAttrs& attrs) {
   return record1(conv2d_transpose_op, {x, weight, bias}, attrs);
+}
+
+Value* conv2d_dgrad(Value* dout, Value* weight, const Value* like, const Conv2dAttrs& attrs) {
+  Conv2dAttrs a = attrs;
+  a.kernel.clear();
+  for (int i = 0; i < 2; ++i) {
+    const auto u = static_cast<size_t>(i);
+    const int64_t seen = (dout->type.shape[2 + i] - 1) * a.strides[u] +
+                         a.dilations[u] * (weight->type.shape[2 + i] - 1) + 1;
+    a.output_padding[u] =
+        like->type.shape[2 + i] + a.paddings[2 * u] + a.paddings[2 * u + 1] - seen;
+  }
+  return conv2d_transpose(dout, weight, nullptr, a);
 }
 
 }  // namespace ops

@@ -2,6 +2,7 @@
 #include <utility>
 
 #include "ops/elements.h"
+#include "ops/reduce.h"
 #include "ops/shape.h"
 #include "ops/strided_copy.h"
 
@@ -62,6 +63,25 @@ Kernel prepare_tile(const Prepare& p) {
   return {[copy](const Launch& l) { copy.run(l.in[0], l.out[0]); }};
 }
 
+// The caller sums over what was broadcast.
+void expand_rule(Grad& g) { g.set(0, g.dout()); }
+
+void tile_rule(Grad& g) {
+  const Shape& x = g.in()->type.shape;
+  const auto& times = g.attrs<ShapeAttrs>().shape;
+  Value* v = g.dout();
+  for (int d = 0; d < x.rank(); ++d) {
+    const int64_t n = times[static_cast<size_t>(d)];
+    if (n == 1) continue;
+    std::vector<int64_t> after(v->type.shape.begin(), v->type.shape.end());
+    after[static_cast<size_t>(d)] = x[d];
+    const AxisSplit s = split_at(v->type.shape, d);
+    v = ops::reduce(ops::sum_op, ops::reshape(v, {s.outer, n, x[d] * s.inner}), {1}, false);
+    v = ops::reshape(v, after);
+  }
+  g.set(0, v);
+}
+
 }  // namespace
 
 namespace ops {
@@ -69,9 +89,10 @@ namespace ops {
 constinit const Op expand_op{.name = "expand",
                              .attrs = &attr_info<ShapeAttrs>,
                              .infer = infer_expand,
+                             .grad = expand_rule,
                              .cpu = prepare_expand};
 constinit const Op tile_op{
-    .name = "tile", .attrs = &attr_info<ShapeAttrs>, .infer = infer_tile, .cpu = prepare_tile};
+    .name = "tile", .attrs = &attr_info<ShapeAttrs>, .infer = infer_tile, .grad = tile_rule, .cpu = prepare_tile};
 
 Value* expand(Value* x, std::vector<int64_t> shape) {
   const Shape& from = x->type.shape;

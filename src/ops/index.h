@@ -49,12 +49,15 @@ extern const Op one_hot_op;    // (x int) -> x.shape + [depth] float32
 extern const Op topk_op;       // (x) -> values, int64 indices
 extern const Op argmax_op;     // (x); attrs.min: arg min
 extern const Op cumsum_op;     // (x)
+extern const Op cumprod_op;    // (x)
+extern const Op cumprod_grad_op;  // (x, dout)
 Value* gather(Value* x, Value* index, int64_t axis);
 Value* gather_nd(Value* x, Value* index);
 Value* embedding(Value* weight, Value* ids, int64_t padding_idx = -1);
 Value* one_hot(Value* x, int64_t depth);
 std::vector<Value*> topk(Value* x, int64_t k, int64_t axis, bool largest, bool sorted);
 Value* argmax(Value* x, int64_t axis, bool keepdim, bool flatten, DType dtype, bool min = false);
+Value* cumprod(Value* x, int64_t axis, bool exclusive = false, bool reverse = false);
 Value* cumsum(Value* x, int64_t axis, bool flatten, bool exclusive, bool reverse);
 }  // namespace ops
 }  // namespace trireme

@@ -4,6 +4,7 @@
 #include "ops/elements.h"
 #include "ops/layer_norm_rows.h"
 #include "ops/norm.h"
+#include "ops/shape.h"
 
 namespace trireme {
 namespace {
@@ -85,6 +86,19 @@ Kernel prepare(const Prepare& p) {
   });
 }
 
+void grad(Grad& g) {
+  const std::vector<Value*> back =
+      record(ops::layer_norm_grad_op, {g.in(0), g.in(1), g.dout()}, g.attributes);
+  g.set(0, back[0]);
+  // Parameters keep the shape that they came in.
+  const auto shaped = [&](size_t k) {
+    const Shape& s = g.in(k)->type.shape;
+    g.set(k, ops::reshape(back[k], {s.begin(), s.end()}));
+  };
+  for (const size_t k : {1, 2})
+    if (g.wants(k)) shaped(k);
+}
+
 }  // namespace
 
 namespace ops {
@@ -93,6 +107,7 @@ constinit const Op layer_norm_op{.name = "layer_norm",
                                  .inputs = 3,
                                  .attrs = &attr_info<NormAttrs>,
                                  .infer = infer,
+                                 .grad = grad,
                                  .cpu = prepare,
                                  .in_place = 1};
 

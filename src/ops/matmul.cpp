@@ -51,6 +51,64 @@ void infer(const Infer& in) {
   in.out(in.dtype(0), permuted(out, a.perm_out));
 }
 
+// ---- gradients: products again, with the transpositions in their flags
+
+std::vector<int64_t> batch_of(const Value* v) {
+  const Shape& s = v->type.shape;
+  return {s.begin(), s.end() - std::min(s.rank(), 2)};
+}
+
+// A vector is a row on the left and a column on the right.
+Value* as_matrix(Value* v, bool left) {
+  const Shape& s = v->type.shape;
+  if (s.rank() != 1) return v;
+  return left ? ops::reshape(v, {1, s[0]}) : ops::reshape(v, {s[0], 1});
+}
+
+// All rows of a batch under each other.
+Value* rows_of(Value* v) {
+  return v->type.shape.rank() == 2 ? v : ops::reshape(v, {-1, v->type.shape.back()});
+}
+
+Value* product(Value* x, bool tx, Value* y, bool ty) { return ops::matmul(x, y, nullptr, tx, ty); }
+
+Value* left_gradient(Value* y, Value* dout, bool tx, bool ty) {
+  return tx ? product(y, ty, dout, true) : product(dout, false, y, !ty);
+}
+
+Value* right_gradient(Value* x, Value* y, Value* dout, bool tx, bool ty) {
+  // One matrix for all rows: one product over all of them, no sum over the batch.
+  if (y->type.shape.rank() == 2 && !tx) x = rows_of(x), dout = rows_of(dout);
+  return ty ? product(dout, true, x, tx) : product(x, !tx, dout, false);
+}
+
+void rule(Grad& g) {
+  const auto& a = g.attrs<MatmulAttrs>();
+  if (!a.perm_x.empty() || !a.perm_y.empty() || !a.perm_out.empty())
+    fail(Code::kUnimplemented, "[matmul] has no gradient where transposes were absorbed");
+  const Shape &sx = g.in(0)->type.shape, &sy = g.in(1)->type.shape;
+  if (g.wants(2)) g.set(2, g.dout());
+  const bool vector_x = sx.rank() == 1, vector_y = sy.rank() == 1;
+  const bool tx = a.transpose_x && !vector_x, ty = a.transpose_y && !vector_y;
+  Value *x = as_matrix(g.in(0), true), *y = as_matrix(g.in(1), false), *dout = g.dout();
+  if (vector_x || vector_y) {
+    std::vector<int64_t> dims(dout->type.shape.begin(), dout->type.shape.end());
+    if (vector_x) dims.insert(dims.end() - (vector_y ? 0 : 1), 1);
+    if (vector_y) dims.push_back(1);
+    dout = ops::reshape(dout, dims);
+  }
+  if (g.wants(0)) g.set(0, left_gradient(y, dout, tx, ty));
+  if (g.wants(1)) {
+    Value* dy = right_gradient(x, y, dout, tx, ty);
+    if (vector_y) {  // without the column's 1, so that leading dimensions sum onto the vector
+      std::vector<int64_t> dims = batch_of(dy);
+      dims.push_back(sy[0]);
+      dy = ops::reshape(dy, dims);
+    }
+    g.set(1, dy);
+  }
+}
+
 }  // namespace
 
 namespace ops {
@@ -59,6 +117,7 @@ const Op matmul_op{.name = "matmul",
                    .inputs = 3,
                    .attrs = &attr_info<MatmulAttrs>,
                    .infer = infer,
+                   .grad = rule,
                    .cpu = prepare_anchor,
                    .amp = Amp::kHalf,
                    .fuse = Fuse::kAnchor};

@@ -4,6 +4,8 @@
 
 #include "base/parallel.h"
 #include "ops/elements.h"
+#include "ops/pointwise.h"
+#include "ops/reduce.h"
 #include "ops/shape.h"
 #include "ops/strided_copy.h"
 
@@ -155,6 +157,56 @@ Kernel prepare(const Prepare& p) {
   return with_size(size_of(p.in().dtype), [&]<class T>(Tag<T>) { return table_kernel<T>(p); });
 }
 
+Value* part_of(Value* v, int axis, int64_t from, int64_t to) {
+  return ops::slice(v, {axis}, {from}, {to});
+}
+
+Value* place_at(Value* v, int axis, int64_t at, int64_t size) {
+  std::vector<int64_t> paddings(2 * static_cast<size_t>(v->type.shape.rank()), 0);
+  paddings[2 * static_cast<size_t>(axis)] = at;
+  paddings[2 * static_cast<size_t>(axis) + 1] = size - at - v->type.shape[axis];
+  return ops::pad(v, paddings, "constant", 0);
+}
+
+// What one axis of a bordered gradient gives to the n elements inside: the middle, and the border's
+// parts where they were taken from.
+Value* fold_axis(Value* v, int axis, int64_t n, int64_t before, int64_t after,
+                 const std::string& mode) {
+  const int64_t b = std::max<int64_t>(before, 0), e = std::max<int64_t>(after, 0);
+  const int64_t size = v->type.shape[axis];
+  Value* sum = place_at(part_of(v, axis, b, size - e), axis, std::max<int64_t>(-before, 0), n);
+  for (const bool front : {true, false}) {
+    const int64_t width = front ? b : e;
+    if (width == 0) continue;
+    Value* part = front ? part_of(v, axis, 0, b) : part_of(v, axis, size - e, size);
+    if (mode == "reflect") {
+      part = place_at(ops::flip(part, {axis}), axis, front ? 1 : n - 1 - e, n);
+    } else if (mode == "circular") {
+      part = place_at(part, axis, front ? n - b : 0, n);
+    } else {
+      part = place_at(ops::reduce(ops::sum_op, part, {axis}, true), axis, front ? 0 : n - 1, n);
+    }
+    sum = ops::add(sum, part);
+  }
+  return sum;
+}
+
+void rule(Grad& g) {
+  const auto& a = g.attrs<PadAttrs>();
+  const Shape& x = g.in()->type.shape;
+  Value* v = g.dout();
+  if (a.mode == "constant") {
+    std::vector<int64_t> back;
+    for (const int64_t n : a.paddings) back.push_back(-n);
+    g.set(0, ops::pad(v, back, "constant", 0));
+    return;
+  }
+  for (int d = 0; d < x.rank(); ++d)
+    if (before(a, d) != 0 || after(a, d) != 0)
+      v = fold_axis(v, d, x[d], before(a, d), after(a, d), a.mode);
+  g.set(0, v);
+}
+
 }  // namespace
 
 namespace ops {
@@ -162,6 +214,7 @@ namespace ops {
 constinit const Op pad_op{.name = "pad",
                           .attrs = &attr_info<PadAttrs>,
                           .infer = infer,
+                          .grad = rule,
                           .cpu = prepare,
                           .layouts = Layouts::kFollow};
 

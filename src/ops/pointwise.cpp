@@ -2,7 +2,10 @@
 // pointwise_cluster.cpp.
 #include "ops/pointwise.h"
 
+#include <cmath>
+
 #include "ops/fused.h"
+#include "ops/pointwise_grad.h"
 
 namespace trireme {
 namespace {
@@ -25,13 +28,38 @@ void out(const Infer& in, DType dtype, const Shape& shape) {
   in.outputs.push_back(type);
 }
 
-void infer_unary(const Infer& in) { out(in, in.dtype(0), in.shape(0)); }
+// Bits are of integers, NaNs of floating numbers.
+void check_bits(const Infer& in) {
+  if (!in.op.name.starts_with("bitwise")) return;
+  for (size_t i = 0; i < in.inputs.size(); ++i)
+    TRI_CHECK(!is_floating(in.dtype(i)), '[' + std::string(in.op.name) + "] expects integers, got " +
+                                             std::string(name_of(in.dtype(i))));
+}
+
+void infer_unary(const Infer& in) {
+  check_bits(in);
+  out(in, in.dtype(0), in.shape(0));
+}
+
+void infer_float(const Infer& in) {
+  TRI_CHECK(is_floating(in.dtype(0)), '[' + std::string(in.op.name) +
+                                          "] x expects a floating dtype, got " +
+                                          std::string(name_of(in.dtype(0))));
+  out(in, in.dtype(0), in.shape(0));
+}
 
 Shape broadcast_inputs(const Infer& in) {
   return broadcast_shapes(in.op.name, in.shape(0), in.shape(1));
 }
 
 void infer_binary(const Infer& in) {
+  check_bits(in);
+  out(in, promote(in.dtype(0), in.dtype(1)), broadcast_inputs(in));
+}
+void infer_grad(const Infer& in) {
+  TRI_CHECK(is_floating(in.dtype(0)) && is_floating(in.dtype(1)),
+            '[' + std::string(in.op.name) + "] expects floating dtypes, got " +
+                std::string(name_of(in.dtype(0))) + " and " + std::string(name_of(in.dtype(1))));
   out(in, promote(in.dtype(0), in.dtype(1)), broadcast_inputs(in));
 }
 void infer_compare(const Infer& in) { out(in, DType::kBool, broadcast_inputs(in)); }
@@ -69,33 +97,50 @@ Shape broadcast_shapes(std::string_view op, const Shape& a, const Shape& b) {
 namespace ops {
 
 // clang-format off
-#define TRI_POINTWISE(opname, count, attr, rule) \
+#define TRI_POINTWISE(opname, count, attr, rule, gradient) \
   const Op opname##_op{.name = #opname, .inputs = count, .attrs = attr, .infer = rule, \
-                       .cpu = prepare, \
+                       .grad = gradient, .cpu = prepare, \
                        .fuse = Fuse::kPointwise, .layouts = Layouts::kFollow, .in_place = 1};
-#define TRI_UNARY(name, ...) \
-  TRI_POINTWISE(name, 1, &attr_info<PointwiseAttrs>, infer_unary) \
+#define TRI_RULE_IN(name) (rule_of_input<name##_grad_op>)
+#define TRI_RULE_OUT(name) (rule_of_output<name##_grad_op>)
+#define TRI_RULE_RULE(name) (name##_rule)
+#define TRI_RULE_NONE(name) (nullptr)
+#define TRI_UNARY_AS(name, kind, rule) \
+  TRI_POINTWISE(name, 1, &attr_info<PointwiseAttrs>, rule, TRI_RULE_##kind(name)) \
+  TRI_IF_##kind(TRI_POINTWISE(name##_grad, 2, &attr_info<PointwiseAttrs>, infer_grad, \
+                              rule_of_grad)) \
   Value* name(Value* x, double alpha, double beta) { \
     return record1(name##_op, {x}, PointwiseAttrs{alpha, beta}); \
   }
-#define TRI_BINARY(name, ...) \
-  TRI_POINTWISE(name, 2, nullptr, infer_binary) \
+#define TRI_UNARY(name, value, kind, ...) TRI_UNARY_AS(name, kind, infer_unary)
+#define TRI_FLOAT(name, value, kind, ...) TRI_UNARY_AS(name, kind, infer_float)
+#define TRI_BINARY(name, value, kind) \
+  TRI_POINTWISE(name, 2, nullptr, infer_binary, TRI_RULE_##kind(name)) \
   Value* name(Value* x, Value* y) { return record1(name##_op, {x, y}); }
 #define TRI_COMPARE(name, ...) \
-  TRI_POINTWISE(name, 2, nullptr, infer_compare) \
+  TRI_POINTWISE(name, 2, nullptr, infer_compare, nullptr) \
   Value* name(Value* x, Value* y) { return record1(name##_op, {x, y}); }
 #define TRI_LOGIC(name, ...) TRI_COMPARE(name)
 // clang-format on
 #include "ops/pointwise.def"
 
-TRI_POINTWISE(cast, 1, &attr_info<CastAttrs>, infer_cast)
-TRI_POINTWISE(where, 3, nullptr, infer_where)
-TRI_POINTWISE(logical_not, 1, nullptr, infer_not)
+TRI_POINTWISE(cast, 1, &attr_info<CastAttrs>, infer_cast, cast_rule)
+TRI_POINTWISE(where, 3, nullptr, infer_where, where_rule)
+TRI_POINTWISE(logical_not, 1, nullptr, infer_not, nullptr)
 
 Value* cast(Value* x, DType dtype) {
   return x->type.dtype == dtype ? x : record1(cast_op, {x}, CastAttrs{dtype});
 }
 Value* where(Value* condition, Value* x, Value* y) { return record1(where_op, {condition, x, y}); }
+Value* isnan(Value* x) { return not_equal(x, x); }
+Value* isinf(Value* x) {
+  if (!is_floating(x->type.dtype)) return not_equal(x, x);
+  return equal(abs(x), scalar(HUGE_VAL, x->type.dtype));
+}
+Value* isfinite(Value* x) {
+  Value* zero = subtract(x, x);  // NaN of infinities and NaNs
+  return equal(zero, zero);
+}
 Value* logical_not(Value* x) { return record1(logical_not_op, {x}); }
 
 }  // namespace ops

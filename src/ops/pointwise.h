@@ -22,9 +22,11 @@ struct CastAttrs {
 inline constexpr Field CastAttrs::fields[] = {TRI_FIELD(CastAttrs, dtype)};
 
 // clang-format off
-#define TRI_UNARY(name, ...) \
+#define TRI_UNARY(name, value, kind, ...) \
   extern const Op name##_op; \
+  TRI_IF_##kind(extern const Op name##_grad_op;)  /* (x, or the output; dout) */ \
   Value* name(Value* x, double alpha = 0, double beta = 0);
+#define TRI_FLOAT(name, value, kind, ...) TRI_UNARY(name, value, kind)
 #define TRI_BINARY(name, ...)  extern const Op name##_op;  Value* name(Value* x, Value* y);
 #define TRI_COMPARE(name, ...) extern const Op name##_op;  Value* name(Value* x, Value* y);
 #define TRI_LOGIC(name, ...)   extern const Op name##_op;  Value* name(Value* x, Value* y);
@@ -39,12 +41,17 @@ Value* cast(Value* x, DType dtype);
 Value* where(Value* condition, Value* x, Value* y);
 Value* logical_not(Value* x);
 
+Value* isnan(Value* x);  // -> bool, of numbers of any dtype
+Value* isinf(Value* x);
+Value* isfinite(Value* x);
+
 // Paddle's scale: bias_after ? scale * x + bias : scale * (x + bias).
 inline Value* scale(Value* x, double factor, double bias = 0, bool bias_after = true) {
   return affine(x, factor, bias_after ? bias : factor * bias);
 }
 }  // namespace ops
 #undef TRI_UNARY
+#undef TRI_FLOAT
 #undef TRI_BINARY
 #undef TRI_COMPARE
 #undef TRI_LOGIC

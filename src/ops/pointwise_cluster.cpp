@@ -36,12 +36,16 @@ size_t element_size(TileClass c) { return c == TileClass::kFloat ? 4 : 8; }
 
 const std::unordered_map<const Op*, TileOp>& tile_ops() {
   static const std::unordered_map<const Op*, TileOp> map = {
-#define TRI_UNARY(name, ...) {&ops::name##_op, TileOp::name},
-#define TRI_BINARY(name, ...) TRI_UNARY(name)
-#define TRI_COMPARE(name, ...) TRI_UNARY(name)
-#define TRI_LOGIC(name, ...) TRI_UNARY(name)
+#define TRI_TILE(name) {&ops::name##_op, TileOp::name},
+#define TRI_UNARY(name, value, kind, ...) TRI_TILE(name) TRI_IF_##kind(TRI_TILE(name##_grad))
+#define TRI_FLOAT(name, value, kind, ...) TRI_UNARY(name, value, kind)
+#define TRI_BINARY(name, ...) TRI_TILE(name)
+#define TRI_COMPARE(name, ...) TRI_TILE(name)
+#define TRI_LOGIC(name, ...) TRI_TILE(name)
 #include "ops/pointwise.def"
+#undef TRI_TILE
 #undef TRI_UNARY
+#undef TRI_FLOAT
 #undef TRI_BINARY
 #undef TRI_COMPARE
 #undef TRI_LOGIC
@@ -214,7 +218,7 @@ void place_operands(Program& program, const std::vector<const Value*>& inputs, c
   strides.push_back(strides_in(space, space));  // the result's own, so that it stays contiguous
   collapse(space, strides, program.dims);
   const int64_t columns = program.dims.back();
-  program.columns_per_tile = std::min<int64_t>(columns, kTile);
+  program.columns_per_tile = std::clamp<int64_t>(columns, 1, kTile);
   program.rows_per_tile = columns < kTile ? std::min<int64_t>(program.dims[program.dims.size() - 2],
                                                               kTile / std::max<int64_t>(columns, 1))
                                           : 1;

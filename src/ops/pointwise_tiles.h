@@ -15,12 +15,14 @@ enum class TileClass : uint8_t { kFloat, kDouble, kInt };
 using TileFn = void (*)(void* dst, const void* x, const void* y, int n, double a, double b);
 
 enum class TileOp : uint8_t {
-#define TRI_UNARY(name, ...) name,
+#define TRI_UNARY(name, value, kind, ...) name, TRI_IF_##kind(name##_grad, )
+#define TRI_FLOAT(name, value, kind, ...) name, TRI_IF_##kind(name##_grad, )
 #define TRI_BINARY(name, ...) name,
 #define TRI_COMPARE(name, ...) name,
 #define TRI_LOGIC(name, ...) name,
 #include "ops/pointwise.def"
 #undef TRI_UNARY
+#undef TRI_FLOAT
 #undef TRI_BINARY
 #undef TRI_COMPARE
 #undef TRI_LOGIC
@@ -28,7 +30,7 @@ enum class TileOp : uint8_t {
 };
 
 struct TileTable {
-  TileFn op[static_cast<int>(TileOp::count)][3];  // by TileClass of the inputs
+  TileFn op[static_cast<int>(TileOp::count)][3];  // by TileClass of the inputs; null: not for it
   void (*select[3])(void* dst, const void* condition, const void* x, const void* y,
                     int n);  // condition: int64
   void (*bf16_to_float)(float* dst, const uint16_t* x, int n);

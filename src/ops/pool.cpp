@@ -3,17 +3,11 @@
 #include "ops/pool.h"
 
 #include "ops/elements.h"
-#include "ops/pool_rows.h"
+#include "ops/pool_windows.h"
 #include "ops/reduce_kernel.h"
 
 namespace trireme {
 namespace {
-
-// One dimension of the windows: where each begins and ends in the input, and how many positions an
-// average counts.
-struct Span {
-  int64_t begin, end, counted;
-};
 
 int64_t output_size(const Op& op, const Pool2dAttrs& a, int64_t in, size_t d) {
   const int64_t k = a.kernel[d], s = a.strides[d], before = a.paddings[2 * d],
@@ -25,58 +19,9 @@ int64_t output_size(const Op& op, const Pool2dAttrs& a, int64_t in, size_t d) {
   return room / s + 1;
 }
 
-void infer(const Infer& i) {
-  const auto& a = i.attrs<Pool2dAttrs>();
-  const Shape& x = i.shape(0);
-  TRI_CHECK(is_floating(i.dtype(0)),
-            message(i.op.name, "x expects a floating dtype, got ", i.dtype(0)));
-  TRI_CHECK(x.rank() == 4, message(i.op.name, "x expects [N, C, H, W], got ", x));
-  TRI_CHECK(a.pooling_type == "max" || a.pooling_type == "avg",
-            message(i.op.name, "pooling_type expects max or avg, got ", a.pooling_type));
-  TRI_CHECK(a.kernel.size() == 2 && a.strides.size() == 2 && a.paddings.size() == 4,
-            message(i.op.name, "kernel, strides and paddings expect 2, 2 and 4 values, got ",
-                    a.kernel.size(), ", ", a.strides.size(), " and ", a.paddings.size()));
-  constexpr int64_t kMost = int64_t{1} << 31;
-  for (size_t d = 0; d < 2; ++d) {
-    TRI_CHECK(a.kernel[d] > 0 && a.strides[d] > 0 && a.kernel[d] < kMost && a.strides[d] < kMost,
-              message(i.op.name, "kernel and strides expect positive values, got ", a.kernel[d],
-                      " and ", a.strides[d]));
-    TRI_CHECK(x[static_cast<int>(d) + 2] > 0,
-              message(i.op.name, "x of shape ", x, " has no pixels"));
-  }
-  for (const int64_t p : a.paddings)
-    TRI_CHECK(p >= 0 && p < kMost,
-              message(i.op.name, "paddings expects values of 0 or more, got ", p));
-  i.out(i.dtype(0),
-        Shape{x[0], x[1], output_size(i.op, a, x[2], 0), output_size(i.op, a, x[3], 1)});
+void grad(Grad& g) {
+  g.set(0, ops::pool2d_grad(g.dout(), g.in(), g.attrs<Pool2dAttrs>()));
 }
-
-std::vector<Span> spans_of(const Pool2dAttrs& a, int64_t in, int64_t out, size_t d) {
-  std::vector<Span> spans;
-  for (int64_t o = 0; o < out; ++o) {
-    if (a.adaptive) {
-      const int64_t begin = o * in / out, end = ((o + 1) * in + out - 1) / out;
-      spans.push_back({begin, end, end - begin});
-      continue;
-    }
-    const int64_t start = o * a.strides[d] - a.paddings[2 * d];
-    const int64_t begin = std::min(in, std::max<int64_t>(0, start)),
-                  end = std::clamp(start + a.kernel[d], begin, in);
-    const int64_t padded_end = std::min(start + a.kernel[d], in + a.paddings[2 * d + 1]);
-    spans.push_back({begin, end, a.exclusive ? end - begin : padded_end - start});
-  }
-  return spans;
-}
-
-struct Windows {
-  std::vector<Span> h, w;
-
-  PoolWindow at(int64_t oh, int64_t ow) const {
-    const Span &y = h[static_cast<size_t>(oh)], &x = w[static_cast<size_t>(ow)];
-    const int64_t counted = y.counted * x.counted;
-    return {y.begin, y.end, x.begin, x.end, counted > 0 ? 1.f / static_cast<float>(counted) : 0.f};
-  }
-};
 
 // One channel of one window; pixels are `step` elements apart.
 template <class T>
@@ -94,7 +39,7 @@ T pool_element(const T* x, const PoolWindow& w, int64_t row, int64_t step, bool 
 
 // f(x, window, row, y) makes all channels of one result.
 template <class T, class F>
-Kernel channels_last_kernel(const Prepare& p, const Windows& windows, F f) {
+Kernel channels_last_kernel(const Prepare& p, const PoolWindows& windows, F f) {
   const Shape &x = p.in().shape, &y = p.out().shape;
   const int64_t channels = x[1], height = x[2], width = x[3], oh = y[2], ow = y[3];
   const int64_t work = channels * x[2] * x[3] / std::max<int64_t>(1, oh);
@@ -109,7 +54,7 @@ Kernel channels_last_kernel(const Prepare& p, const Windows& windows, F f) {
   }};
 }
 
-template <class T> Kernel plain_kernel(const Prepare& p, const Windows& windows, bool max) {
+template <class T> Kernel plain_kernel(const Prepare& p, const PoolWindows& windows, bool max) {
   const Shape &x = p.in().shape, &y = p.out().shape;
   return {[=, planes = x[0] * x[1], pixels = x[2] * x[3], width = x[3], oh = y[2],
            ow = y[3]](const Launch& l) {
@@ -140,7 +85,7 @@ template <class T> Kernel prepare_as(const Prepare& p) {
   const Shape &x = p.in().shape, &y = p.out().shape;
   const bool max = a.pooling_type == "max", last = channels_last(p.in()) || channels_last(p.out());
   const int64_t channels = x[1], pixels = x[2] * x[3];
-  const Windows windows{spans_of(a, x[2], y[2], 0), spans_of(a, x[3], y[3], 1)};
+  const PoolWindows windows(a, x, y);
   const PoolWindow first = windows.at(0, 0);
   if (y[2] * y[3] == 1 && (first.h1 - first.h0) * (first.w1 - first.w0) == pixels) {
     const AxisSplit split =
@@ -168,11 +113,38 @@ template <class T> Kernel prepare_as(const Prepare& p) {
 
 }  // namespace
 
+Shape pool_output(const Infer& i) {
+  const auto& a = i.attrs<Pool2dAttrs>();
+  const Shape& x = i.shape(0);
+  TRI_CHECK(is_floating(i.dtype(0)),
+            message(i.op.name, "x expects a floating dtype, got ", i.dtype(0)));
+  TRI_CHECK(x.rank() == 4, message(i.op.name, "x expects [N, C, H, W], got ", x));
+  TRI_CHECK(a.pooling_type == "max" || a.pooling_type == "avg",
+            message(i.op.name, "pooling_type expects max or avg, got ", a.pooling_type));
+  TRI_CHECK(a.kernel.size() == 2 && a.strides.size() == 2 && a.paddings.size() == 4,
+            message(i.op.name, "kernel, strides and paddings expect 2, 2 and 4 values, got ",
+                    a.kernel.size(), ", ", a.strides.size(), " and ", a.paddings.size()));
+  constexpr int64_t kMost = int64_t{1} << 31;
+  for (size_t d = 0; d < 2; ++d) {
+    TRI_CHECK(a.kernel[d] > 0 && a.strides[d] > 0 && a.kernel[d] < kMost && a.strides[d] < kMost,
+              message(i.op.name, "kernel and strides expect positive values, got ", a.kernel[d],
+                      " and ", a.strides[d]));
+    TRI_CHECK(x[static_cast<int>(d) + 2] > 0,
+              message(i.op.name, "x of shape ", x, " has no pixels"));
+  }
+  for (const int64_t p : a.paddings)
+    TRI_CHECK(p >= 0 && p < kMost,
+              message(i.op.name, "paddings expects values of 0 or more, got ", p));
+  return {x[0], x[1], output_size(i.op, a, x[2], 0), output_size(i.op, a, x[3], 1)};
+}
+
 namespace ops {
 
 constinit const Op pool2d_op{.name = "pool2d",
                              .attrs = &attr_info<Pool2dAttrs>,
-                             .infer = infer,
+                             .infer =
+                                 [](const Infer& i) { i.out(i.dtype(0), pool_output(i)); },
+                             .grad = grad,
                              .cpu =
                                  [](const Prepare& p) {
                                    if (p.out().shape.numel() == 0)

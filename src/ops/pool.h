@@ -13,13 +13,14 @@ struct Pool2dAttrs {
   bool ceil_mode = false;
   bool exclusive = true;  // avg: padding does not count
   bool adaptive = false;  // kernel is the output size
+  std::vector<int64_t> size{};  // pool2d_grad only: H, W of its result
   static const Field fields[];
 };
 inline constexpr Field Pool2dAttrs::fields[] = {
     TRI_FIELD(Pool2dAttrs, pooling_type), TRI_FIELD(Pool2dAttrs, kernel),
     TRI_FIELD(Pool2dAttrs, strides),      TRI_FIELD(Pool2dAttrs, paddings),
     TRI_FIELD(Pool2dAttrs, ceil_mode),    TRI_FIELD(Pool2dAttrs, exclusive),
-    TRI_FIELD(Pool2dAttrs, adaptive)};
+    TRI_FIELD(Pool2dAttrs, adaptive),     TRI_FIELD(Pool2dAttrs, size)};
 
 struct InterpAttrs {
   std::vector<int64_t> size{};  // output height, width
@@ -34,9 +35,14 @@ inline constexpr Field InterpAttrs::fields[] = {
 
 namespace ops {
 extern const Op pool2d_op;          // (x [N, C, H, W])
+extern const Op pool2d_grad_op;     // (gradient of the result, x; for avg null) -> [N, C, H, W]
+// (x [N, C, H, W]) -> (maxima, int32 places h * W + w of them)
+extern const Op max_pool2d_with_index_op;
 extern const Op nearest_interp_op;  // (x [N, C, H, W])
 extern const Op bilinear_interp_op;
 Value* pool2d(Value* x, const Pool2dAttrs& attrs);
+Value* pool2d_grad(Value* dout, Value* x, const Pool2dAttrs& attrs);
+std::vector<Value*> max_pool2d_with_index(Value* x, const Pool2dAttrs& attrs);
 Value* nearest_interp(Value* x, const InterpAttrs& attrs);
 Value* bilinear_interp(Value* x, const InterpAttrs& attrs);
 }  // namespace ops

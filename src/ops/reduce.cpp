@@ -2,8 +2,10 @@
 #include "ops/reduce.h"
 
 #include "ops/elements.h"
+#include "ops/index.h"
 #include "ops/pointwise.h"
 #include "ops/reduce_kernel.h"
+#include "ops/shape.h"
 #include "ops/strided_copy.h"
 
 namespace trireme {
@@ -144,10 +146,63 @@ template <class R> Kernel make_logic(const Prepare& p) {
   return make<R, uint8_t, uint8_t, uint8_t>(p, [](uint8_t v) { return v; });
 }
 
-constexpr Op reduction(std::string_view name, Kernel (*cpu)(const Prepare&)) {
+// ---- gradients
+
+std::vector<int64_t> dims_of(const Value* v) {
+  return {v->type.shape.begin(), v->type.shape.end()};
+}
+
+// A result with its reduced dimensions as ones, so that it broadcasts against x.
+Value* kept(const Grad& g, Value* v) {
+  std::vector<int64_t> dims = dims_of(g.in());
+  for (const int64_t axis : g.attrs<ReduceAttrs>().axis) dims[static_cast<size_t>(axis)] = 1;
+  return v->type.shape == Shape(std::span(dims)) ? v : ops::reshape(v, dims);
+}
+
+void sum_rule(Grad& g) { g.set(0, ops::expand(kept(g, g.dout()), dims_of(g.in()))); }
+
+void mean_rule(Grad& g) {
+  const int64_t n = g.in()->type.shape.numel(), m = g.out()->type.shape.numel();
+  if (n == 0) return;
+  Value* part = ops::affine(g.dout(), static_cast<double>(m) / static_cast<double>(n), 0);
+  g.set(0, ops::expand(kept(g, part), dims_of(g.in())));
+}
+
+void extremum_rule(Grad& g) {
+  Value* dout = kept(g, g.dout());
+  Value* equal = ops::equal(g.in(), kept(g, g.out()));
+  if (g.attrs<ReduceAttrs>().even) {
+    Value* ones = ops::cast(equal, dout->type.dtype);
+    Value* count = ops::reduce(ops::sum_op, ones, g.attrs<ReduceAttrs>().axis, true);
+    dout = ops::divide(dout, count);
+  }
+  g.set(0, ops::where(equal, dout, scalar(0, dout->type.dtype)));
+}
+
+// The product of all others, from both sides: right for zeros too.
+void prod_rule(Grad& g) {
+  const auto& axis = g.attrs<ReduceAttrs>().axis;
+  const Shape& x = g.in()->type.shape;
+  std::vector<int64_t> perm, back(static_cast<size_t>(x.rank()));
+  int64_t n = 1;
+  for (int d = 0; d < x.rank(); ++d)
+    if (!is_reduced(g.attrs<ReduceAttrs>(), d)) perm.push_back(d);
+  for (const int64_t d : axis) perm.push_back(d), n *= x[static_cast<int>(d)];
+  if (x.numel() == 0) return;
+  for (size_t d = 0; d < perm.size(); ++d)
+    back[static_cast<size_t>(perm[d])] = static_cast<int64_t>(d);
+  Value* moved = ops::transpose(g.in(), perm);
+  Value* flat = ops::reshape(moved, {x.numel() / n, n});
+  Value* others = ops::multiply(ops::cumprod(flat, 1, true, false), ops::cumprod(flat, 1, true, true));
+  others = ops::transpose(ops::reshape(others, dims_of(moved)), back);
+  g.set(0, ops::multiply(others, kept(g, g.dout())));
+}
+
+constexpr Op reduction(std::string_view name, Kernel (*cpu)(const Prepare&), void (*rule)(Grad&)) {
   return {.name = name,
           .attrs = &attr_info<ReduceAttrs>,
           .infer = infer,
+          .grad = rule,
           .cpu = cpu,
           .layouts = Layouts::kFollow};
 }
@@ -156,15 +211,15 @@ constexpr Op reduction(std::string_view name, Kernel (*cpu)(const Prepare&)) {
 
 namespace ops {
 
-constinit const Op sum_op = reduction("sum", make_number<SumOf>);
-constinit const Op mean_op = reduction("mean", make_mean);
-constinit const Op max_op = reduction("max", make_number<MaxOf>);
-constinit const Op min_op = reduction("min", make_number<MinOf>);
-constinit const Op prod_op = reduction("prod", make_number<ProductOf>);
-constinit const Op any_op = reduction("any", make_logic<AnyOf>);
-constinit const Op all_op = reduction("all", make_logic<AllOf>);
+constinit const Op sum_op = reduction("sum", make_number<SumOf>, sum_rule);
+constinit const Op mean_op = reduction("mean", make_mean, mean_rule);
+constinit const Op max_op = reduction("max", make_number<MaxOf>, extremum_rule);
+constinit const Op min_op = reduction("min", make_number<MinOf>, extremum_rule);
+constinit const Op prod_op = reduction("prod", make_number<ProductOf>, prod_rule);
+constinit const Op any_op = reduction("any", make_logic<AnyOf>, nullptr);
+constinit const Op all_op = reduction("all", make_logic<AllOf>, nullptr);
 
-Value* reduce(const Op& op, Value* x, std::vector<int64_t> axis, bool keepdim) {
+Value* reduce(const Op& op, Value* x, std::vector<int64_t> axis, bool keepdim, bool even) {
   const int rank = x->type.shape.rank();
   for (int64_t& a : axis) a = normal_axis(op.name, a, rank);
   if (axis.empty())
@@ -172,7 +227,7 @@ Value* reduce(const Op& op, Value* x, std::vector<int64_t> axis, bool keepdim) {
   std::sort(axis.begin(), axis.end());
   axis.erase(std::unique(axis.begin(), axis.end()), axis.end());
   if (is_logic(op)) x = cast(x, DType::kBool);
-  return record1(op, {x}, ReduceAttrs{std::move(axis), keepdim});
+  return record1(op, {x}, ReduceAttrs{std::move(axis), keepdim, even});
 }
 
 }  // namespace ops

@@ -29,6 +29,11 @@ Kernel prepare(const Prepare& p) {
   return {[copy](const Launch& l) { copy.run(l.in[0], l.out[0]); }};
 }
 
+void rule(Grad& g) {
+  const Shape& x = g.in()->type.shape;
+  g.set(0, ops::reshape(g.dout(), {x.begin(), x.end()}));
+}
+
 // The sorted set of axes of a result of `rank` dimensions.
 std::vector<int64_t> sorted_axes(std::string_view op, std::vector<int64_t> axes, int64_t rank) {
   for (int64_t& a : axes) a = normal_axis(op, a, rank);
@@ -48,6 +53,7 @@ namespace ops {
 constinit const Op reshape_op{.name = "reshape",
                               .attrs = &attr_info<ShapeAttrs>,
                               .infer = infer,
+                              .grad = rule,
                               .cpu = prepare,
                               .view = true};
 

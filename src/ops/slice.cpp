@@ -93,6 +93,52 @@ Kernel prepare_flip(const Prepare& p) {
   return box_kernel(p, starts, steps);
 }
 
+// The elements of dout along one axis spread `stride` apart, first at `start`, in `size` places.
+Value* spread(Value* dout, int axis, int64_t size, int64_t start, int64_t stride) {
+  const int64_t n = dout->type.shape[axis];
+  if (stride < 0) {
+    dout = ops::flip(dout, {axis});
+    start += (n - 1) * stride;
+    stride = -stride;
+  }
+  int64_t places = n;
+  if (stride > 1 && n > 1) {
+    const AxisSplit s = split_at(dout->type.shape, axis);
+    std::vector<int64_t> dims(dout->type.shape.begin(), dout->type.shape.end());
+    dout = ops::pad(ops::reshape(dout, {s.outer, n, 1, s.inner}), {0, 0, 0, 0, 0, stride - 1, 0, 0},
+                    "constant", 0);
+    places = dims[static_cast<size_t>(axis)] = n * stride;
+    dout = ops::reshape(dout, dims);
+  }
+  std::vector<int64_t> paddings(2 * static_cast<size_t>(dout->type.shape.rank()), 0);
+  paddings[2 * static_cast<size_t>(axis)] = start;
+  paddings[2 * static_cast<size_t>(axis) + 1] = size - start - places;
+  return ops::pad(dout, paddings, "constant", 0);
+}
+
+void slice_rule(Grad& g) {
+  const Shape& x = g.in()->type.shape;
+  const auto& a = g.attrs<SliceAttrs>();
+  Value* dx = g.dout();
+  if (dx->type.shape.numel() == 0) return;
+  std::vector<int64_t> paddings(2 * static_cast<size_t>(x.rank()), 0);
+  bool plain = true;
+  for (size_t k = 0; k < a.axes.size(); ++k) {
+    const auto axis = static_cast<int>(a.axes[k]);
+    if (a.strides[k] != 1) {
+      dx = spread(dx, axis, x[axis], a.starts[k], a.strides[k]);
+      continue;
+    }
+    const size_t at = 2 * static_cast<size_t>(axis);
+    paddings[at] = a.starts[k];
+    paddings[at + 1] = x[axis] - a.starts[k] - dx->type.shape[axis];
+    plain = plain && paddings[at] == 0 && paddings[at + 1] == 0;
+  }
+  g.set(0, plain ? dx : ops::pad(dx, paddings, "constant", 0));
+}
+
+void flip_rule(Grad& g) { g.set(0, ops::flip(g.dout(), g.attrs<ShapeAttrs>().shape)); }
+
 // Paddle's bounds are NumPy's: negative ones count from the end, then both are clamped to the
 // dimension.
 void clamp_bounds(int64_t size, int64_t stride, int64_t& start, int64_t& end) {
@@ -115,11 +161,13 @@ namespace ops {
 constinit const Op slice_op{.name = "slice",
                             .attrs = &attr_info<SliceAttrs>,
                             .infer = infer_slice,
+                            .grad = slice_rule,
                             .cpu = prepare_slice,
                             .layouts = Layouts::kFollow};
 constinit const Op flip_op{.name = "flip",
                            .attrs = &attr_info<ShapeAttrs>,
                            .infer = infer_flip,
+                           .grad = flip_rule,
                            .cpu = prepare_flip,
                            .layouts = Layouts::kFollow};
 

@@ -3,6 +3,8 @@
 #include "base/parallel.h"
 #include "ops/elements.h"
 #include "ops/norm.h"
+#include "ops/pointwise.h"
+#include "ops/reduce.h"
 #include "ops/softmax_rows.h"
 
 namespace trireme {
@@ -75,6 +77,16 @@ Kernel prepare(const Prepare& p, bool log) {
                        [&]<class T>(Tag<T>) { return column_kernel<T>(s, log); });
 }
 
+void grad(Grad& g) { g.set(0, record1(ops::softmax_grad_op, {g.out(), g.dout()}, g.attributes)); }
+
+// dx = dy - e^y (sum of dy)
+void log_grad(Grad& g) {
+  Value* sum = g.dout();
+  if (sum->type.shape.rank() > 0)
+    sum = ops::reduce(ops::sum_op, sum, {g.attrs<NormAttrs>().axis}, true);
+  g.set(0, ops::subtract(g.dout(), ops::multiply(ops::exp(g.out()), sum)));
+}
+
 }  // namespace
 
 namespace ops {
@@ -82,11 +94,13 @@ namespace ops {
 constinit const Op softmax_op{.name = "softmax",
                               .attrs = &attr_info<NormAttrs>,
                               .infer = infer,
+                              .grad = grad,
                               .cpu = [](const Prepare& p) { return prepare(p, false); },
                               .in_place = 1};
 constinit const Op log_softmax_op{.name = "log_softmax",
                                   .attrs = &attr_info<NormAttrs>,
                                   .infer = infer,
+                                  .grad = log_grad,
                                   .cpu = [](const Prepare& p) { return prepare(p, true); },
                                   .in_place = 1};
 

@@ -17,7 +17,8 @@ const std::vector<const Op*>& table() {
   static const std::vector<const Op*> ops_by_name = {
       &kData,
       &kConstant,
-#define TRI_UNARY(name, ...) &ops::name##_op,
+#define TRI_UNARY(name, value, kind, ...) &ops::name##_op, TRI_IF_##kind(&ops::name##_grad_op, )
+#define TRI_FLOAT(name, value, kind, ...) TRI_UNARY(name, value, kind)
 #define TRI_BINARY(name, ...) &ops::name##_op,
 #define TRI_COMPARE(name, ...) &ops::name##_op,
 #define TRI_LOGIC(name, ...) &ops::name##_op,

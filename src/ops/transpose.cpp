@@ -42,6 +42,17 @@ Kernel prepare_transpose(const Prepare& p) {
   return permute(p.in().shape, p.attrs<PermAttrs>().perm, size_of(p.in().dtype));
 }
 
+void transpose_rule(Grad& g) {
+  const auto& perm = g.attrs<PermAttrs>().perm;
+  std::vector<int64_t> back(perm.size());
+  for (size_t d = 0; d < perm.size(); ++d)
+    back[static_cast<size_t>(perm[d])] = static_cast<int64_t>(d);
+  g.set(0, ops::transpose(g.dout(), back));
+}
+
+// Layouts come to a graph behind its gradients: the logical value passes as it is.
+void reorder_rule(Grad& g) { g.set(0, g.dout()); }
+
 void infer_reorder(const Infer& i) {
   const int64_t to = i.attrs<AxisAttrs>().axis;
   TRI_CHECK(to == 0 || to == 1, message(i.op.name, "axis expects layout 0 or 1, got ", to));
@@ -66,10 +77,12 @@ namespace ops {
 constinit const Op transpose_op{.name = "transpose",
                                 .attrs = &attr_info<PermAttrs>,
                                 .infer = infer_transpose,
+                                .grad = transpose_rule,
                                 .cpu = prepare_transpose};
 constinit const Op reorder_op{.name = "reorder",
                               .attrs = &attr_info<AxisAttrs>,
                               .infer = infer_reorder,
+                              .grad = reorder_rule,
                               .cpu = prepare_reorder};
 
 Value* transpose(Value* x, std::vector<int64_t> perm) {

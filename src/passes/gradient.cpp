@@ -1,6 +1,7 @@
 // Walking back from the outputs: each node's rule once, the sums of what flows together.
 #include "passes/gradient.h"
 
+#include <algorithm>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -12,10 +13,15 @@ namespace trireme {
 namespace {
 
 // The nodes between `wrt` and `outputs`, each before the nodes that it reads.
-std::vector<const Node*> nodes_back_from(std::span<Value* const> outputs,
-                                         const std::unordered_set<const Value*>& wrt) {
-  std::vector<const Node*> order;               // inputs first
+struct Between {
+  std::vector<const Node*> order;
   std::unordered_map<const Node*, bool> needs;  // whether something of `wrt` is below
+};
+
+Between nodes_back_from(std::span<Value* const> outputs,
+                        const std::unordered_set<const Value*>& wrt) {
+  Between between;
+  auto& [order, needs] = between;  // inputs first at the beginning
   std::vector<std::pair<const Node*, size_t>> stack;
   for (const Value* v : outputs)
     if (!needs.contains(v->node)) {
@@ -38,7 +44,8 @@ std::vector<const Node*> nodes_back_from(std::span<Value* const> outputs,
         if (needs.at(n)) order.push_back(n);
       }
     }
-  return {order.rbegin(), order.rend()};
+  std::reverse(order.begin(), order.end());
+  return between;
 }
 
 }  // namespace
@@ -88,7 +95,8 @@ std::vector<Value*> gradients(std::span<Value* const> outputs, std::vector<Value
     add_to(outputs[i], g ? g : ops::full({type.shape.begin(), type.shape.end()}, 1, type.dtype));
   }
   // The rules add nodes to the same graph: the nodes to visit are listed before.
-  for (const Node* n : nodes_back_from(outputs, targets)) {
+  const auto [order, needs] = nodes_back_from(outputs, targets);
+  for (const Node* n : order) {
     std::vector<Value*> outs, grads;
     bool any = false;
     for (const auto& v : n->outputs) {
@@ -98,9 +106,11 @@ std::vector<Value*> gradients(std::span<Value* const> outputs, std::vector<Value
       any = any || grads.back() != nullptr;
     }
     if (!any) continue;
+    std::vector<bool> wanted;
+    for (const Value* in : n->inputs)
+      wanted.push_back(in && (targets.contains(in) || needs.at(in->node)));
     const std::vector<Value*> back =
-        node_gradients({*n->op, n->inputs, outs, n->attrs}, std::move(grads),
-                       std::vector<bool>(n->inputs.size(), true));
+        node_gradients({*n->op, n->inputs, outs, n->attrs}, std::move(grads), std::move(wanted));
     for (size_t i = 0; i < back.size(); ++i)
       if (back[i]) add_to(n->inputs[i], back[i]);
   }

@@ -1,5 +1,6 @@
 // layout: channels-last where an anchor wants it and as far as what follows can live with it;
 // reorders between.
+#include <algorithm>
 #include <unordered_map>
 
 #include "ops/shape.h"
@@ -39,6 +40,7 @@ class LayoutRewriter {
       return picture ? Layout::kChannelsLast : Layout::kPlain;
     }
     if (n.op->layouts == Layouts::kPlainOnly) return Layout::kPlain;
+    if (n.op->layouts == Layouts::kReadsChannelsLast) return Layout::kChannelsLast;
     for (const Value* v : inputs)
       if (v && v->type.layout == Layout::kChannelsLast) return Layout::kChannelsLast;
     return Layout::kPlain;
@@ -53,7 +55,11 @@ class LayoutRewriter {
     std::vector<Value*> inputs;
     for (const Value* v : n.inputs) inputs.push_back(v ? map_.at(v) : nullptr);
     const Layout layout = wanted(n, inputs);
-    const int rank = n.out()->type.shape.rank();
+    // Of the data; an operator's statistics and parameters have fewer dimensions.
+    const bool reads = n.op->layouts == Layouts::kReadsChannelsLast;
+    int rank = 0;
+    for (const auto& v : n.outputs) rank = std::max(rank, v->type.shape.rank());
+    if (reads) rank = 4;
     for (size_t i = 0; i < inputs.size(); ++i) {
       if (inputs[i] == nullptr) continue;
       if (n.op->layouts == Layouts::kPrefersChannelsLast) {
@@ -69,7 +75,7 @@ class LayoutRewriter {
     for (size_t i = 0; i < results.size(); ++i) {
       Type& type = results[i]->type;
       type.layout =
-          layouts_agree(type.shape) || type.shape.rank() != rank ? Layout::kPlain : layout;
+          reads || layouts_agree(type.shape) || type.shape.rank() != rank ? Layout::kPlain : layout;
       results[i]->name = n.out(i)->name;
       map_[n.out(i)] = results[i];
     }

@@ -318,7 +318,8 @@ std::vector<Tensor> with_custom_gradient(const std::vector<Tensor>& inputs,
 
 }  // namespace
 
-std::vector<Tensor> apply(std::shared_ptr<PyLayer> layer, const std::vector<Tensor>& inputs) {
+std::vector<Tensor> PyLayer::apply(std::shared_ptr<PyLayer> layer,
+                                   const std::vector<Tensor>& inputs) {
   std::vector<Tensor> results;
   {
     const no_grad guard;

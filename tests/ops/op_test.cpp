@@ -8,6 +8,8 @@
 #include <memory>
 
 #include "base/half.h"
+#include "ops/anchor.h"
+#include "passes/pass.h"
 
 namespace trireme::test {
 namespace {
@@ -77,6 +79,21 @@ void label(Graph& graph, Layout layout) {
   }
 }
 
+// Inputs in `layout`, and reorders between operators as a plan has them.
+void spread(Graph& graph, Layout layout, std::vector<Value*>& inputs,
+            std::vector<Value*>& results) {
+  graph.outputs = results;
+  for (Value* v : graph.inputs)
+    if (v->type.shape.rank() >= 3 && !layouts_agree(v->type.shape)) v->type.layout = layout;
+  const std::vector<Value*> before = graph.inputs;
+  trireme::layout(graph, PassContext{cpu_target()});
+  for (Value*& v : inputs) {
+    const auto at = std::find(before.begin(), before.end(), v);
+    if (at != before.end()) v = graph.inputs[static_cast<size_t>(at - before.begin())];
+  }
+  results = graph.outputs;
+}
+
 using Memory = std::map<const Value*, std::unique_ptr<Guarded>>;
 
 void run_node(const Node& node, Memory& memory) {
@@ -114,8 +131,9 @@ std::vector<Array> run_ops(const Record& record, const std::vector<Array>& input
                      : fixed              ? graph.add_constant(inputs[i], {})
                              : graph.add_input({inputs[i].dtype(), inputs[i].shape()}));
   }
-  const std::vector<Value*> results = record(values);
-  label(graph, options.layout);
+  std::vector<Value*> results = record(values);
+  if (options.spread) spread(graph, options.layout, values, results);
+  else label(graph, options.layout);
 
   Memory memory;
   for (size_t i = 0; i < inputs.size(); ++i) {

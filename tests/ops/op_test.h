@@ -18,6 +18,7 @@ using Record = std::function<std::vector<Value*>(const std::vector<Value*>&)>;
 struct RunOptions {
   Layout layout =
       Layout::kPlain;      // of the first input and what follows it, where the operators allow it
+  bool spread = false;     // the layout pass carries it through operators of any kind
   bool constants = false;  // inputs of fewer dimensions than the first are constants
 };
 

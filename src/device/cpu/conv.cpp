@@ -20,11 +20,15 @@ bool valid(const ConvSpec& s) {
   }
   if (s.ic % s.groups || s.oc % s.groups || s.top < 0 || s.left < 0) return false;
   if (s.ldy < s.oc || (!s.x_planar && s.ldx < s.ic)) return false;
-  if (s.x_planar && (s.ic > 4 || s.groups != 1 || s.transposed)) return false;
-  if (!s.transposed) return true;
-  return s.groups == 1 && s.kh == s.sh && s.kw == s.sw && s.dh == 1 && s.dw == 1 && s.top == 0 &&
-         s.left == 0 && s.oh == s.h * s.kh && s.ow == s.w * s.kw;
+  return !s.x_planar || (s.ic <= 4 && s.groups == 1 && !s.transposed);
 }
+
+// Every input pixel fills a rectangle of outputs of its own.
+bool kernel_is_stride(const ConvSpec& s) {
+  return s.groups == 1 && s.kh == s.sh && s.kw == s.sw && s.dh == 1 && s.dw == 1 && s.top == 0 &&
+         s.left == 0;
+}
+bool is_phased(const ConvSpec& s) { return s.transposed && !kernel_is_stride(s); }
 
 bool served(DType dtype) { return dtype == DType::kFloat32 || dtype == DType::kBFloat16; }
 
@@ -38,6 +42,8 @@ bool cpu_supports(DType dtype) {
 std::unique_ptr<Conv> Conv::create(const ConvSpec& spec, const Epilogue& epilogue) {
   const ConvSpec s = with_defaults(spec);
   if (!cpu_supports(s.dtype) || !valid(s)) return nullptr;
+  if (is_phased(s)) return make_phased(s, epilogue);
+  if (s.transposed && (s.oh != s.h * s.kh || s.ow != s.w * s.kw)) return nullptr;
   return s.dtype == DType::kFloat32 ? f32::create(s, epilogue) : bf16::create(s, epilogue);
 }
 
@@ -60,12 +66,14 @@ std::unique_ptr<Conv> Conv::create(const ConvSpec& dw, const Epilogue& dw_epilog
 size_t Conv::packed_bytes(const ConvSpec& spec) {
   if (!served(spec.dtype)) return 0;
   const ConvSpec s = with_defaults(spec);
+  if (is_phased(s)) return phased_packed_bytes(s);
   return s.dtype == DType::kFloat32 ? f32::packed_bytes(s) : bf16::packed_bytes(s);
 }
 
 void Conv::pack(const ConvSpec& spec, const float* weight, void* packed) {
   if (!served(spec.dtype)) return;
   const ConvSpec s = with_defaults(spec);
+  if (is_phased(s)) return phased_pack(s, weight, packed);
   if (s.dtype == DType::kFloat32) f32::pack(s, weight, packed);
   else bf16::pack(s, weight, packed);
 }

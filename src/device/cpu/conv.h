@@ -2,8 +2,9 @@
 // AMX (bfloat16).
 //
 // One family serves conv2d (any kernel size, stride, dilation, groups), depthwise conv2d, depthwise
-// followed by 1x1 in one go, transposed convolutions whose kernel equals their stride, and matmul
-// by a constant matrix (a 1x1 convolution over M pixels). Preparing one is cheap: no code is
+// followed by 1x1 in one go, transposed convolutions (those whose kernel equals their stride at once,
+// others as one convolution for each phase of the stride), and matmul by a constant matrix (a 1x1
+// convolution over M pixels). Preparing one is cheap: no code is
 // generated, only the weights are packed, once per model.
 //
 // Where cpu_supports() says no, oneDNN does the work (ops/*).
@@ -54,7 +55,8 @@ struct ConvSpec {
   int64_t top = 0, left = 0;  // zero padding before; after is whatever oh and ow imply
   int64_t groups = 1;         // ic and oc are totals; groups == ic == oc is depthwise
   int64_t ldx = 0, ldy = 0;   // elements between neighbouring pixels; 0: ic and oc
-  bool transposed = false;    // kernel == stride, no padding, groups 1: oh = h * kh, ow = w * kw
+  // The convolution's adjoint: input pixel (y, x) goes to the outputs y sh + ky dh - top, ...
+  bool transposed = false;
   bool x_planar = false;      // the input is row-major NCHW instead (only for ic <= 4, groups 1)
   DType dtype = DType::kFloat32;  // of input, output, residual: kFloat32 or kBFloat16
 };
@@ -97,9 +99,10 @@ class Conv {
   static std::unique_ptr<Conv> create(const ConvSpec& dw, const Epilogue& dw_epilogue,
                                       const ConvSpec& pw, const Epilogue& epilogue);
 
-  // The packed form depends on ic, oc, kh, kw, groups, transposed and dtype only (and on the
-  // processor), so plans of different picture sizes share it. `weight` is float32 in Paddle's
-  // layout: [oc, ic / groups, kh, kw], or [ic, oc, kh, kw] for transposed.
+  // The packed form depends on ic, oc, the kernel's size, stride and dilation, groups, transposed
+  // and dtype only, for transposed also on the padding (and on the processor), so plans of
+  // different picture sizes share it. `weight` is float32 in Paddle's layout: [oc, ic / groups, kh, kw], or
+  // [ic, oc / groups, kh, kw] for transposed.
   static size_t packed_bytes(const ConvSpec& spec);
   static void pack(const ConvSpec& spec, const float* weight, void* packed);
 };

@@ -48,19 +48,76 @@ void pack_transposed(const ConvSpec& s, const float* weight, float* packed) {
   }
 }
 
-// G g G^T, element by element: sixteen sets of panels.
-void pack_winograd(const ConvSpec& s, const float* weight, float* packed) {
-  constexpr double kG[4][3] = {{1, 0, 0}, {0.5, 0.5, 0.5}, {0.5, -0.5, 0.5}, {0, 0, 1}};
-  for (int e = 0; e < 16; ++e) {
-    double outer[9];
-    for (int t = 0; t < 9; ++t) outer[t] = kG[e / 4][t / 3] * kG[e % 4][t % 3];
-    pack_set(s.ic, s.oc, packed + e * set_floats(s.ic, s.oc), [&](int64_t k, int64_t o) {
-      const float* g = weight + (o * s.ic + k) * 9;
-      double sum = 0;
-      for (int t = 0; t < 9; ++t) sum += outer[t] * g[t];
-      return static_cast<float>(sum);
-    });
+// Weight (o, c, tap) is at o * ic * taps + c * taps + tap; K runs over taps, then channels. Some
+// channels at a time, so that a panel's share of them stays in the first-level cache.
+void pack_taps(int64_t ic, int64_t taps, int64_t oc, const float* weight, float* packed) {
+  constexpr int64_t kChannels = 8;
+  const int64_t k_total = ic * taps;
+  parallel_for(panels_of(oc), 1, [&](int64_t begin, int64_t end, int) {
+    for (int64_t p = begin; p < end; ++p) {
+      const int64_t first = panel_vector(oc, p) * kLanes;
+      const int64_t width = panel_vector(oc, p + 1) * kLanes - first;
+      const int64_t used = std::min(width, oc - first);
+      float* panel = packed + first * k_total;
+      if (used < width) std::memset(panel, 0, bytes_of(width * k_total));
+      for (int64_t c0 = 0; c0 < ic; c0 += kChannels) {
+        const int64_t c1 = std::min(ic, c0 + kChannels);
+        for (int64_t t = 0; t < taps; ++t) {
+          for (int64_t c = c0; c < c1; ++c) {
+            const float* from = weight + (first * ic + c) * taps + t;
+            float* to = panel + (t * ic + c) * width;
+            for (int64_t j = 0; j < used; ++j) to[j] = from[j * k_total];
+          }
+        }
+      }
+    }
+  });
+}
+
+// G g G^T for sixteen output channels, element by element.
+void winograd_lanes(const float (&g)[9][kLanes], float (&u)[16][kLanes]) {
+  float rows[4][3][kLanes];
+  for (int x = 0; x < 3; ++x) {
+    for (int j = 0; j < kLanes; ++j) {
+      const float a = g[x][j], b = g[3 + x][j], c = g[6 + x][j];
+      rows[0][x][j] = a;
+      rows[1][x][j] = 0.5f * (a + c + b);
+      rows[2][x][j] = 0.5f * (a + c - b);
+      rows[3][x][j] = c;
+    }
   }
+  for (int y = 0; y < 4; ++y) {
+    for (int j = 0; j < kLanes; ++j) {
+      const float a = rows[y][0][j], b = rows[y][1][j], c = rows[y][2][j];
+      u[4 * y][j] = a;
+      u[4 * y + 1][j] = 0.5f * (a + c + b);
+      u[4 * y + 2][j] = 0.5f * (a + c - b);
+      u[4 * y + 3][j] = c;
+    }
+  }
+}
+
+// Sixteen sets of panels.
+void pack_winograd(const ConvSpec& s, const float* weight, float* packed) {
+  const int64_t set = set_floats(s.ic, s.oc);
+  parallel_for(panels_of(s.oc), 1, [&](int64_t begin, int64_t end, int) {
+    for (int64_t p = begin; p < end; ++p) {
+      const int64_t v0 = panel_vector(s.oc, p), v1 = panel_vector(s.oc, p + 1);
+      for (int64_t v = v0; v < v1; ++v) {
+        const int64_t used = std::min<int64_t>(kLanes, s.oc - v * kLanes);
+        float* to = packed + v0 * kLanes * s.ic + (v - v0) * kLanes;
+        for (int64_t c = 0; c < s.ic; ++c, to += (v1 - v0) * kLanes) {
+          float g[9][kLanes] = {}, u[16][kLanes];
+          for (int64_t j = 0; j < used; ++j) {
+            const float* from = weight + ((v * kLanes + j) * s.ic + c) * 9;
+            for (int64_t t = 0; t < 9; ++t) g[t][j] = from[t];
+          }
+          winograd_lanes(g, u);
+          for (int64_t e = 0; e < 16; ++e) std::memcpy(to + e * set, u[e], sizeof u[e]);
+        }
+      }
+    }
+  });
 }
 
 }  // namespace
@@ -83,12 +140,8 @@ void pack(const ConvSpec& s, const float* weight, void* out) {
   for (int64_t g = 0; g < s.groups; ++g) {
     const float* w = weight + g * oc * k_total;
     float* set = packed + g * set_floats(k_total, oc);
-    if (taps == 1 || is_shallow(s)) {
-      pack_set(k_total, oc, set, [&](int64_t k, int64_t o) { return w[o * k_total + k]; });
-    } else {
-      pack_set(k_total, oc, set,
-               [&](int64_t k, int64_t o) { return w[o * k_total + k % ic * taps + k / ic]; });
-    }
+    if (is_shallow(s)) pack_taps(k_total, 1, oc, w, set);
+    else pack_taps(ic, taps, oc, w, set);
   }
   if (is_winograd(s)) pack_winograd(s, weight, packed + set_floats(k_total, oc));
 }

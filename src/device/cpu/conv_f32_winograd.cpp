@@ -155,7 +155,6 @@ class Winograd final : public Conv {
 }  // namespace
 
 std::unique_ptr<Conv> make_winograd(const ConvSpec& s, const Epilogue& epilogue) {
-  if (s.sh != 1 || s.sw != 1 || s.dh != 1 || s.dw != 1) return nullptr;
   auto conv = std::make_unique<Winograd>(s, epilogue);
   if (!conv->worth_it()) return nullptr;
   return conv;

@@ -13,6 +13,11 @@
 
 namespace trireme::cpu {
 
+// Transposed convolutions of any kernel and stride (conv_phased.cpp).
+std::unique_ptr<Conv> make_phased(const ConvSpec& spec, const Epilogue& epilogue);
+size_t phased_packed_bytes(const ConvSpec& spec);
+void phased_pack(const ConvSpec& spec, const float* weight, void* packed);
+
 namespace f32 {
 std::unique_ptr<Conv> create(const ConvSpec& spec, const Epilogue& epilogue);
 std::unique_ptr<Conv> create(const ConvSpec& dw, const Epilogue& dw_epilogue, const ConvSpec& pw,

@@ -4,6 +4,7 @@
 #include <oneapi/dnnl/dnnl.hpp>
 #include <vector>
 
+#include "device/cpu/conv_wgrad.h"
 #include "trireme/error.h"
 
 namespace trireme::cpu {
@@ -165,7 +166,65 @@ class Implementation : public Conv {
   int residual_index_ = -1;
 };
 
+// With dw in the library's own form first, then brought to ours.
+class DnnWgrad : public ConvWgrad {
+ public:
+  explicit DnnWgrad(const ConvSpec& s) {
+    x_ = picture(s.n, s.ic, s.h, s.w, s.ldx, s.dtype);
+    dy_ = picture(s.n, s.oc, s.oh, s.ow, s.ldy, s.dtype);
+    const int64_t og = s.oc / s.groups, ig = s.ic / s.groups;
+    const dims shape = s.groups > 1 ? dims{s.groups, og, ig, s.kh, s.kw}
+                                    : dims{s.oc, s.ic, s.kh, s.kw};
+    plain_ = {shape, memory::data_type::f32,
+              s.groups > 1 ? memory::format_tag::abcde : memory::format_tag::abcd};
+    const memory::desc any(shape, memory::data_type::f32, memory::format_tag::any);
+    const memory::desc any_w(shape, type_of(s.dtype), memory::format_tag::any);
+    const dims strides{s.sh, s.sw}, dilations{s.dh - 1, s.dw - 1}, before{s.top, s.left};
+    const dims after{(s.oh - 1) * s.sh + (s.kh - 1) * s.dh + 1 - s.h - s.top,
+                     (s.ow - 1) * s.sw + (s.kw - 1) * s.dw + 1 - s.w - s.left};
+    dnnl::primitive_attr attr;
+    attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+    const dnnl::convolution_forward::primitive_desc hint(
+        engine(), dnnl::prop_kind::forward_training, dnnl::algorithm::convolution_direct, x_, any_w,
+        dy_, strides, dilations, before, after, attr);
+    const dnnl::convolution_backward_weights::primitive_desc pd(
+        engine(), dnnl::algorithm::convolution_direct, x_, any, dy_, strides, dilations, before,
+        after, hint, attr);
+    primitive_ = dnnl::convolution_backward_weights(pd);
+    dw_ = pd.diff_weights_desc();
+    scratch_ = pd.scratchpad_desc();
+    offset_ = (scratch_.get_size() + 63) / 64 * 64;
+  }
+
+  size_t scratch_bytes() const override { return offset_ + dw_.get_size(); }
+
+  void run(const void* x, const void* dy, float* dw, void* scratch) const override {
+    dnnl::stream stream(engine());
+    const auto wrap = [](const memory::desc& d, const void* p) {
+      return memory(d, engine(), const_cast<void*>(p));
+    };
+    const memory own = wrap(dw_, static_cast<char*>(scratch) + offset_), plain = wrap(plain_, dw);
+    primitive_.execute(stream, {{DNNL_ARG_SRC, wrap(x_, x)},
+                                {DNNL_ARG_DIFF_DST, wrap(dy_, dy)},
+                                {DNNL_ARG_DIFF_WEIGHTS, own},
+                                {DNNL_ARG_SCRATCHPAD, wrap(scratch_, scratch)}});
+    memory from = own, to = plain;
+    dnnl::reorder(from, to).execute(stream, from, to);
+    stream.wait();
+  }
+
+ private:
+  memory::desc x_, dy_, dw_, plain_, scratch_;
+  dnnl::primitive primitive_;
+  size_t offset_ = 0;
+};
+
 }  // namespace
+
+std::unique_ptr<ConvWgrad> dnn_conv_wgrad(const ConvSpec& spec) {
+  return guarded("gradient of a convolution's weights",
+                 [&] { return std::make_unique<DnnWgrad>(spec); });
+}
 
 DnnConv dnn_conv(const ConvSpec& spec, const Epilogue& epilogue) {
   return guarded("convolution", [&] {

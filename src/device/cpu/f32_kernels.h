@@ -42,6 +42,7 @@ struct GemmRun {
   const float* residual = nullptr;
   int64_t ldr = 0, r_row = 0;
   const Epilogue* epilogue = nullptr;
+  bool accumulate = false;      // y holds sums already, which go on (no bias then)
   const char* ahead = nullptr;  // memory that is wanted in L2 when this run is done, or null
   const char* ahead_end = nullptr;
 };
@@ -74,6 +75,27 @@ void winograd_output(const float* m, int64_t pitch, int64_t oc, const float* bia
 // y[i, c] = x[i, c] * scale[c] for n pixels.
 void scale_pixels(const float* x, int64_t ldx, const float* scale, int64_t n, int64_t channels,
                   float* y, int64_t ldy);
+
+// ---- for the gradients of weights (wgrad_f32.cpp)
+
+// out[c * pitch + j] = x[column * ldx + c] where column = first + j * step (zero outside [0, width))
+// for count columns and some channels. bfloat16 comes as its bits.
+struct TurnRun {
+  int64_t first = 0, step = 1, count = 0, width = 0;
+  int64_t ldx = 0, channels = 0, pitch = 0;
+};
+void turn_pixels(const float* x, const TurnRun& run, float* out);
+void turn_pixels(const uint16_t* x, const TurnRun& run, float* out);
+
+// n rows of oc elements, ldx apart, into panels [n_total][vectors * 16] from row `at` on.
+void pack_rows(const float* x, int64_t ldx, int64_t n, int64_t oc, int64_t at, int64_t n_total,
+               float* out);
+void pack_rows(const uint16_t* x, int64_t ldx, int64_t n, int64_t oc, int64_t at, int64_t n_total,
+               float* out);
+
+// Depthwise: adds the output row's products with its window to dw [kh * kw][vectors * 16].
+// x: the image; dy: the row.
+void depthwise_wgrad_row(const ConvSpec& s, const float* x, const float* dy, int64_t oy, float* dw);
 
 // The 2x2 transposed convolution to one channel: q holds w times four accumulators (two rows of
 // two); makes two output rows of 2 w pixels, ldy apart, of them.

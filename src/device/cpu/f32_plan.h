@@ -25,8 +25,8 @@ inline int64_t set_floats(int64_t k_total, int64_t oc) { return vectors_of(oc) *
 // 3x3 with enough channels may run as Winograd, whose weights then follow the plain ones. Large
 // ones are left out: 16 transformed values for 9 would come from memory.
 inline bool is_winograd(const ConvSpec& s) {
-  return s.kh == 3 && s.kw == 3 && s.groups == 1 && !s.transposed && s.ic >= 16 && s.oc >= 16 &&
-         s.ic * s.oc <= 256 * 256;
+  return s.kh == 3 && s.kw == 3 && s.sh == 1 && s.sw == 1 && s.dh == 1 && s.dw == 1 &&
+         s.groups == 1 && !s.transposed && s.ic >= 16 && s.oc >= 16 && s.ic * s.oc <= 256 * 256;
 }
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }

@@ -317,7 +317,7 @@ struct Blocks {
   void limit(const GemmRun& run, int64_t block, Panel& panel) const {
     panel.tap_begin = 0, panel.tap_end = run.taps;
     panel.c_begin = 0, panel.c_end = run.ic;
-    panel.first = block == 0, panel.last = block == count - 1;
+    panel.first = block == 0 && !run.accumulate, panel.last = block == count - 1;
     int64_t& begin = run.taps == 1 ? panel.c_begin : panel.tap_begin;
     int64_t& end = run.taps == 1 ? panel.c_end : panel.tap_end;
     const int64_t all = end, step = run.taps == 1 ? size : size / run.ic;
