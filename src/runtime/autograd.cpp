@@ -232,7 +232,7 @@ std::vector<Tensor> run_backward(const std::vector<Tensor>& roots,
   walk.run();
   std::vector<Tensor> result;
   for (const Tensor& t : targets) result.push_back(walk.seen(t));
-  if (eager_mode()) recorder.flush();
+  if (eager_mode() && !recorder.tracing()) recorder.flush();
   return result;
 }
 

@@ -30,7 +30,7 @@ template <class F, class... Ts> auto call(F&& f, const Ts&... tensors) {
   Recorder& r = recorder_for({&tensors...});
   const BuilderScope scope(r);
   auto result = detail::wrap(r, f(detail::in(r, tensors)...));
-  if (eager_mode()) r.flush();
+  if (eager_mode() && !r.tracing()) r.flush();
   return result;
 }
 
@@ -39,7 +39,7 @@ template <class F> auto call_list(F&& f, const std::vector<Tensor>& tensors) {
   Recorder& r = recorder_for(tensors);
   const BuilderScope scope(r);
   auto result = detail::wrap(r, f(detail::in(r, tensors)));
-  if (eager_mode()) r.flush();
+  if (eager_mode() && !r.tracing()) r.flush();
   return result;
 }
 

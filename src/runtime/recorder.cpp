@@ -25,6 +25,14 @@ namespace {
 
 bool needs_gradient(const Value* v) { return v && v->variable && !v->variable->stop_gradient; }
 
+Array host_copy(const Slot& slot) {
+  if (slot.device->is_host())
+    return {slot.type.dtype, slot.type.shape, slot.storage.data, slot.storage.owner};
+  Array array(slot.type.dtype, slot.type.shape);
+  slot.device->download(array.data(), slot.storage.data, array.bytes());
+  return array;
+}
+
 std::shared_ptr<Variable> leaf(Device& device, const Array& array) {
   auto v = std::make_shared<Variable>();
   v->slot = std::make_shared<Slot>();
@@ -57,7 +65,8 @@ void Recorder::flush_all() {
 
 void Recorder::flush_due() {
   for (auto& [device, recorder] : recorders)
-    if (recorder->due_ || recorder->pending() > 50'000) recorder->flush();
+    if (!recorder->tracing_ && (recorder->due_ || recorder->pending() > 50'000))
+      recorder->flush();
 }
 
 Recorder::Recorder(Device& device)
@@ -134,7 +143,8 @@ Value* Recorder::value(const std::shared_ptr<Variable>& variable) {
   TRI_CHECK(slot->device == &device_, "[tensor] expects tensors on " + device_.name() +
                                           ", got one on " + slot->device->name() +
                                           "; move it with to(\"" + device_.name() + "\")");
-  Value* v = graph_->add_input(slot->type, variable->name);
+  Value* v = tracing_ ? graph_->add_constant(host_copy(*slot), variable->name)
+                      : graph_->add_input(slot->type, variable->name);
   v->variable = variable;
   if (slot->recorder == nullptr) {  // a slot that another thread's graph reads stays bound there
     slot->recorder = this;
@@ -142,6 +152,38 @@ Value* Recorder::value(const std::shared_ptr<Variable>& variable) {
   }
   inputs_.push_back(slot);
   return v;
+}
+
+std::unique_ptr<Graph> Recorder::trace(
+    const std::vector<Type>& inputs, const std::vector<std::string>& names,
+    const std::function<std::vector<Tensor>(const std::vector<Tensor>&)>& f) {
+  flush();
+  const struct Tracing {
+    explicit Tracing(Recorder& r) : recorder(r) { recorder.tracing_ = true; }
+    ~Tracing() {
+      recorder.random_count_ = 0;
+      recorder.forget({});
+      recorder.tracing_ = false;
+    }
+    Recorder& recorder;
+  } tracing(*this);
+  const bool before = grad_enabled();
+  set_grad_mode(false);
+  std::vector<Tensor> given;
+  for (size_t i = 0; i < inputs.size(); ++i)
+    given.push_back(tensor(graph_->add_input(inputs[i], names[i])));
+  std::vector<Tensor> results;
+  try {
+    results = f(given);
+  } catch (...) {
+    set_grad_mode(before);
+    throw;
+  }
+  set_grad_mode(before);
+  for (const Tensor& t : results) graph_->outputs.push_back(value(t.variable()));
+  graph_->drop_unused();
+  std::unique_ptr<Graph> program = copy_graph(*graph_);
+  return program;
 }
 
 Value* Recorder::value(const TapeNode::Input& input) {
@@ -249,6 +291,9 @@ void Recorder::run(const Plan& plan, const std::vector<std::shared_ptr<Slot>>& o
 }
 
 void Recorder::flush() {
+  TRI_CHECK(!tracing_,
+            "[jit] a value was read while a program is being recorded; forward() must not depend on "
+            "the numbers in its tensors");
   due_ = false;
   if (graph_->nodes.empty()) return;
   if (random_count_ > 0) {  // the next flush draws other numbers

@@ -1,6 +1,7 @@
 // Recorder: the graph that a thread's operators on one device add to, and its flush.
 #pragma once
 
+#include <functional>
 #include <list>
 #include <memory>
 #include <unordered_map>
@@ -38,6 +39,13 @@ class Recorder : public Builder {
   Value* output_value(const std::shared_ptr<TapeNode>& tape, size_t index);
   // A handle of a value of this graph.
   Tensor tensor(Value* value);
+
+  // What f records on inputs of these types, as a program of its own: tensors that f reads become
+  // named constants. Nothing is computed; f must not read values.
+  std::unique_ptr<Graph> trace(
+      const std::vector<Type>& inputs, const std::vector<std::string>& names,
+      const std::function<std::vector<Tensor>(const std::vector<Tensor>&)>& f);
+  bool tracing() const { return tracing_; }
 
   // Computes what is pending and kept. On an error every pending value that was kept throws it from
   // then on; donated memory is only overwritten by a run that cannot fail any more.
@@ -89,7 +97,7 @@ class Recorder : public Builder {
   int64_t arena_bytes_ = 0;
   std::shared_ptr<Variable> generator_;
   int64_t random_count_ = 0;
-  bool due_ = false;
+  bool due_ = false, tracing_ = false;
   Stats stats_;
   std::shared_ptr<const Plan> last_plan_;
   Profiler* profiler_ = nullptr;

@@ -87,6 +87,28 @@ TEST(Tensor, SetValueChecks) {
   EXPECT_THROW(w.set_value(vec({1, 2, 3})), Error);
 }
 
+TEST(Trace, MakesAProgramWithNamedConstants) {
+  Tensor w = vec({1, 2});
+  w.set_name("w");
+  const auto graph = current_recorder().trace(
+      {{DType::kFloat32, {2}, Layout::kPlain}}, {"x"},
+      [&](const std::vector<Tensor>& in) { return std::vector<Tensor>{in[0] * w + 1.0}; });
+  ASSERT_EQ(graph->inputs.size(), 1U);
+  EXPECT_EQ(graph->inputs[0]->name, "x");
+  ASSERT_EQ(graph->outputs.size(), 1U);
+  bool found = false;
+  for (const auto& n : graph->nodes) found = found || (constant_of(n->out()) && n->out()->name == "w");
+  EXPECT_TRUE(found);
+  EXPECT_EQ(sum(w).item(), 3);  // the tensor goes on as before
+  EXPECT_THROW(current_recorder().trace({{DType::kFloat32, {2}, Layout::kPlain}}, {"x"},
+                                        [&](const std::vector<Tensor>& in) {
+                                          (void)in[0].numpy();
+                                          return in;
+                                        }),
+               Error);
+  EXPECT_EQ(sum(w).item(), 3);
+}
+
 TEST(Tensor, Prints) {
   EXPECT_EQ(vec({1, 2.5F}).str(),
             "Tensor(shape=[2], dtype=float32, place=cpu, stop_gradient=True,\n[1, 2.5])");
