@@ -6,6 +6,7 @@
 #include "base/cpu_features.h"
 #include "base/parallel.h"
 #include "device/cpu/dnn.h"
+#include "ops/elements.h"
 #include "ops/matmul.h"
 #include "ops/small_product.h"
 
@@ -117,10 +118,11 @@ template <class T> Kernel plain_matmul(const cpu::BatchMatmulSpec& s, bool with_
                 const T* b = launch.input<T>(1) + at(s.b, outer, inner, 0);
                 T* c = launch.output<T>() + at(s.c, outer, inner, row);
                 for (int64_t j = 0; j < s.n; ++j) {
-                  T sum = bias ? bias[j] : T(0);
+                  Compute<T> sum = bias ? Compute<T>(bias[j]) : Compute<T>(0);
                   for (int64_t k = 0; k < s.k; ++k)
-                    sum += a[k * s.a.column] * b[k * s.b.row + j * s.b.column];
-                  c[j * s.c.column] = sum;
+                    sum += Compute<T>(a[k * s.a.column]) *
+                           Compute<T>(b[k * s.b.row + j * s.b.column]);
+                  c[j * s.c.column] = T(sum);
                 }
               }
             });
@@ -163,6 +165,9 @@ Kernel batch_matmul(const Prepare& p) {
   if (s.dtype == DType::kInt32) return plain_matmul<int32_t>(s, with_bias);
   TRI_CHECK(s.dtype == DType::kFloat32 || s.dtype == DType::kBFloat16,
             "[matmul] no CPU kernel for " + std::string(name_of(s.dtype)));
+  if (s.k == 0 && (s.dtype == DType::kFloat32 || !with_bias))  // sums of nothing
+    return s.dtype == DType::kFloat32 ? plain_matmul<float>(s, with_bias)
+                                      : plain_matmul<BFloat16>(s, with_bias);
   constexpr int64_t kSmall = 8192;  // floats of packed b
   if (s.dtype == DType::kFloat32 && cpu_features().avx512 && s.c.column == 1 &&
       packed_floats(s.k, s.n) <= kSmall && s.outer * s.inner > 1)

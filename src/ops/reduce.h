@@ -22,5 +22,10 @@ extern const Op sum_op, mean_op, max_op, min_op, prod_op, any_op, all_op;
 // and int32 are int64.
 Value* reduce(const Op& op, Value* x, std::vector<int64_t> axis, bool keepdim,
               bool even = false);
+Value* variance(Value* x, const std::vector<int64_t>& axis, bool unbiased, bool keepdim);
+Value* standard_deviation(Value* x, const std::vector<int64_t>& axis, bool unbiased, bool keepdim);
+Value* logsumexp(Value* x, const std::vector<int64_t>& axis, bool keepdim);
+// The p-norm of all elements along the axes; p may be infinite, 0 counts.
+Value* norm(Value* x, double p, const std::vector<int64_t>& axis, bool keepdim);
 }  // namespace ops
 }  // namespace trireme
