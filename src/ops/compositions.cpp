@@ -161,12 +161,14 @@ Value* logsumexp(Value* x, const std::vector<int64_t>& axis, bool keepdim) {
 }
 
 Value* norm(Value* x, double p, const std::vector<int64_t>& axis, bool keepdim) {
-  if (p == 2) return sqrt(reduce(sum_op, square(x), axis, keepdim));
   if (p == 0) return reduce(sum_op, cast(not_equal(x, number(x, 0)), x->type.dtype), axis, keepdim);
   Value* size = abs(x);
   if (std::isinf(p)) return reduce(p > 0 ? max_op : min_op, size, axis, keepdim);
   if (p == 1) return reduce(sum_op, size, axis, keepdim);
-  return pow(reduce(sum_op, pow(size, p), axis, keepdim), 1 / p);
+  Value* sum = reduce(sum_op, p == 2 ? square(x) : pow(size, p), axis, keepdim);
+  Value* none = equal(sum, number(sum, 0));  // whose root has no slope, and gets none
+  Value* safe = where(none, number(sum, 1), sum);
+  return where(none, number(sum, 0), p == 2 ? sqrt(safe) : pow(safe, 1 / p));
 }
 
 }  // namespace trireme::ops

@@ -38,6 +38,7 @@ const std::unordered_map<const Op*, Second>& seconds() {
       {&abs_grad_op, none},
       {&clip_grad_op, none},
       {&hardshrink_grad_op, none},
+      {&hardtanh_grad_op, none},
       {&softshrink_grad_op, none},
       {&thresholded_relu_grad_op, none},
       // of the output
@@ -164,8 +165,19 @@ void divide_rule(Grad& g) {
   if (g.wants(1)) g.set(1, affine(multiply(quotient, g.out()), -1, 0));
 }
 
-void maximum_rule(Grad& g) { choose(g, greater_than(g.in(0), g.in(1))); }
-void minimum_rule(Grad& g) { choose(g, less_than(g.in(0), g.in(1))); }
+// Equal inputs share the gradient.
+static void extremum(Grad& g, Value* first, Value* second) {
+  Value* half = where(equal(g.in(0), g.in(1)), affine(g.dout(), 0.5, 0), zero_like(g.dout()));
+  if (g.wants(0)) g.set(0, where(first, g.dout(), half));
+  if (g.wants(1)) g.set(1, where(second, g.dout(), half));
+}
+
+void maximum_rule(Grad& g) {
+  extremum(g, greater_than(g.in(0), g.in(1)), less_than(g.in(0), g.in(1)));
+}
+void minimum_rule(Grad& g) {
+  extremum(g, less_than(g.in(0), g.in(1)), greater_than(g.in(0), g.in(1)));
+}
 void fmax_rule(Grad& g) {
   choose(g, logical_or(greater_equal(g.in(0), g.in(1)), ops::isnan(g.in(1))));
 }

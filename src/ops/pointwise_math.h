@@ -104,7 +104,8 @@ inline float expm1_(float x) {
 inline float sqrt_(float x) { return __builtin_sqrtf(x); }
 inline float floor_(float x) { return __builtin_floorf(x); }
 inline float ceil_(float x) { return __builtin_ceilf(x); }
-inline float round_(float x) { return __builtin_roundf(x); }
+// Halves go to the even neighbour.
+inline float round_(float x) { return __builtin_rintf(x); }
 inline float sin_(float x) { return __builtin_sinf(x); }
 inline float cos_(float x) { return __builtin_cosf(x); }
 inline float trunc_(float x) { return __builtin_truncf(x); }
@@ -126,7 +127,7 @@ inline double sigmoid_(double x) { return 1.0 / (1.0 + __builtin_exp(-x)); }
 inline double sqrt_(double x) { return __builtin_sqrt(x); }
 inline double floor_(double x) { return __builtin_floor(x); }
 inline double ceil_(double x) { return __builtin_ceil(x); }
-inline double round_(double x) { return __builtin_round(x); }
+inline double round_(double x) { return __builtin_rint(x); }
 inline double sin_(double x) { return __builtin_sin(x); }
 inline double cos_(double x) { return __builtin_cos(x); }
 inline double trunc_(double x) { return __builtin_trunc(x); }
