@@ -151,6 +151,7 @@ template <class T> Kernel prepare_grad_as(const Prepare& p) {
         }
         if (labels.skips(l, r)) dloss = 0;
         if (s.inner == 1) {
+#pragma omp simd
           for (int64_t i = 0; i < n; ++i) dx[i] = T(A(y[i]) * dloss);
         } else {
           for (int64_t i = 0; i < n; ++i) dx[i * s.inner] = T(A(y[i * s.inner]) * dloss);

@@ -17,12 +17,14 @@ struct Placing {
 };
 
 template <class T>
-void place_row(const Placing& s, const T* from, T* to) {
+void place_row(const Placing& s, const T* __restrict from, T* __restrict to) {
   if (!s.add) {
     std::memcpy(to, from, static_cast<size_t>(s.inner) * sizeof(T));
     return;
   }
-  for (int64_t k = 0; k < s.inner; ++k) to[k] = T(Compute<T>(to[k]) + Compute<T>(from[k]));
+  const int64_t n = s.inner;
+#pragma omp simd
+  for (int64_t k = 0; k < n; ++k) to[k] = T(Compute<T>(to[k]) + Compute<T>(from[k]));
 }
 
 // Every task owns a range of places and walks over all indices; at < 0 is left out.
