@@ -16,6 +16,7 @@
 namespace trireme {
 namespace {
 
+constexpr int64_t kLargestFill = 4096;  // elements
 constexpr int64_t kLargestFold = int64_t{1} << 28;  // elements; broadcasts beyond stay computed
 
 class Cleaner {
@@ -40,6 +41,7 @@ class Cleaner {
   Value* find_same(const Op& op, const Values& inputs, const Attrs& attrs);
 
   Value* simplify(const Op& op, const Values& in, const Attrs& attrs);
+  Value* drop_expands(const Op& op, const Values& in, const Attrs& attrs);
   Value* simplify_affine(Value* x, double factor, double added);
   Value* scale_product(Value* x, double factor, double added);
   Value* absorb_transposes(const Values& in, const Attrs& attrs);
@@ -129,7 +131,9 @@ Cleaner::Values Cleaner::emit(const Op& op, Values inputs, Attrs attrs) {
   bool constant = op.pure && !node->inputs.empty();
   for (const Value* v : node->inputs) constant = constant && (v == nullptr || constant_of(v));
   for (const Value* v : results) elements += v->type.shape.numel();
-  if (constant && elements <= kLargestFold) {
+  // A number repeated is cheaper to make than to keep, and may be overwritten in place.
+  const bool filled = &op == &ops::expand_op && node->inputs[0]->type.shape.numel() == 1;
+  if (constant && elements <= (filled ? kLargestFill : kLargestFold)) {
     std::unique_ptr<Node> taken = std::move(graph_.nodes.back());
     graph_.nodes.pop_back();
     return fold(*taken);
@@ -141,6 +145,8 @@ Cleaner::Values Cleaner::emit(const Op& op, Values inputs, Attrs attrs) {
 // ---- algebra
 
 Value* Cleaner::simplify(const Op& op, const Values& in, const Attrs& attrs) {
+  if (op.fuse == Fuse::kPointwise && in.size() > 1)
+    if (Value* v = drop_expands(op, in, attrs)) return v;
   const bool halves = &op == &ops::add_op || &op == &ops::multiply_op || &op == &ops::subtract_op ||
                       &op == &ops::divide_op;
   if (&op == &ops::affine_op && is_floating(in[0]->type.dtype))
@@ -161,6 +167,22 @@ Value* Cleaner::simplify(const Op& op, const Values& in, const Attrs& attrs) {
       return source;
   }
   return simplify_shape(op, in, attrs);
+}
+
+// A pointwise operator broadcasts by itself, as long as another input has the result's shape.
+Value* Cleaner::drop_expands(const Op& op, const Values& in, const Attrs& attrs) {
+  Values inputs = in;
+  bool changed = false;
+  for (size_t i = 0; i < in.size(); ++i) {
+    if (in[i]->node->op != &ops::expand_op) continue;
+    bool other = false;
+    for (size_t j = 0; j < in.size(); ++j)
+      other = other || (j != i && inputs[j]->type.shape == in[i]->type.shape);
+    if (!other) continue;
+    inputs[i] = in[i]->node->inputs[0];
+    changed = true;
+  }
+  return changed ? emit1(op, inputs, attrs) : nullptr;
 }
 
 Value* Cleaner::simplify_shape(const Op& op, const Values& in, const Attrs& attrs) {
