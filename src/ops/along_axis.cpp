@@ -119,10 +119,10 @@ void infer_search(const Infer& i) {
   bool fits = sorted.rank() == 1 || sorted.rank() == values.rank();
   for (int d = 0; fits && sorted.rank() > 1 && d + 1 < sorted.rank(); ++d)
     fits = sorted[d] == values[d];
-  TRI_CHECK(fits, message(i.op.name, "sorted of shape ", sorted, " does not fit values of ",
-                          values));
-  TRI_CHECK(i.dtype(0) == i.dtype(1), message(i.op.name, "values expect ", i.dtype(0), ", got ",
-                                              i.dtype(1)));
+  TRI_CHECK(fits,
+            message(i.op.name, "sorted of shape ", sorted, " does not fit values of ", values));
+  TRI_CHECK(i.dtype(0) == i.dtype(1),
+            message(i.op.name, "values expect ", i.dtype(0), ", got ", i.dtype(1)));
   i.out(DType::kInt64, values);
 }
 
@@ -138,10 +138,10 @@ Kernel prepare_search(const Prepare& p) {
         for (int64_t i = begin; i < end; ++i) {
           const T* first = l.input<T>(0) + i / line * n;
           const A v = l.input<T>(1)[i];
-          const T* at = right ? std::upper_bound(first, first + n, v,
-                                                 [](A a, const T& b) { return a < A(b); })
-                              : std::lower_bound(first, first + n, v,
-                                                 [](const T& a, A b) { return A(a) < b; });
+          const T* at =
+              right
+                  ? std::upper_bound(first, first + n, v, [](A a, const T& b) { return a < A(b); })
+                  : std::lower_bound(first, first + n, v, [](const T& a, A b) { return A(a) < b; });
           l.output<int64_t>()[i] = at - first;
         }
       });

@@ -105,29 +105,28 @@ cpu::BatchMatmulSpec spec_of(const Node& node) {
 }
 
 template <class T> Kernel plain_matmul(const cpu::BatchMatmulSpec& s, bool with_bias) {
-  return {[s, with_bias](const Launch& launch) {
-            const T* bias = with_bias ? launch.input<T>(2) : nullptr;
-            const auto at = [](const cpu::MatrixStrides& m, int64_t outer, int64_t inner,
-                               int64_t row) {
-              return outer * m.outer + inner * m.inner + row * m.row;
-            };
-            parallel_for(s.outer * s.inner * s.m, 16, [&](int64_t begin, int64_t end, int) {
-              for (int64_t i = begin; i < end; ++i) {
-                const int64_t row = i % s.m, inner = i / s.m % s.inner, outer = i / s.m / s.inner;
-                const T* a = launch.input<T>(0) + at(s.a, outer, inner, row);
-                const T* b = launch.input<T>(1) + at(s.b, outer, inner, 0);
-                T* c = launch.output<T>() + at(s.c, outer, inner, row);
-                for (int64_t j = 0; j < s.n; ++j) {
-                  Compute<T> sum = bias ? Compute<T>(bias[j]) : Compute<T>(0);
-                  for (int64_t k = 0; k < s.k; ++k)
-                    sum += Compute<T>(a[k * s.a.column]) *
-                           Compute<T>(b[k * s.b.row + j * s.b.column]);
-                  c[j * s.c.column] = T(sum);
-                }
-              }
-            });
-          },
-          0};
+  return {
+      [s, with_bias](const Launch& launch) {
+        const T* bias = with_bias ? launch.input<T>(2) : nullptr;
+        const auto at = [](const cpu::MatrixStrides& m, int64_t outer, int64_t inner, int64_t row) {
+          return outer * m.outer + inner * m.inner + row * m.row;
+        };
+        parallel_for(s.outer * s.inner * s.m, 16, [&](int64_t begin, int64_t end, int) {
+          for (int64_t i = begin; i < end; ++i) {
+            const int64_t row = i % s.m, inner = i / s.m % s.inner, outer = i / s.m / s.inner;
+            const T* a = launch.input<T>(0) + at(s.a, outer, inner, row);
+            const T* b = launch.input<T>(1) + at(s.b, outer, inner, 0);
+            T* c = launch.output<T>() + at(s.c, outer, inner, row);
+            for (int64_t j = 0; j < s.n; ++j) {
+              Compute<T> sum = bias ? Compute<T>(bias[j]) : Compute<T>(0);
+              for (int64_t k = 0; k < s.k; ++k)
+                sum += Compute<T>(a[k * s.a.column]) * Compute<T>(b[k * s.b.row + j * s.b.column]);
+              c[j * s.c.column] = T(sum);
+            }
+          }
+        });
+      },
+      0};
 }
 
 // Attention's products are small and many: a matrix at a time, b packed into the first-level cache.

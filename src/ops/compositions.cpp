@@ -25,8 +25,8 @@ Value* triangle(std::string_view op, Value* x, int64_t diagonal, bool lower) {
   const int rank = x->type.shape.rank();
   TRI_CHECK(rank >= 2, message(op, "x expects rank 2 or more, got ", x->type.shape));
   const int64_t rows = x->type.shape[rank - 2], columns = x->type.shape[rank - 1];
-  Value* row = arange(static_cast<double>(diagonal), static_cast<double>(rows + diagonal), 1,
-                      DType::kInt64);
+  Value* row =
+      arange(static_cast<double>(diagonal), static_cast<double>(rows + diagonal), 1, DType::kInt64);
   Value* column = arange(0, static_cast<double>(columns), 1, DType::kInt64);
   row = reshape(row, {rows, 1});
   Value* kept = lower ? less_equal(column, row) : greater_equal(column, row);
@@ -40,8 +40,8 @@ Value* triu(Value* x, int64_t diagonal) { return triangle("triu", x, diagonal, f
 
 Value* roll(Value* x, std::vector<int64_t> shifts, std::vector<int64_t> axes) {
   if (axes.empty()) {
-    TRI_CHECK(shifts.size() == 1, message("roll", "shifts expects one value without axes, got ",
-                                          shifts.size()));
+    TRI_CHECK(shifts.size() == 1,
+              message("roll", "shifts expects one value without axes, got ", shifts.size()));
     return reshape(roll(reshape(x, {x->type.shape.numel()}), shifts, {0}), dims_of(x));
   }
   TRI_CHECK(shifts.size() == axes.size(), message("roll", "shifts expects ", axes.size(),
@@ -90,8 +90,8 @@ std::vector<Value*> unbind(Value* x, int64_t axis) {
 std::vector<Value*> meshgrid(const std::vector<Value*>& xs) {
   std::vector<int64_t> dims;
   for (const Value* v : xs) {
-    TRI_CHECK(v->type.shape.rank() <= 1, message("meshgrid", "inputs expect one dimension, got ",
-                                                 v->type.shape));
+    TRI_CHECK(v->type.shape.rank() <= 1,
+              message("meshgrid", "inputs expect one dimension, got ", v->type.shape));
     dims.push_back(v->type.shape.numel());
   }
   std::vector<Value*> grids;

@@ -32,8 +32,8 @@ void check_label(const Infer& i, size_t label, size_t logits) {
   TRI_CHECK(i.shape(label) == expected,
             message(i.op.name, "label expects shape ", expected, ", got ", i.shape(label)));
   if (!a.soft_label) return check_index_dtype(i, label);
-  TRI_CHECK(i.dtype(label) == i.dtype(logits), message(i.op.name, "soft labels expect ",
-                                                       i.dtype(logits), ", got ", i.dtype(label)));
+  TRI_CHECK(i.dtype(label) == i.dtype(logits),
+            message(i.op.name, "soft labels expect ", i.dtype(logits), ", got ", i.dtype(label)));
 }
 
 void infer(const Infer& i) {
@@ -45,9 +45,9 @@ void infer(const Infer& i) {
 void infer_grad(const Infer& i) {
   check_label(i, 0, 1);
   const Shape expected = loss_shape(i.shape(1), i.attrs<CrossEntropyAttrs>().axis);
-  TRI_CHECK(i.shape(2) == expected && i.dtype(2) == i.dtype(1),
-            message(i.op.name, "dloss expects ", i.dtype(1), expected, ", got ", i.dtype(2),
-                    i.shape(2)));
+  TRI_CHECK(
+      i.shape(2) == expected && i.dtype(2) == i.dtype(1),
+      message(i.op.name, "dloss expects ", i.dtype(1), expected, ", got ", i.dtype(2), i.shape(2)));
   i.out(i.dtype(1), i.shape(1));
 }
 

@@ -10,10 +10,10 @@ namespace {
 
 // The shape of the matrices' diagonal: the other dimensions in order, its length behind.
 Shape diagonal_of(std::string_view op, const Shape& full, const DiagonalAttrs& a) {
-  TRI_CHECK(a.axis1 >= 0 && a.axis2 >= 0 && a.axis1 < full.rank() && a.axis2 < full.rank() &&
-                a.axis1 != a.axis2,
-            message(op, "axes expect two dimensions of ", full, ", got ", a.axis1, " and ",
-                    a.axis2));
+  TRI_CHECK(
+      a.axis1 >= 0 && a.axis2 >= 0 && a.axis1 < full.rank() && a.axis2 < full.rank() &&
+          a.axis1 != a.axis2,
+      message(op, "axes expect two dimensions of ", full, ", got ", a.axis1, " and ", a.axis2));
   const int64_t rows = full[static_cast<int>(a.axis1)], columns = full[static_cast<int>(a.axis2)];
   const int64_t room = a.offset >= 0 ? std::min(rows, columns - std::min(a.offset, columns))
                                      : std::min(rows + std::max(a.offset, -rows), columns);
@@ -110,9 +110,10 @@ constinit const Op diag_embed_op{.name = "diag_embed",
 
 Value* diagonal(Value* x, int64_t offset, int64_t axis1, int64_t axis2) {
   const int64_t rank = x->type.shape.rank();
-  return record1(diagonal_op, {x},
-                 DiagonalAttrs{offset, normal_axis("diagonal", axis1, rank),
-                               normal_axis("diagonal", axis2, rank), {}});
+  return record1(
+      diagonal_op, {x},
+      DiagonalAttrs{
+          offset, normal_axis("diagonal", axis1, rank), normal_axis("diagonal", axis2, rank), {}});
 }
 
 Value* diag_embed(Value* x, int64_t offset, int64_t axis1, int64_t axis2) {

@@ -51,8 +51,8 @@ Kernel prepare_embedding(const Prepare& p) {
 }
 
 void embedding_rule(Grad& g) {
-  g.set(0, ops::embedding_grad(g.in(1), g.dout(), g.in()->type.shape[0],
-                               g.attrs<AxisAttrs>().axis));
+  g.set(0,
+        ops::embedding_grad(g.in(1), g.dout(), g.in()->type.shape[0], g.attrs<AxisAttrs>().axis));
 }
 
 void infer_one_hot(const Infer& i) {

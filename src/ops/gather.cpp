@@ -100,7 +100,8 @@ void gather_rule(Grad& g) {
   std::vector<int64_t> dims = dims_of(g.in());
   Value* zeros = ops::full(dims, 0, g.dout()->type.dtype);
   dims[static_cast<size_t>(axis)] = count;
-  g.set(0, ops::index_add(zeros, ops::reshape(g.in(1), {count}), ops::reshape(g.dout(), dims), axis));
+  g.set(0,
+        ops::index_add(zeros, ops::reshape(g.in(1), {count}), ops::reshape(g.dout(), dims), axis));
 }
 
 void gather_nd_rule(Grad& g) {
@@ -118,8 +119,11 @@ constinit const Op gather_op{.name = "gather",
                              .infer = infer_gather,
                              .grad = gather_rule,
                              .cpu = prepare_gather};
-constinit const Op gather_nd_op{
-    .name = "gather_nd", .inputs = 2, .infer = infer_gather_nd, .grad = gather_nd_rule, .cpu = prepare_gather_nd};
+constinit const Op gather_nd_op{.name = "gather_nd",
+                                .inputs = 2,
+                                .infer = infer_gather_nd,
+                                .grad = gather_nd_rule,
+                                .cpu = prepare_gather_nd};
 
 Value* gather(Value* x, Value* index, int64_t axis) {
   return record1(gather_op, {x, index},

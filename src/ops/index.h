@@ -66,10 +66,10 @@ extern const Op cumsum_op;     // (x)
 extern const Op cumprod_op;    // (x)
 extern const Op cumprod_grad_op;  // (x, dout)
 // Values are added in the order of the indices, whatever the number of threads.
-extern const Op index_add_op;       // (x, index [n], values): rows along attrs.axis
-extern const Op scatter_op;         // (x, index [n], rows [n, ...]): replaced along dimension 0
-extern const Op scatter_nd_add_op;  // (x, index [..., k], values)
-extern const Op embedding_grad_op;  // (ids, dout [ids..., D]) -> [rows, D]; padding_idx stays zero
+extern const Op index_add_op;        // (x, index [n], values): rows along attrs.axis
+extern const Op scatter_op;          // (x, index [n], rows [n, ...]): replaced along dimension 0
+extern const Op scatter_nd_add_op;   // (x, index [..., k], values)
+extern const Op embedding_grad_op;   // (ids, dout [ids..., D]) -> [rows, D]; padding_idx stays zero
 extern const Op take_along_axis_op;  // (x, index): shapes agree but along attrs.axis
 extern const Op put_along_axis_op;   // (x, index, values of the index's shape)
 extern const Op searchsorted_op;     // (sorted [n] or [..., n], values) -> int64

@@ -97,8 +97,11 @@ inline float log1p_(float x) {
 }
 // e^x - 1, near zero by its series.
 inline float expm1_(float x) {
-  const float p = x * (1.0f + x * (1.0f / 2 + x * (1.0f / 6 + x * (1.0f / 24 +
-                  x * (1.0f / 120 + x * (1.0f / 720 + x * (1.0f / 5040)))))));
+  const float p =
+      x * (1.0f +
+           x * (1.0f / 2 +
+                x * (1.0f / 6 +
+                     x * (1.0f / 24 + x * (1.0f / 120 + x * (1.0f / 720 + x * (1.0f / 5040)))))));
   return abs_(x) < 0.4f ? p : exp_(x) - 1.0f;
 }
 inline float sqrt_(float x) { return __builtin_sqrtf(x); }

@@ -192,7 +192,8 @@ void prod_rule(Grad& g) {
     back[static_cast<size_t>(perm[d])] = static_cast<int64_t>(d);
   Value* moved = ops::transpose(g.in(), perm);
   Value* flat = ops::reshape(moved, {x.numel() / n, n});
-  Value* others = ops::multiply(ops::cumprod(flat, 1, true, false), ops::cumprod(flat, 1, true, true));
+  Value* others =
+      ops::multiply(ops::cumprod(flat, 1, true, false), ops::cumprod(flat, 1, true, true));
   others = ops::transpose(ops::reshape(others, dims_of(moved)), back);
   g.set(0, ops::multiply(others, kept(g, g.dout())));
 }

@@ -16,8 +16,7 @@ struct Placing {
   bool add;
 };
 
-template <class T>
-void place_row(const Placing& s, const T* __restrict from, T* __restrict to) {
+template <class T> void place_row(const Placing& s, const T* __restrict from, T* __restrict to) {
   if (!s.add) {
     std::memcpy(to, from, static_cast<size_t>(s.inner) * sizeof(T));
     return;
@@ -33,27 +32,26 @@ template <class T> void place_rows(const Placing& s, const int64_t* at, const T*
   const int64_t bands = std::clamp<int64_t>(
       std::min(s.count * s.inner / kTaskElements, kPieces / std::max<int64_t>(1, s.outer)), 1,
       kPieces);
-  parallel_for(s.outer * bands, grain_of(s.count * s.inner / bands),
-               [&](int64_t begin, int64_t end, int) {
-                 for (int64_t piece = begin; piece < end; ++piece) {
-                   const int64_t o = piece / bands, band = piece % bands;
-                   const int64_t first = band * s.places / bands,
-                                 last = (band + 1) * s.places / bands;
-                   for (int64_t i = 0; i < s.count; ++i) {
-                     if (at[i] < first || at[i] >= last) continue;
-                     place_row(s, src + (o * s.count + i) * s.inner,
-                               dst + (o * s.places + at[i]) * s.inner);
-                   }
-                 }
-               });
+  parallel_for(
+      s.outer * bands, grain_of(s.count * s.inner / bands), [&](int64_t begin, int64_t end, int) {
+        for (int64_t piece = begin; piece < end; ++piece) {
+          const int64_t o = piece / bands, band = piece % bands;
+          const int64_t first = band * s.places / bands, last = (band + 1) * s.places / bands;
+          for (int64_t i = 0; i < s.count; ++i) {
+            if (at[i] < first || at[i] >= last) continue;
+            place_row(s, src + (o * s.count + i) * s.inner, dst + (o * s.places + at[i]) * s.inner);
+          }
+        }
+      });
 }
 
 void copy_base(const Launch& l, size_t bytes) {
   if (l.out[0] == l.in[0] || bytes == 0) return;
-  parallel_for(static_cast<int64_t>(bytes), 4 * kTaskElements, [&](int64_t begin, int64_t end, int) {
-    std::memcpy(l.output<char>() + begin, l.input<char>(0) + begin,
-                static_cast<size_t>(end - begin));
-  });
+  parallel_for(static_cast<int64_t>(bytes), 4 * kTaskElements,
+               [&](int64_t begin, int64_t end, int) {
+                 std::memcpy(l.output<char>() + begin, l.input<char>(0) + begin,
+                             static_cast<size_t>(end - begin));
+               });
 }
 
 // Rows of input 2 placed into a copy of input 0 by input 1; place(l, i) gives the row of index i.
@@ -183,9 +181,9 @@ Kernel prepare_embedding_grad(const Prepare& p) {
               auto* at = static_cast<int64_t*>(l.scratch);
               for (int64_t i = 0; i < s.count; ++i) {
                 const int64_t id = ids.get(l, i);
-                TRI_CHECK(id >= 0 && id < a.rows, message(op->name, "id ", i,
-                                                          " expects a value in [0, ", a.rows,
-                                                          "), got ", id));
+                TRI_CHECK(
+                    id >= 0 && id < a.rows,
+                    message(op->name, "id ", i, " expects a value in [0, ", a.rows, "), got ", id));
                 at[i] = id == a.padding_idx ? -1 : id;
               }
               T* y = l.output<T>();
@@ -216,13 +214,12 @@ constinit const Op index_add_op{
     .grad = index_add_rule,
     .cpu = [](const Prepare& p) { return prepare_rows(p, p.attrs<AxisAttrs>().axis, true); },
     .in_place = 1};
-constinit const Op scatter_op{
-    .name = "scatter",
-    .inputs = 3,
-    .infer = [](const Infer& i) { infer_rows(i, 0); },
-    .grad = scatter_rule,
-    .cpu = [](const Prepare& p) { return prepare_rows(p, 0, false); },
-    .in_place = 1};
+constinit const Op scatter_op{.name = "scatter",
+                              .inputs = 3,
+                              .infer = [](const Infer& i) { infer_rows(i, 0); },
+                              .grad = scatter_rule,
+                              .cpu = [](const Prepare& p) { return prepare_rows(p, 0, false); },
+                              .in_place = 1};
 constinit const Op scatter_nd_add_op{.name = "scatter_nd_add",
                                      .inputs = 3,
                                      .infer = infer_nd,

@@ -97,8 +97,12 @@ void rule(Grad& g) {
 
 namespace ops {
 
-constinit const Op topk_op{
-    .name = "topk", .outputs = 2, .attrs = &attr_info<TopkAttrs>, .infer = infer, .grad = rule, .cpu = prepare};
+constinit const Op topk_op{.name = "topk",
+                           .outputs = 2,
+                           .attrs = &attr_info<TopkAttrs>,
+                           .infer = infer,
+                           .grad = rule,
+                           .cpu = prepare};
 
 std::vector<Value*> topk(Value* x, int64_t k, int64_t axis, bool largest, bool sorted) {
   axis = normal_axis("topk", axis, x->type.shape.rank());

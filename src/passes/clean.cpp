@@ -16,7 +16,7 @@
 namespace trireme {
 namespace {
 
-constexpr int64_t kLargestFill = 4096;  // elements
+constexpr int64_t kLargestFill = 4096;              // elements
 constexpr int64_t kLargestFold = int64_t{1} << 28;  // elements; broadcasts beyond stay computed
 
 class Cleaner {

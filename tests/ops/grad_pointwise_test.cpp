@@ -124,15 +124,15 @@ std::vector<Sample> binary() {
   add_binary(list, "prelu", prelu, -2, 2, 0.1, 0.5);
   list.push_back({"where",
                   [](const Values& x) {
-                    return Values{where(greater_than(x[0], scalar(0, x[0]->type.dtype)), x[1],
-                                        x[2])};
+                    return Values{
+                        where(greater_than(x[0], scalar(0, x[0]->type.dtype)), x[1], x[2])};
                   },
                   {noise({2, 3, 2, 3}, 4), noise({2, 3, 2, 3}, 5), noise({3, 1, 1}, 6)},
                   {.fixed = {0}}});
-  list.push_back({"cast there and back",
-                  [](const Values& x) { return Values{cast(cast(x[0], DType::kFloat64),
-                                                           x[0]->type.dtype)}; },
-                  {noise({2, 3})}});
+  list.push_back(
+      {"cast there and back",
+       [](const Values& x) { return Values{cast(cast(x[0], DType::kFloat64), x[0]->type.dtype)}; },
+       {noise({2, 3})}});
   return list;
 }
 
@@ -173,16 +173,31 @@ TEST(Gradient, ConventionsArePaddles) {
       {"hardshrink", hardshrink, 0.5, 0, {0.5, -0.5, 0.6, 0}, {0.5, -0.5, 0.6, 0}, {1, 1, 1, 0}},
       {"softshrink", softshrink, 0.5, 0, {0.5, -0.5, 0.75, 0}, {0, 0, 0.25, 0}, {0, 0, 1, 0}},
       {"thresholded_relu", thresholded_relu, 1, 0, {1, 0, 2}, {0, 0, 2}, {0, 0, 1}},
-      {"softplus", softplus, 1, 2, {2, 3, 1.9}, {2.1269280110429727, 3, 2.0393867582829603},
+      {"softplus",
+       softplus,
+       1,
+       2,
+       {2, 3, 1.9},
+       {2.1269280110429727, 3, 2.0393867582829603},
        {0.8807970779778823, 1, 0.8698915256370021}},
       {"sqrt", sqrt, 0, 0, {0, 4}, {0, 2}, {HUGE_VAL, 0.25}},
       {"softsign", softsign, 0, 0, {0, -2}, {0, -2.0 / 3}, {1, 1.0 / 9}},
       {"tanhshrink", tanhshrink, 0, 0, {0, 1}, {0, 0.23840584404423515}, {0, 0.5800256583859739}},
-      {"logsigmoid", logsigmoid, 0, 0, {0, -50, 50}, {-0.6931471805599453, -50, 0},
+      {"logsigmoid",
+       logsigmoid,
+       0,
+       0,
+       {0, -50, 50},
+       {-0.6931471805599453, -50, 0},
        {0.5, 1, 1.9287498479639178e-22}},
       {"pow 0", pow, 0, 0, {0, 2}, {1, 1}, {0, 0}},
       {"pow 2", pow, 2, 0, {0, -2}, {0, 4}, {0, -4}},
-      {"mish", mish, 0, 0, {-30, -1, 0, 30}, {-2.8072868906519e-12, -0.30340146137410895, 0, 30},
+      {"mish",
+       mish,
+       0,
+       0,
+       {-30, -1, 0, 30},
+       {-2.8072868906519e-12, -0.30340146137410895, 0, 30},
        {-2.713710661e-12, 0.059216755877395, 0.6, 1}},
       {"gelu", gelu, 0, 0, {0, 1}, {0, 0.8413447460685429}, {0.5, 1.0833154705876864}},
   };
@@ -201,10 +216,20 @@ TEST(Gradient, ConventionsArePaddles) {
       {"minimum", minimum, {1, 2, 0}, {1, 1, 3}, {1, 1, 0}, {0.5, 0, 1}, {0.5, 1, 0}},
       {"fmax", fmax, {1, 2, NAN}, {1, 1, 3}, {1, 2, 3}, {1, 1, 0}, {0, 0, 1}},
       {"fmin", fmin, {1, 2, NAN}, {1, 1, 3}, {1, 1, 3}, {1, 0, 0}, {0, 1, 1}},
-      {"elementwise_pow", elementwise_pow, {0, 2, 0}, {2, 3, 0}, {0, 8, 1}, {0, 12, 0},
+      {"elementwise_pow",
+       elementwise_pow,
+       {0, 2, 0},
+       {2, 3, 0},
+       {0, 8, 1},
+       {0, 12, 0},
        {0, 5.545177444479562, 0}},
       {"remainder", remainder, {5.5, -5.5}, {2, 2}, {1.5, 0.5}, {1, 1}, {-2, 3}},
-      {"atan2", atan2, {1, -1}, {2, -2}, {0.4636476090008061, -2.677945044588987}, {0.4, -0.4},
+      {"atan2",
+       atan2,
+       {1, -1},
+       {2, -2},
+       {0.4636476090008061, -2.677945044588987},
+       {0.4, -0.4},
        {-0.2, 0.2}},
       {"prelu", prelu, {0, -1, 1}, {0.25, 0.25, 0.25}, {0, -0.25, 1}, {0.25, 0.25, 1}, {0, -1, 0}},
   };
@@ -225,15 +250,24 @@ TEST(Pointwise, SingleBesideDouble) {
     Unary f;
     double low, high;
   };
-  const Case cases[] = {{"log1p", log1p, -0.9, 5},     {"log1p near 0", log1p, -1e-4, 1e-4},
-                        {"expm1", expm1, -5, 5},       {"expm1 near 0", expm1, -1e-4, 1e-4},
-                        {"sinh", sinh, -5, 5},         {"sinh near 0", sinh, -1e-3, 1e-3},
-                        {"cosh", cosh, -5, 5},         {"asinh", asinh, -50, 50},
-                        {"asinh near 0", asinh, -1e-3, 1e-3}, {"acosh", acosh, 1.01, 50},
-                        {"atanh", atanh, -0.95, 0.95}, {"tan", tan, -1.5, 1.5},
-                        {"asin", asin, -1, 1},         {"acos", acos, -1, 1},
-                        {"atan", atan, -20, 20},       {"log2", log2, 0.01, 50},
-                        {"log10", log10, 0.01, 50},    {"logsigmoid", logsigmoid, -20, 20},
+  const Case cases[] = {{"log1p", log1p, -0.9, 5},
+                        {"log1p near 0", log1p, -1e-4, 1e-4},
+                        {"expm1", expm1, -5, 5},
+                        {"expm1 near 0", expm1, -1e-4, 1e-4},
+                        {"sinh", sinh, -5, 5},
+                        {"sinh near 0", sinh, -1e-3, 1e-3},
+                        {"cosh", cosh, -5, 5},
+                        {"asinh", asinh, -50, 50},
+                        {"asinh near 0", asinh, -1e-3, 1e-3},
+                        {"acosh", acosh, 1.01, 50},
+                        {"atanh", atanh, -0.95, 0.95},
+                        {"tan", tan, -1.5, 1.5},
+                        {"asin", asin, -1, 1},
+                        {"acos", acos, -1, 1},
+                        {"atan", atan, -20, 20},
+                        {"log2", log2, 0.01, 50},
+                        {"log10", log10, 0.01, 50},
+                        {"logsigmoid", logsigmoid, -20, 20},
                         {"softsign", softsign, -9, 9},
                         {"mish", mish, -20, 25}};
   for (const Case& c : cases) {
@@ -247,8 +281,8 @@ TEST(Pointwise, SingleBesideDouble) {
 }
 
 TEST(Pointwise, RoundGoesToEven) {
-  const Array x = Array::from<float>({5}, std::vector<float>{0.5, 1.5, 2.5, -1.5, 0.75},
-                                     DType::kFloat32);
+  const Array x =
+      Array::from<float>({5}, std::vector<float>{0.5, 1.5, 2.5, -1.5, 0.75}, DType::kFloat32);
   const Record record = [](const Values& v) { return Values{ops::round(v[0]), ops::trunc(v[0])}; };
   const std::vector<Array> got = run_ops(record, {x});
   EXPECT_EQ(doubles_of(got[0]), (std::vector<double>{0, 2, 2, -2, 1}));
@@ -256,8 +290,8 @@ TEST(Pointwise, RoundGoesToEven) {
 }
 
 TEST(Pointwise, KindsOfNumbers) {
-  const Array x = Array::from<float>({4}, std::vector<float>{1, HUGE_VALF, -HUGE_VALF, NAN},
-                                     DType::kFloat32);
+  const Array x =
+      Array::from<float>({4}, std::vector<float>{1, HUGE_VALF, -HUGE_VALF, NAN}, DType::kFloat32);
   for (const DType dtype : {DType::kFloat32, DType::kFloat16, DType::kFloat64}) {
     const std::vector<Array> got = run_ops(
         [](const Values& v) {

@@ -18,8 +18,8 @@ using namespace ops;
 // Squared, so that second derivatives are not all zero.
 Sample squared(const std::string& name, const Shape& shape, const std::function<Value*(Value*)>& f,
                GradOptions options = {}) {
-  return {name, [f](const Values& x) { return Values{square(f(x[0]))}; }, {noise(shape, 3)},
-          options};
+  return {
+      name, [f](const Values& x) { return Values{square(f(x[0]))}; }, {noise(shape, 3)}, options};
 }
 
 std::vector<Sample> reductions() {
@@ -36,32 +36,31 @@ std::vector<Sample> reductions() {
     list.push_back(squared(name + " of a number", {}, f({}, false)));
     list.push_back(squared(name + " along a dimension of 1", {3, 1}, f({1}, true)));
   }
-  list.push_back({"prod with zeros",
-                  [](const Values& x) {
-                    return Values{reduce(prod_op, subtract(x[0], x[1]), {1}, false)};
-                  },
-                  {Array::from<float>({3, 3}, std::vector<float>{1, 2, 3, 1, 2, 4, 5, 6, 7},
-                                      DType::kFloat32),
-                   Array::from<float>({3}, std::vector<float>{1, 2, 0.5}, DType::kFloat32)}});
-  list.push_back(squared("cumsum", {2, 4}, [](Value* x) { return cumsum(x, 1, false, false, false); }));
-  list.push_back(squared("cumsum exclusive, reverse", {4, 2}, [](Value* x) {
-    return cumsum(x, 0, false, true, true);
-  }));
-  list.push_back(squared("cumsum flat", {2, 3}, [](Value* x) { return cumsum(x, 0, true, false, false); }));
+  list.push_back(
+      {"prod with zeros",
+       [](const Values& x) { return Values{reduce(prod_op, subtract(x[0], x[1]), {1}, false)}; },
+       {Array::from<float>({3, 3}, std::vector<float>{1, 2, 3, 1, 2, 4, 5, 6, 7}, DType::kFloat32),
+        Array::from<float>({3}, std::vector<float>{1, 2, 0.5}, DType::kFloat32)}});
+  list.push_back(
+      squared("cumsum", {2, 4}, [](Value* x) { return cumsum(x, 1, false, false, false); }));
+  list.push_back(squared("cumsum exclusive, reverse", {4, 2},
+                         [](Value* x) { return cumsum(x, 0, false, true, true); }));
+  list.push_back(
+      squared("cumsum flat", {2, 3}, [](Value* x) { return cumsum(x, 0, true, false, false); }));
   const GradOptions once{.second = false};
   for (const bool exclusive : {false, true})
     for (const bool reverse : {false, true})
-      list.push_back(squared("cumprod", {2, 4, 2}, [=](Value* x) {
-        return cumprod(x, 1, exclusive, reverse);
-      }, once));
-  list.push_back(squared("variance", {2, 3, 2}, [](Value* x) { return variance(x, {1}, true, false); }));
-  list.push_back(squared("deviation", {2, 3}, [](Value* x) {
-    return standard_deviation(x, {}, false, true);
-  }));
+      list.push_back(squared(
+          "cumprod", {2, 4, 2}, [=](Value* x) { return cumprod(x, 1, exclusive, reverse); }, once));
+  list.push_back(
+      squared("variance", {2, 3, 2}, [](Value* x) { return variance(x, {1}, true, false); }));
+  list.push_back(squared("deviation", {2, 3},
+                         [](Value* x) { return standard_deviation(x, {}, false, true); }));
   list.push_back(squared("logsumexp", {2, 3}, [](Value* x) { return logsumexp(x, {1}, false); }));
   for (const double p : {1.0, 2.0, 3.0, HUGE_VAL})
-    list.push_back(squared("norm", {2, 3}, [=](Value* x) { return norm(x, p, {1}, false); },
-                           p == 3.0 ? once : GradOptions{}));
+    list.push_back(squared(
+        "norm", {2, 3}, [=](Value* x) { return norm(x, p, {1}, false); },
+        p == 3.0 ? once : GradOptions{}));
   return list;
 }
 
@@ -71,11 +70,10 @@ std::vector<Sample> products() {
                        bool bias) {
     std::vector<Array> inputs = {noise(x, 1), noise(y, 2)};
     if (bias) inputs.push_back(noise({ty ? y[y.rank() - 2] : y.back()}, 3));
-    list.push_back({name,
-                    [=](const Values& v) {
-                      return Values{matmul(v[0], v[1], bias ? v[2] : nullptr, tx, ty)};
-                    },
-                    inputs});
+    list.push_back(
+        {name,
+         [=](const Values& v) { return Values{matmul(v[0], v[1], bias ? v[2] : nullptr, tx, ty)}; },
+         inputs});
   };
   for (const bool tx : {false, true})
     for (const bool ty : {false, true}) {
@@ -116,12 +114,11 @@ std::vector<Sample> cross_entropies() {
       hard("ignored labels", noise({4, 3}), ints({4}, {0, 1, 2, 1}), -1, 1),
       hard("pixels", noise({2, 3, 2, 2}), ints({2, 2, 2}, {0, 1, 2, 1, 1, 0, 2, 2}), 1),
       hard("one class", noise({2, 1}), ints({2}, {0, 0}), -1)};
-  list.push_back({"soft labels",
-                  [](const Values& x) {
-                    return Values{cross_entropy_with_softmax(x[0], x[1], true)[1]};
-                  },
-                  {noise({3, 4}), noise({3, 4}, 2, 0, 1)},
-                  {.fixed = {1}}});
+  list.push_back(
+      {"soft labels",
+       [](const Values& x) { return Values{cross_entropy_with_softmax(x[0], x[1], true)[1]}; },
+       {noise({3, 4}), noise({3, 4}, 2, 0, 1)},
+       {.fixed = {1}}});
   list.push_back({"softmax too",
                   [](const Values& x) { return cross_entropy_with_softmax(x[0], x[1]); },
                   {noise({3, 4}), ints({3}, {1, 0, 3})}});
@@ -158,7 +155,9 @@ TEST(Gradient, NormOfZerosHasNone) {
 
 TEST(Products, TransposedBatchesOfOddSizes) {
   const Array x = ramp({2, 3, 37, 35}, 1), y = ramp({2, 3, 21, 35}, 2);
-  const auto record = [](const Values& v) { return Values{matmul(v[0], v[1], nullptr, false, true)}; };
+  const auto record = [](const Values& v) {
+    return Values{matmul(v[0], v[1], nullptr, false, true)};
+  };
   const Array want = run_ops(record, {x.to(DType::kFloat64), y.to(DType::kFloat64)})[0];
   expect_near(run_ops(record, {x, y})[0], doubles_of(want), 1e-5, 1e-5, "x y^T");
 }
@@ -172,7 +171,9 @@ TEST(Gradient, CrossEntropyOfLargeLogits) {
 
 TEST(Gradient, CrossEntropyRefusesLabelsOutside) {
   const auto record = [](const Values& v) { return cross_entropy_with_softmax(v[0], v[1]); };
-  EXPECT_EQ(error_of([&] { run_ops(record, {noise({2, 3}), ints({2}, {0, 3})}); }),
+  EXPECT_EQ(error_of([&] {
+              run_ops(record, {noise({2, 3}), ints({2}, {0, 3})});
+            }),
             "[cross_entropy_with_softmax] label 1 expects a class in [0, 3) or -100, got 3");
 }
 
