@@ -5,6 +5,7 @@
 #include "ops/grad_test.h"
 #include "ops/norm.h"
 #include "ops/pool.h"
+#include "ops/random.h"
 
 namespace trireme::test {
 namespace {
@@ -125,6 +126,21 @@ const SampleList rows([] {
 });
 
 TEST(Gradient, Rows) { rows.check(); }
+
+const SampleList dropouts([] {
+  const auto drop = [](const DropoutAttrs& a) -> Record {
+    return [a](const Values& x) { return Values{ops::dropout(x[0], x[1], a)}; };
+  };
+  const Array state = ints({2}, {5, 6});
+  return std::vector<Sample>{
+      {"dropout", drop({.p = 0.3}), {noise({5, 17}), state}},
+      {"dropout of channels",
+       drop({.p = 0.5, .mode = "downscale_in_infer", .axis = {0, 1}}),
+       {noise({2, 5, 2, 2}), state}},
+  };
+});
+
+TEST(Gradient, Dropout) { dropouts.check(); }
 
 Record pool(const Pool2dAttrs& a) {
   return [a](const Values& x) { return Values{ops::pool2d(x[0], a)}; };
