@@ -1,5 +1,5 @@
-// Philox 4x32-10 (Salmon et al., SC 2011), 64 numbers at a time, compiled for several instruction
-// sets.
+// Philox 4x32-10 (Salmon et al., SC 2011), 64 numbers at a time; the same numbers on every
+// processor.
 #pragma once
 
 #include <cstdint>
@@ -22,6 +22,7 @@ struct RandomRows {
 };
 
 const RandomRows& random_rows_avx512();
+const RandomRows& random_rows_baseline();
 const RandomRows& random_rows();  // the best for this processor
 
 }  // namespace trireme

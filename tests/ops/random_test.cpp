@@ -32,6 +32,16 @@ TEST(Random, IsPhilox) {
   EXPECT_EQ(numbers[48], 0x9b00dbd8u);
 }
 
+TEST(Random, IsTheSameOnEveryProcessor) {
+  uint32_t a[kRandomBlock], b[kRandomBlock];
+  const RandomStream s{0x123456789abcdef0, 0xfedcba9876543210, 77};
+  for (const uint64_t block : {uint64_t{3}, uint64_t{1} << 30}) {
+    random_rows_baseline().block(s, block, a);
+    random_rows().block(s, block, b);
+    EXPECT_TRUE(std::equal(a, a + kRandomBlock, b));
+  }
+}
+
 TEST(Random, UniformFillsItsRange) {
   const Record r = [](const Values& v) {
     return Values{ops::uniform(v[0], {.shape = {101, 99}, .min = -1, .max = 3})};
