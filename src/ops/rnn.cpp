@@ -3,8 +3,6 @@
 // over the threads.
 #include "ops/rnn.h"
 
-#include <oneapi/dnnl/dnnl.h>
-
 #include <cstring>
 #include <utility>
 
@@ -12,14 +10,12 @@
 #include "base/parallel.h"
 #include "ops/elements.h"
 #include "ops/indices.h"
+#include "ops/rnn_layer.h"
 #include "ops/rnn_step.h"
 
 namespace trireme {
-namespace {
 
-constexpr size_t kX = 0, kH0 = 1, kC0 = 2, kLengths = 3, kWeights = 4;
-
-RnnMode mode_of(const RnnAttrs& a) {
+RnnMode rnn_mode(const RnnAttrs& a) {
   if (a.mode == "LSTM") return RnnMode::kLstm;
   if (a.mode == "GRU") return RnnMode::kGru;
   if (a.mode == "RNN_TANH") return RnnMode::kTanh;
@@ -28,12 +24,28 @@ RnnMode mode_of(const RnnAttrs& a) {
   return RnnMode::kRelu;
 }
 
-int64_t gates_of(RnnMode mode) {
+int64_t rnn_gates(RnnMode mode) {
   return mode == RnnMode::kLstm ? 4 : mode == RnnMode::kGru ? 3 : 1;
 }
 
+void rnn_pack_hidden(const float* from, int64_t gates, int64_t hidden, float* to) {
+  const int64_t padded = rnn_padded(hidden);
+  for (int64_t g = 0; g < gates; ++g) {
+    for (int64_t c = 0; c < padded; c += kRnnPanel) {
+      const int64_t width = std::min(kRnnPanel, padded - c);
+      for (int64_t k = 0; k < hidden; ++k)
+        for (int64_t i = c; i < c + width; ++i)
+          *to++ = i < hidden ? from[(g * hidden + i) * hidden + k] : 0.f;
+    }
+  }
+}
+
+namespace {
+
+constexpr size_t kX = 0, kH0 = 1, kC0 = 2, kLengths = 3, kWeights = 4;
+
 void check_weights(const Infer& i, const RnnAttrs& a, int64_t width, int64_t directions) {
-  const int64_t cells = a.num_layers * directions, gates = gates_of(mode_of(a)) * a.hidden_size;
+  const int64_t cells = a.num_layers * directions, gates = rnn_gates(rnn_mode(a)) * a.hidden_size;
   TRI_CHECK(std::cmp_equal(i.inputs.size(), static_cast<int64_t>(kWeights) + 4 * cells),
             message(i.op.name, "weights expects ", 4 * cells, " arrays, got ",
                     i.inputs.size() - kWeights));
@@ -73,19 +85,6 @@ void infer(const Infer& i) {
   i.out(DType::kFloat32, Shape{x[0], x[1], directions * a.hidden_size});
   i.out(DType::kFloat32, state);
   i.out(DType::kFloat32, state);
-}
-
-// Packs w_hh [gates x hidden, hidden] as RnnStep wants it.
-void pack_hidden(const float* from, int64_t gates, int64_t hidden, float* to) {
-  const int64_t padded = rnn_padded(hidden);
-  for (int64_t g = 0; g < gates; ++g) {
-    for (int64_t c = 0; c < padded; c += kRnnPanel) {
-      const int64_t width = std::min(kRnnPanel, padded - c);
-      for (int64_t k = 0; k < hidden; ++k)
-        for (int64_t i = c; i < c + width; ++i)
-          *to++ = i < hidden ? from[(g * hidden + i) * hidden + k] : 0.f;
-    }
-  }
 }
 
 // Everything that is known at plan time; sizes in elements.
@@ -138,11 +137,7 @@ void input_gates(const Plan& p, const float* x, int64_t width, const float* w, c
       for (int64_t g = 0; g < p.gates; ++g)
         to[r * p.gates + g] = b_ih[g] + (g < with_hidden_bias ? b_hh[g] : 0.f);
   });
-  const dnnl_status_t status =
-      dnnl_sgemm('N', 'T', rows, p.gates, width, 1.f, x, width, w, width, 1.f, to, p.gates);
-  if (status != dnnl_success)
-    fail(Code::kInternal,
-         message("rnn", "oneDNN's matrix product failed with status ", static_cast<int>(status)));
+  rnn_product('N', 'T', rows, p.gates, width, x, width, w, width, 1.f, to, p.gates);
 }
 
 // The rows [first, last) of the batch whose sequence is longer than t; with sorted lengths they are
@@ -194,7 +189,7 @@ void run_layer(const Plan& p, const Launch& l, const Work& w, int64_t layer, con
       weights[d] = static_cast<const float*>(p.packed[static_cast<size_t>(cell)].get());
     } else {
       float* to = w.weights + d * p.packed_size();
-      pack_hidden(input(2 * cell + 1), p.gates / p.hidden, p.hidden, to);
+      rnn_pack_hidden(input(2 * cell + 1), p.gates / p.hidden, p.hidden, to);
       weights[d] = to;
     }
   }
@@ -238,8 +233,8 @@ void run(const Plan& p, const Launch& l) {
 Kernel prepare(const Prepare& p) {
   const auto& a = p.attrs<RnnAttrs>();
   const Shape& x = p.in(kX).shape;
-  const RnnMode mode = mode_of(a);
-  const int64_t directions = a.is_bidirec ? 2 : 1, gates = gates_of(mode) * a.hidden_size;
+  const RnnMode mode = rnn_mode(a);
+  const int64_t directions = a.is_bidirec ? 2 : 1, gates = rnn_gates(mode) * a.hidden_size;
   Plan plan{.mode = mode,
             .steps = x[0],
             .batch = x[1],
@@ -262,7 +257,7 @@ Kernel prepare(const Prepare& p) {
       break;
     }
     const auto pack = [&](const Array& w, void* to) {
-      pack_hidden(w.as<float>(), gates_of(mode), a.hidden_size, static_cast<float*>(to));
+      rnn_pack_hidden(w.as<float>(), rnn_gates(mode), a.hidden_size, static_cast<float*>(to));
     };
     plan.packed.push_back(
         p.packed(at, "rnn", static_cast<size_t>(plan.packed_size()) * sizeof(float), pack));
@@ -280,6 +275,7 @@ constinit const Op rnn_op{.name = "rnn",
                           .outputs = 3,
                           .attrs = &attr_info<RnnAttrs>,
                           .infer = infer,
+                          .grad = rnn_grad,
                           .cpu = prepare,
                           .amp = Amp::kFloat};
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "graph/graph.h"
+#include "ops/random.h"
 
 namespace trireme {
 
@@ -23,5 +24,16 @@ namespace ops {
 extern const Op rnn_op;
 std::vector<Value*> rnn(Value* x, Value* h0, Value* c0, Value* lengths,
                         const std::vector<Value*>& weights, const RnnAttrs& attrs);
+
+// One layer in its training form, float32 or float64: inputs of rnn with num_layers 1 -> y, h, c,
+// and what the gradient needs: the gates before their activations [D, T, B, G*H], and [D, T, B, H].
+extern const Op rnn_layer_op;
+extern const Op rnn_layer_grad_op;  // (inputs of rnn_layer, y, the two kept ones, dy, dh, dc or
+                                    // null) -> gradients of x, h0, c0 and the weights
+// rnn in training: a rnn_layer for each layer, dropout between them (when p > 0 and there is a
+// random state; layer k draws with dropout.index + k). The results are rnn's.
+std::vector<Value*> rnn_train(Value* x, Value* h0, Value* c0, Value* lengths,
+                              const std::vector<Value*>& weights, Value* random_state,
+                              const RnnAttrs& attrs, const DropoutAttrs& dropout);
 }  // namespace ops
 }  // namespace trireme

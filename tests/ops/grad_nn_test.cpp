@@ -5,6 +5,8 @@
 #include "ops/grad_test.h"
 #include "ops/norm.h"
 #include "ops/pool.h"
+#include "ops/random.h"
+#include "ops/rnn.h"
 
 namespace trireme::test {
 namespace {
@@ -125,6 +127,91 @@ const SampleList rows([] {
 });
 
 TEST(Gradient, Rows) { rows.check(); }
+
+const SampleList dropouts([] {
+  const auto drop = [](const DropoutAttrs& a) -> Record {
+    return [a](const Values& x) { return Values{ops::dropout(x[0], x[1], a)}; };
+  };
+  const Array state = ints({2}, {5, 6});
+  return std::vector<Sample>{
+      {"dropout", drop({.p = 0.3}), {noise({5, 17}), state}},
+      {"dropout of channels",
+       drop({.p = 0.5, .mode = "downscale_in_infer", .axis = {0, 1}}),
+       {noise({2, 5, 2, 2}), state}},
+  };
+});
+
+TEST(Gradient, Dropout) { dropouts.check(); }
+
+// x, h0, c0, lengths and the weights of a network.
+std::vector<Array> rnn_inputs(const RnnAttrs& a, int64_t gates, int64_t width, const Array& lengths) {
+  const int64_t d = a.is_bidirec ? 2 : 1, h = a.hidden_size, steps = 4, batch = 3;
+  const Shape state{a.num_layers * d, batch, h};
+  std::vector<Array> in{noise({steps, batch, width}), noise(state, 2), noise(state, 3), lengths};
+  for (int64_t k = 0; k < 2 * a.num_layers * d; ++k) {
+    const int64_t from = k % 2 ? h : k < 2 * d ? width : d * h;
+    in.push_back(noise({gates * h, from}, 10 + k, -0.8, 0.8));
+  }
+  for (int64_t k = 0; k < 2 * a.num_layers * d; ++k)
+    in.push_back(noise({gates * h}, 30 + k, -0.5, 0.5));
+  return in;
+}
+
+const SampleList recurrent([] {
+  const auto train = [](const RnnAttrs& a) -> Record {
+    return [a](const Values& x) {
+      Value* state = constant(ints({2}, {1, 2}));
+      return ops::rnn_train(x[0], x[1], x[2], x[3], {x.begin() + 4, x.end()}, state, a, {.p = 0.3});
+    };
+  };
+  const GradOptions no_second{.second = false};
+  const GradOptions no_cell{.second = false, .fixed = {2}};
+  const Array lengths = ints({3}, {4, 2, 3});
+  const RnnAttrs lstm{.mode = "LSTM", .hidden_size = 5}, gru{.mode = "GRU", .hidden_size = 3};
+  const RnnAttrs both{.mode = "LSTM", .hidden_size = 3, .num_layers = 2, .is_bidirec = true};
+  const RnnAttrs gru_both{.mode = "GRU", .hidden_size = 2, .num_layers = 2, .is_bidirec = true};
+  const RnnAttrs simple{.mode = "RNN_TANH", .hidden_size = 4, .is_bidirec = true};
+  const RnnAttrs relu{.mode = "RNN_RELU", .hidden_size = 4};
+  return std::vector<Sample>{
+      {"lstm", train(lstm), rnn_inputs(lstm, 4, 3, {}), no_second},
+      {"gru", train(gru), rnn_inputs(gru, 3, 2, {}), no_cell},
+      {"lstm, two layers, both ways, lengths", train(both), rnn_inputs(both, 4, 2, lengths),
+       no_second},
+      {"gru, two layers, both ways, lengths", train(gru_both), rnn_inputs(gru_both, 3, 2, lengths),
+       no_cell},
+      {"tanh, lengths", train(simple), rnn_inputs(simple, 1, 2, lengths), no_cell},
+      {"relu", train(relu), rnn_inputs(relu, 1, 2, {}), no_cell},
+  };
+});
+
+TEST(Gradient, Recurrent) { recurrent.check(); }
+
+// rnn and its training form are the same function with the same gradients; sizes of real networks.
+TEST(Gradient, RnnIsItsTrainingForm) {
+  for (const RnnAttrs& a :
+       {RnnAttrs{.mode = "LSTM", .hidden_size = 20, .num_layers = 2, .is_bidirec = true},
+        RnnAttrs{.mode = "GRU", .hidden_size = 17, .num_layers = 2, .is_bidirec = false}}) {
+    const std::vector<Array> in =
+        rnn_inputs(a, a.mode == "LSTM" ? 4 : 3, 19, ints({3}, {4, 0, 3}));
+    const Record plain = [&](const Values& x) {
+      return ops::rnn(x[0], x[1], x[2], x[3], {x.begin() + 4, x.end()}, a);
+    };
+    const Record train = [&](const Values& x) {
+      return ops::rnn_train(x[0], x[1], x[2], x[3], {x.begin() + 4, x.end()}, nullptr, a, {});
+    };
+    const std::vector<Array> y = run_ops(plain, in), z = run_ops(train, in);
+    for (size_t k = 0; k < y.size(); ++k) expect_near(z[k], doubles_of(y[k]), 1e-5, 1e-5, "result");
+    std::vector<Array> wide;
+    for (const Array& t : in)
+      wide.push_back(t.defined() && is_floating(t.dtype()) ? t.to(DType::kFloat64) : t);
+    const std::vector<Array> g = gradients_of(plain, in), h = gradients_of(train, wide);
+    for (size_t k = 0; k < g.size(); ++k) {
+      double largest = 1e-3;
+      for (const double v : doubles_of(h[k])) largest = std::max(largest, std::abs(v));
+      expect_near(g[k], doubles_of(h[k]), 1e-4 * largest, 1e-4, "gradient " + std::to_string(k));
+    }
+  }
+}
 
 Record pool(const Pool2dAttrs& a) {
   return [a](const Values& x) { return Values{ops::pool2d(x[0], a)}; };
