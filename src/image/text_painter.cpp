@@ -1,5 +1,5 @@
 // Glyphs side by side on a base line; no shaping, which Chinese and Latin text does not need.
-#include "ocr/text_painter.h"
+#include "image/text_painter.h"
 
 #include <ft2build.h>
 #include FT_FREETYPE_H
@@ -12,7 +12,7 @@
 
 #include "trireme/error.h"
 
-namespace trireme::ocr {
+namespace trireme::vision {
 
 struct TextPainter::Font {
   FT_Library library = nullptr;
@@ -72,9 +72,9 @@ void put_glyph(const FT_GlyphSlot glyph, int x, int base, cv::Mat& strip) {
 }  // namespace
 
 TextPainter::TextPainter(const std::string& font) : font_(std::make_unique<Font>()) {
-  if (!std::filesystem::exists(font)) fail(Code::kNotFound, "[ocr] no font file here", font);
+  if (!std::filesystem::exists(font)) fail(Code::kNotFound, "[font] no font file here", font);
   const auto check = [&](FT_Error error) {
-    if (error != 0) fail(Code::kInvalidArgument, "[ocr] FreeType cannot use this font", font);
+    if (error != 0) fail(Code::kInvalidArgument, "[font] FreeType cannot use this font", font);
   };
   check(FT_Init_FreeType(&font_->library));
   check(FT_New_Face(font_->library, font.c_str(), 0, &font_->face));
@@ -111,4 +111,4 @@ cv::Mat TextPainter::paint(const std::string& text, int width, int height) {
   return strip;
 }
 
-}  // namespace trireme::ocr
+}  // namespace trireme::vision

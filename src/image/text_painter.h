@@ -5,7 +5,7 @@
 #include <opencv2/core.hpp>
 #include <string>
 
-namespace trireme::ocr {
+namespace trireme::vision {
 
 class TextPainter {
  public:
@@ -21,4 +21,4 @@ class TextPainter {
   std::unique_ptr<Font> font_;
 };
 
-}  // namespace trireme::ocr
+}  // namespace trireme::vision
