@@ -57,6 +57,7 @@ class Picture {
   int height() const { return size_.height; }
   int channels() const { return colour_ == Colour::kGray ? 1 : 3; }
   Colour colour() const { return colour_; }
+  bool channels_first() const { return channels_first_; }  // of floats
   bool is_float() const { return pending_ || pixels_.dtype() == DType::kFloat32; }
 
   // The pixels so far; decodes the file, and makes the floats that to_float asked for.

@@ -166,6 +166,7 @@ class Jpeg {
 
 // Reading stopped inside the picture: has the rest of the file its end marker?
 void check_end(const jpeg_decompress_struct& info) {
+  if (info.unread_marker == JPEG_EOI) return;
   const uint8_t* at = info.src->next_input_byte;
   const uint8_t* end = at + info.src->bytes_in_buffer;
   while (at < end) {
