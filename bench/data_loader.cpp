@@ -1,7 +1,8 @@
 // Pictures a second of the DataLoader: a folder of JPEGs to augmented batches of 224 x 224 floats.
 //
-// data_loader FOLDER [WORKERS [BATCH [EPOCHS]]]: FOLDER/<class>/*.jpg, as bench/data_loader.py reads
-// it with torchvision. Prints a JSON object; the first epoch warms the file cache and is not counted.
+// data_loader FOLDER [WORKERS [BATCH [EPOCHS]]]: FOLDER/<class>/*.jpg, as bench/data_loader.py
+// reads it with torchvision. Prints a JSON object; the first epoch warms the file cache and is not
+// counted.
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>

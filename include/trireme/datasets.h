@@ -1,4 +1,5 @@
-// Datasets of pictures: folders, label files, VOC boxes, lines of text; and two that draw their own.
+// Datasets of pictures: folders, label files, VOC boxes, lines of text; and two that draw their
+// own.
 #pragma once
 
 #include <memory>
@@ -44,8 +45,8 @@ class LabelledFiles : public io::Dataset {
 using LabelledFilesPtr = std::shared_ptr<const LabelledFiles>;
 
 // ROOT/<class>/**/<picture>: classes and files are sorted by name. Throws kNotFound for a folder
-// that is not there, kInvalidArgument for one without classes, or a class without pictures. CIFAR-10
-// as JPEG files: dataset_folder(root + "/train").
+// that is not there, kInvalidArgument for one without classes, or a class without pictures.
+// CIFAR-10 as JPEG files: dataset_folder(root + "/train").
 LabelledFilesPtr dataset_folder(const std::string& root, const PictureOptions& options = {});
 
 // Pictures of one folder, the class in front of the name's last '_' (crazing_12.jpg), as in NEU's.
@@ -151,7 +152,8 @@ class TextLines : public io::Dataset {
   int64_t skipped_ = 0;
 };
 
-// PaddleOCR's label file for detectors: "picture<TAB>[{"transcription": ..., "points": [[x, y] x 4],
+// PaddleOCR's label file for detectors: "picture<TAB>[{"transcription": ..., "points": [[x, y] x
+// 4],
 // ...}]". Samples: picture, points (float32 [n, 4, 2]), ignore (uint8 [n]: "###" and "*"). As
 // VOCDataset, it needs a collate.
 class TextBoxes : public io::Dataset {
@@ -171,8 +173,9 @@ class TextBoxes : public io::Dataset {
   int64_t skipped_ = 0;
 };
 
-// Lines drawn from fonts, text from a lexicon of templates: "开票日期：{date}" where {date}, {amount},
-// {digits:8}, {number:1:300}, {letters:2} are drawn, {name} is a word of the section "[name]", and
+// Lines drawn from fonts, text from a lexicon of templates: "开票日期：{date}" where {date},
+// {amount}, {digits:8}, {number:1:300}, {letters:2} are drawn, {name} is a word of the section
+// "[name]", and
 // "[lines]" holds the templates. Sample i is a function of `seed` and i (and of the stream, which
 // draws the looks: give `vary` false for the same looks each epoch).
 struct RenderOptions {
@@ -183,8 +186,8 @@ struct RenderOptions {
   int height = 48, max_width = 640;
   bool augment = true, vary = true;
   Colour colour = Colour::kBgr;
-  AlphabetPtr alphabet;     // needed for get(); without it text() and draw() work
-  int64_t max_length = 40;  // longer texts are drawn again, with other words
+  AlphabetPtr alphabet;                // needed for get(); without it text() and draw() work
+  int64_t max_length = 40;             // longer texts are drawn again, with other words
   transforms::TransformPtr transform;  // behind the drawing; for batches, a ResizeLine
 };
 class RenderedLines : public io::Dataset {
@@ -210,8 +213,9 @@ class RenderedLines : public io::Dataset {
 // ':' between), or of the usual places. Throws kNotFound when there is none.
 std::vector<std::string> find_fonts(const std::string& sample);
 
-// Digits that the project draws itself: strokes, thickened, turned, sheared, shifted, noisy. Samples:
-// picture (float32 [1, 28, 28], 0 to 1), label (int64 []). Sample i is a function of seed and i.
+// Digits that the project draws itself: strokes, thickened, turned, sheared, shifted, noisy.
+// Samples: picture (float32 [1, 28, 28], 0 to 1), label (int64 []). Sample i is a function of seed
+// and i.
 class DrawnDigits : public io::Dataset {
  public:
   explicit DrawnDigits(int64_t count = 10'000, uint64_t seed = 0);

@@ -13,8 +13,8 @@
 
 namespace trireme::io {
 
-// The fields of one sample, such as picture and label; of a batch, the same fields with the batch in
-// front.
+// The fields of one sample, such as picture and label; of a batch, the same fields with the batch
+// in front.
 using Sample = std::vector<Array>;
 using Batch = std::vector<Array>;
 
@@ -180,8 +180,8 @@ class BatchSampler {
 };
 
 // Paddle's: the indices are repeated up to a multiple of num_replicas, shuffled with the epoch as
-// seed (NumPy's shuffle, so the order is Paddle's), and dealt out a batch at a time. set_epoch fixes
-// the epoch whatever the loader says.
+// seed (NumPy's shuffle, so the order is Paddle's), and dealt out a batch at a time. set_epoch
+// fixes the epoch whatever the loader says.
 class DistributedBatchSampler : public BatchSampler {
  public:
   DistributedBatchSampler(int64_t dataset_size, int64_t batch_size, int num_replicas, int rank,
@@ -227,18 +227,18 @@ struct DataLoaderOptions {
   uint64_t seed = 0;
   // A damaged or missing file leaves the batch one sample smaller; a lack of memory always raises.
   OnError on_error = OnError::kRaise;
-  std::shared_ptr<const Collate> collate;                 // instead of stacking the fields
-  std::shared_ptr<const BatchSampler> batch_sampler;      // instead of batch_size, shuffle, drop_last
-  std::shared_ptr<const Sampler> sampler;                 // instead of shuffle
-  // Pictures (field 0, uint8 [H, W, C]) become float32 [C, H, W] in the pass that puts them into the
-  // batch: (x / 255 - mean) / std. Empty: bytes stay bytes, and a GPU normalises later.
+  std::shared_ptr<const Collate> collate;             // instead of stacking the fields
+  std::shared_ptr<const BatchSampler> batch_sampler;  // instead of batch_size, shuffle, drop_last
+  std::shared_ptr<const Sampler> sampler;             // instead of shuffle
+  // Pictures (field 0, uint8 [H, W, C]) become float32 [C, H, W] in the pass that puts them into
+  // the batch: (x / 255 - mean) / std. Empty: bytes stay bytes, and a GPU normalises later.
   std::vector<float> mean, std;
 };
 
 // Order and content depend on the options, the epoch and the dataset; not on num_workers. An error
 // of a sample is thrown to the consumer when its batch would have come: same code, location
-// "sample 17 (file)"; the next call goes on behind that batch. Used by one thread at a time. Batches
-// are memory of their own; what the caller has dropped is used again.
+// "sample 17 (file)"; the next call goes on behind that batch. Used by one thread at a time.
+// Batches are memory of their own; what the caller has dropped is used again.
 class DataLoader {
  public:
   DataLoader(DatasetPtr dataset, DataLoaderOptions options);
@@ -281,8 +281,8 @@ class DataLoader {
   State state() const;
   void set_state(const State& state);
 
-  int64_t skipped() const;                           // samples, since the start or the restored state
-  const std::vector<std::string>& skips() const;     // why: the first 20
+  int64_t skipped() const;                        // samples, since the start or the restored state
+  const std::vector<std::string>& skips() const;  // why: the first 20
 
  private:
   class Engine;

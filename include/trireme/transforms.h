@@ -153,8 +153,8 @@ class RandomVerticalFlip : public Transform {
   double prob_;
 };
 
-// Factors from [max(0, 1 - v), 1 + v]; hue is shifted by up to `hue` (at most 0.5) of the circle. In
-// a random order.
+// Factors from [max(0, 1 - v), 1 + v]; hue is shifted by up to `hue` (at most 0.5) of the circle.
+// In a random order.
 class ColorJitter : public Transform {
  public:
   explicit ColorJitter(double brightness = 0, double contrast = 0, double saturation = 0,

@@ -39,8 +39,8 @@ struct Region {  // in pixels from the top left
   int x = 0, y = 0, width = 0, height = 0;
 };
 
-// Paddle's names. Reductions by 2 and more with kBilinear and kBicubic first take means of 2^n x 2^n
-// pixels, so that fine patterns do not turn into coarse ones.
+// Paddle's names. Reductions by 2 and more with kBilinear and kBicubic first take means of 2^n x
+// 2^n pixels, so that fine patterns do not turn into coarse ones.
 enum class Interpolation : uint8_t { kNearest, kBilinear, kArea, kBicubic, kLanczos };
 
 // A picture on its way through transforms: the bytes of a file until pixels are wanted, then uint8
@@ -58,15 +58,17 @@ class Picture {
   int channels() const { return colour_ == Colour::kGray ? 1 : 3; }
   Colour colour() const { return colour_; }
   bool channels_first() const { return channels_first_; }  // of floats
-  bool is_float() const { return pending_ || pixels_.dtype() == DType::kFloat32; }
+  bool is_float() const {
+    return pending_ || (pixels_.defined() && pixels_.dtype() == DType::kFloat32);
+  }
 
   // The pixels so far; decodes the file, and makes the floats that to_float asked for.
   Array& pixels();
   // uint8 [H, W, C] with 1 or 3 channels, in colour(), or grey.
   void set(Array pixels);
 
-  // A part of the picture (inside it) scaled to `size`. Of a JPEG still in its file only the part is
-  // decoded, at 1/2, 1/4 or 1/8 of its size where that is large enough.
+  // A part of the picture (inside it) scaled to `size`. Of a JPEG still in its file only the part
+  // is decoded, at 1/2, 1/4 or 1/8 of its size where that is large enough.
   void crop_and_resize(const Region& region, const Size& size, Interpolation interpolation);
 
   // x -> (x * scale - mean) / deviation, 8-bit pixels (scale 1 or 1/255) or floats; one value for

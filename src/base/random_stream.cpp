@@ -1,4 +1,5 @@
-// RandomStream::normal, by Box and Muller's formula (its second number is dropped: no state to keep).
+// RandomStream::normal, by Box and Muller's formula (its second number is dropped: no state to
+// keep).
 #include "trireme/random_stream.h"
 
 #include <cmath>

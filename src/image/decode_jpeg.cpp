@@ -96,8 +96,7 @@ bool read_rows(Reader& reader, uint8_t* to, size_t stride, int64_t count) {
 // Goes to row `y` and narrows the rows to the blocks that hold `*columns` from `*x` on.
 bool seek(Reader& reader, JDIMENSION y, JDIMENSION* x, JDIMENSION* columns) {
   if (setjmp(reader.jump) != 0) return false;
-  if (*x > 0 || *columns < reader.info.output_width)
-    jpeg_crop_scanline(&reader.info, x, columns);
+  if (*x > 0 || *columns < reader.info.output_width) jpeg_crop_scanline(&reader.info, x, columns);
   if (y > 0) jpeg_skip_scanlines(&reader.info, y);
   return true;
 }

@@ -16,9 +16,9 @@ struct JpegHeader {
 bool is_jpeg(Bytes file);
 JpegHeader jpeg_header(Bytes file, int64_t max_pixels);
 
-// The pixels of `region` (of the stored picture), each the mean of `reduction` (1, 2, 4, 8) squared;
-// a region between those pixels grows to whole ones. Rows below the region are not looked at, but a
-// file without an end marker is refused.
+// The pixels of `region` (of the stored picture), each the mean of `reduction` (1, 2, 4, 8)
+// squared; a region between those pixels grows to whole ones. Rows below the region are not looked
+// at, but a file without an end marker is refused.
 cv::Mat decode_jpeg_part(Bytes file, const Region& region, int reduction, Colour colour,
                          int64_t max_pixels);
 

@@ -59,8 +59,7 @@ cv::Mat decode_part(Bytes file, const Region& region, const Size& smallest, Colo
   const JpegHeader header = jpeg_header(file, max_pixels);
   const Region stored = stored_region(region, header.orientation, header.width, header.height);
   const int reduction = reduction_for(region, smallest);
-  return upright(decode_jpeg_part(file, stored, reduction, colour, max_pixels),
-                 header.orientation);
+  return upright(decode_jpeg_part(file, stored, reduction, colour, max_pixels), header.orientation);
 }
 
 }  // namespace
@@ -75,8 +74,7 @@ Array& Picture::bytes_wanted() {
   return pixels_;
 }
 
-void Picture::crop_and_resize(const Region& region, const Size& size,
-                              Interpolation interpolation) {
+void Picture::crop_and_resize(const Region& region, const Size& size, Interpolation interpolation) {
   TRI_CHECK(region.x >= 0 && region.y >= 0 && region.width > 0 && region.height > 0 &&
                 region.x <= size_.width - region.width && region.y <= size_.height - region.height,
             "[crop] " + std::to_string(region.width) + " x " + std::to_string(region.height) +

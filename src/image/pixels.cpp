@@ -13,8 +13,8 @@ cv::Mat matrix_of(const Array& pixels) {
                 (shape[2] == 1 || shape[2] == 3),
             "[vision] expected uint8 pixels [H, W, 1 or 3], got " +
                 std::string(name_of(pixels.dtype())) + " " + shape.str());
-  return {static_cast<int>(shape[0]), static_cast<int>(shape[1]), CV_8UC(static_cast<int>(shape[2])),
-          const_cast<void*>(pixels.data())};
+  return {static_cast<int>(shape[0]), static_cast<int>(shape[1]),
+          CV_8UC(static_cast<int>(shape[2])), const_cast<void*>(pixels.data())};
 }
 
 Array array_of(const cv::Mat& matrix) {
@@ -48,8 +48,7 @@ cv::Mat resize(const cv::Mat& from, const Size& size, Interpolation interpolatio
   const bool means =
       interpolation == Interpolation::kBilinear || interpolation == Interpolation::kBicubic;
   int factor = 1;
-  while (means && from.cols / (factor * 2) >= size.width &&
-         from.rows / (factor * 2) >= size.height)
+  while (means && from.cols / (factor * 2) >= size.width && from.rows / (factor * 2) >= size.height)
     factor *= 2;
   if (factor > 1) {
     cv::Mat reduced;

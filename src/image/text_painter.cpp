@@ -103,9 +103,8 @@ int TextPainter::width_of(const std::string& text, int height) {
 }
 
 bool TextPainter::covers(const std::string& text) const {
-  return std::ranges::all_of(code_points(text), [&](uint32_t code) {
-    return FT_Get_Char_Index(font_->face, code) != 0;
-  });
+  return std::ranges::all_of(
+      code_points(text), [&](uint32_t code) { return FT_Get_Char_Index(font_->face, code) != 0; });
 }
 
 cv::Mat TextPainter::paint(const std::string& text, int width, int height) {

@@ -97,8 +97,8 @@ void BatchBuilder::start(const Sample& sample) {
     shapes_.push_back(field.shape());
     Shape shape = field.shape();
     if (normalises(i)) {
-      const bool picture = field.dtype() == DType::kUInt8 && shape.rank() == 3 &&
-                           (shape[2] == 1 || shape[2] == 3);
+      const bool picture =
+          field.dtype() == DType::kUInt8 && shape.rank() == 3 && (shape[2] == 1 || shape[2] == 3);
       TRI_CHECK(picture, "[DataLoader] mean and std are for pictures, uint8 [H, W, 1 or 3]; got " +
                              text_of(field.dtype(), shape));
       const auto& [mean, std] = normalization_;
@@ -121,8 +121,9 @@ void BatchBuilder::check(const Sample& sample) const {
   for (size_t i = 0; i < sample.size(); ++i)
     TRI_CHECK(sample[i].dtype() == dtypes_[i] && sample[i].shape() == shapes_[i],
               "[DataLoader] field " + std::to_string(i) + " is " +
-                  text_of(sample[i].dtype(), sample[i].shape()) + ", the batch's first sample has " +
-                  text_of(dtypes_[i], shapes_[i]) + ": bring all to one size, or give a collate");
+                  text_of(sample[i].dtype(), sample[i].shape()) +
+                  ", the batch's first sample has " + text_of(dtypes_[i], shapes_[i]) +
+                  ": bring all to one size, or give a collate");
 }
 
 void BatchBuilder::add(const Sample& sample) {

@@ -37,10 +37,10 @@ std::vector<Stroke> strokes_of(int64_t digit, RandomStream& random) {
       top.emplace_back(0.65, 0.9);
       return {top};
     }
-    case 3: return {arc({-0.05, -0.48}, 0.52, 0.46, 205, 450), arc({-0.05, 0.45}, 0.6, 0.5, 270, 515)};
+    case 3:
+      return {arc({-0.05, -0.48}, 0.52, 0.46, 205, 450), arc({-0.05, 0.45}, 0.6, 0.5, 270, 515)};
     case 4:
-      if (random.chance(0.5))
-        return {{{0.3, 0.95}, {0.3, -0.95}, {-0.65, 0.35}, {0.7, 0.35}}};
+      if (random.chance(0.5)) return {{{0.3, 0.95}, {0.3, -0.95}, {-0.65, 0.35}, {0.7, 0.35}}};
       return {{{-0.5, -0.9}, {-0.55, 0.1}, {0.6, 0.1}}, {{0.4, -0.9}, {0.35, 0.95}}};
     case 5: {
       Stroke belly{{0.5, -0.9}, {-0.4, -0.9}, {-0.48, -0.1}};
@@ -53,7 +53,8 @@ std::vector<Stroke> strokes_of(int64_t digit, RandomStream& random) {
       return {tail};
     }
     case 7:
-      if (random.chance(0.3)) return {{{-0.6, -0.9}, {0.6, -0.9}, {-0.1, 0.95}}, {{-0.3, 0}, {0.5, 0}}};
+      if (random.chance(0.3))
+        return {{{-0.6, -0.9}, {0.6, -0.9}, {-0.1, 0.95}}, {{-0.3, 0}, {0.5, 0}}};
       return {{{-0.6, -0.9}, {0.6, -0.9}, {-0.1, 0.95}}};
     case 8: return {arc({0, -0.47}, 0.45, 0.46, 90, 450), arc({0, 0.46}, 0.55, 0.48, -90, 270)};
     default: {
@@ -107,8 +108,8 @@ io::Sample DrawnDigits::get(int64_t index, RandomStream&) const {
       const Point at = hand(p) * (kFine * (1 << kBits));
       points.emplace_back(static_cast<int>(std::lround(at.x)), static_cast<int>(std::lround(at.y)));
     }
-    cv::polylines(fine, std::vector<std::vector<cv::Point>>{points}, false, 255, width,
-                  cv::LINE_AA, kBits);
+    cv::polylines(fine, std::vector<std::vector<cv::Point>>{points}, false, 255, width, cv::LINE_AA,
+                  kBits);
   }
   cv::Mat small;
   cv::resize(fine, small, {kSide, kSide}, 0, 0, cv::INTER_AREA);

@@ -16,8 +16,7 @@ std::string text_of_file(const std::string& path);
 
 // Calls use(line, number) for each line that is not empty, without its end. What it throws is an
 // error at "path:number", or one more of the result under kSkipAndCount.
-template <class F>
-int64_t each_line(const std::string& path, io::OnError on_error, F&& use) {
+template <class F> int64_t each_line(const std::string& path, io::OnError on_error, F&& use) {
   const std::string text = text_of_file(path);
   int64_t skipped = 0, number = 0;
   for (size_t at = 0; at < text.size();) {

@@ -15,8 +15,9 @@ namespace {
 
 bool is_picture(const fs::path& path) {
   std::string ending = path.extension().string();
-  std::ranges::transform(ending, ending.begin(),
-                         [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
+  std::ranges::transform(ending, ending.begin(), [](char c) {
+    return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
+  });
   for (const char* known : {".jpg", ".jpeg", ".png", ".webp", ".bmp"})
     if (ending == known) return true;
   return false;
@@ -153,21 +154,19 @@ LabelledFilesPtr files_by_name(const std::string& folder, const PictureOptions& 
 }
 
 LabelledFilesPtr label_file(const std::string& path, const std::string& root, int64_t classes,
-                            const PictureOptions& options, io::OnError on_error,
-                            int64_t* skipped) {
-  TRI_CHECK(classes > 0 && classes <= 1 << 24, "[data] expected a number of classes, got " +
-                                                   std::to_string(classes));
+                            const PictureOptions& options, io::OnError on_error, int64_t* skipped) {
+  TRI_CHECK(classes > 0 && classes <= 1 << 24,
+            "[data] expected a number of classes, got " + std::to_string(classes));
   std::vector<std::string> files;
   std::vector<int64_t> labels;
-  const int64_t left_out =
-      each_line(path, on_error, [&](std::string_view line, int64_t) {
-        const size_t tab = line.find('\t');
-        const size_t gap = tab != std::string_view::npos ? tab : line.rfind(' ');
-        TRI_CHECK(gap != std::string_view::npos, "[data] expected \"picture<TAB>label\"");
-        const int64_t label = label_from(line.substr(gap + 1), classes);
-        files.push_back(named_picture(root, line.substr(0, gap)));
-        labels.push_back(label);
-      });
+  const int64_t left_out = each_line(path, on_error, [&](std::string_view line, int64_t) {
+    const size_t tab = line.find('\t');
+    const size_t gap = tab != std::string_view::npos ? tab : line.rfind(' ');
+    TRI_CHECK(gap != std::string_view::npos, "[data] expected \"picture<TAB>label\"");
+    const int64_t label = label_from(line.substr(gap + 1), classes);
+    files.push_back(named_picture(root, line.substr(0, gap)));
+    labels.push_back(label);
+  });
   if (skipped != nullptr) *skipped = left_out;
   if (files.empty()) fail(Code::kInvalidArgument, "[data] the label file names no picture", path);
   std::vector<std::string> names;

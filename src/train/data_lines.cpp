@@ -43,8 +43,7 @@ bool can_draw(const std::string& font, const std::string& sample) {
 
 // Scanned and photographed paper: each step with a chance of its own.
 t::Compose photograph() {
-  return t::Compose(t::PerspectiveWarp(0.25, 0.06),
-                    t::RandomApply(t::GaussianBlur(0.3, 1.1), 0.3),
+  return t::Compose(t::PerspectiveWarp(0.25, 0.06), t::RandomApply(t::GaussianBlur(0.3, 1.1), 0.3),
                     t::RandomApply(t::MotionBlur(4), 0.12),
                     t::RandomApply(t::BackgroundNoise(10, 35), 0.6),
                     t::RandomApply(t::JpegArtefacts(30, 85), 0.3));
@@ -161,7 +160,8 @@ std::string RenderedLines::text(int64_t index) const {
 
 Array RenderedLines::draw(int64_t index, RandomStream& random) const {
   const std::string line = text(index);
-  RandomStream looks(options_.seed, options_.vary ? random.next() : 1, ~static_cast<uint64_t>(index));
+  RandomStream looks(options_.seed, options_.vary ? random.next() : 1,
+                     ~static_cast<uint64_t>(index));
   const auto font = static_cast<size_t>(looks.below(static_cast<int64_t>(options_.fonts.size())));
   std::unique_ptr<TextPainter> painter;
   {
@@ -173,18 +173,16 @@ Array RenderedLines::draw(int64_t index, RandomStream& random) const {
     }
   }
   if (!painter) painter = std::make_unique<TextPainter>(options_.fonts[font]);
-  const int size = options_.augment
-                       ? static_cast<int>(options_.height * looks.uniform(0.8, 1.4))
-                       : options_.height;
+  const int size = options_.augment ? static_cast<int>(options_.height * looks.uniform(0.8, 1.4))
+                                    : options_.height;
   cv::Mat strip = painter->paint(line, painter->width_of(line, size), size);
   {
     const std::lock_guard lock(painters_->mutex);
     painters_->free[font].push_back(std::move(painter));
   }
   if (options_.augment) strip = placed(strip, looks);
-  const Colours colours = options_.augment
-                              ? draw_colours(looks)
-                              : Colours{cv::Scalar::all(255), cv::Scalar::all(0)};
+  const Colours colours =
+      options_.augment ? draw_colours(looks) : Colours{cv::Scalar::all(255), cv::Scalar::all(0)};
   Picture picture(array_of(blend(strip, colours)), Colour::kBgr);
   static const t::Compose steps = photograph();
   if (options_.augment) steps.apply(picture, looks);

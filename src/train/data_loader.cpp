@@ -71,9 +71,9 @@ class Epoch {
         threads_.emplace_back([this] { work(); });
     } catch (const std::exception& e) {
       join();
-      fail(Code::kResourceExhausted,
-           "[DataLoader] cannot start " + std::to_string(source_.options.num_workers) +
-               " workers: " + e.what());
+      fail(Code::kResourceExhausted, "[DataLoader] cannot start " +
+                                         std::to_string(source_.options.num_workers) +
+                                         " workers: " + e.what());
     }
   }
   ~Epoch() { join(); }
@@ -167,8 +167,7 @@ class Epoch {
     for (size_t i = 0; i < indices.size(); ++i) {
       if (stopped()) throw Stopped{};
       // A sample that comes twice in an epoch is augmented in two ways.
-      const uint64_t repeat =
-          repeats_.empty() ? 0 : repeats_[static_cast<size_t>(before) + i];
+      const uint64_t repeat = repeats_.empty() ? 0 : repeats_[static_cast<size_t>(before) + i];
       Sample sample;
       if (!get(indices[i], repeat, sample, made)) continue;
       if (source_.options.collate) samples.push_back(std::move(sample));
@@ -301,11 +300,11 @@ class DataLoader::Engine {
     TRI_CHECK(source_.dataset || source_.iterable, "[DataLoader] expected a dataset");
     TRI_CHECK(o.num_workers >= 0 && o.num_workers <= 256,
               "[DataLoader] num_workers is 0 to 256, got " + std::to_string(o.num_workers));
-    TRI_CHECK(o.prefetch_factor > 0 && o.prefetch_factor <= 1024,
-              "[DataLoader] prefetch_factor is 1 to 1024, got " +
-                  std::to_string(o.prefetch_factor));
-    TRI_CHECK(o.batch_size > 0, "[DataLoader] expected a batch_size above zero, got " +
-                                    std::to_string(o.batch_size));
+    TRI_CHECK(
+        o.prefetch_factor > 0 && o.prefetch_factor <= 1024,
+        "[DataLoader] prefetch_factor is 1 to 1024, got " + std::to_string(o.prefetch_factor));
+    TRI_CHECK(o.batch_size > 0,
+              "[DataLoader] expected a batch_size above zero, got " + std::to_string(o.batch_size));
     const auto channels = [](size_t n) { return n == 1 || n == 3; };
     TRI_CHECK(o.mean.empty() == o.std.empty() &&
                   (o.mean.empty() || (channels(o.mean.size()) && channels(o.std.size()))),

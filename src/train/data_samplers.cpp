@@ -74,9 +74,9 @@ WeightedRandomSampler::WeightedRandomSampler(std::vector<double> weights, int64_
     : weights_(std::move(weights)), count_(num_samples), seed_(seed), replacement_(replacement) {
   int64_t possible = 0;
   for (const double weight : weights_) {
-    TRI_CHECK(weight >= 0 && std::isfinite(weight),
-              "[WeightedRandomSampler] expected weights not below zero, got " +
-                  std::to_string(weight));
+    TRI_CHECK(
+        weight >= 0 && std::isfinite(weight),
+        "[WeightedRandomSampler] expected weights not below zero, got " + std::to_string(weight));
     possible += weight > 0 ? 1 : 0;
   }
   check_count("WeightedRandomSampler", count_, possible, replacement_);

@@ -39,8 +39,8 @@ Sample ArrayDataset::get(int64_t index, RandomStream&) const {
   for (const Array& array : arrays_) {
     const Shape row(array.shape().dims().subspan(1));
     const size_t bytes = array.bytes() / static_cast<size_t>(size());
-    auto* at = static_cast<uint8_t*>(const_cast<void*>(array.data())) +
-               bytes * static_cast<size_t>(index);
+    auto* at =
+        static_cast<uint8_t*>(const_cast<void*>(array.data())) + bytes * static_cast<size_t>(index);
     sample.emplace_back(array.dtype(), row, at, array.owner());
   }
   return sample;
@@ -120,8 +120,7 @@ std::vector<DatasetPtr> random_split(const DatasetPtr& dataset, const std::vecto
   std::vector<DatasetPtr> parts;
   auto at = order.begin();
   for (const int64_t length : lengths) {
-    parts.push_back(
-        std::make_shared<const Subset>(dataset, std::vector<int64_t>(at, at + length)));
+    parts.push_back(std::make_shared<const Subset>(dataset, std::vector<int64_t>(at, at + length)));
     at += length;
   }
   return parts;

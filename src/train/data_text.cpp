@@ -11,11 +11,11 @@ namespace {
 // Bytes of the character at the start of `text`; throws where it is not UTF-8.
 size_t character_bytes(std::string_view text) {
   const auto lead = static_cast<uint8_t>(text[0]);
-  const size_t bytes = lead < 0x80                    ? 1
-                       : lead >= 0xc2 && lead < 0xe0  ? 2
-                       : lead >= 0xe0 && lead < 0xf0  ? 3
-                       : lead >= 0xf0 && lead < 0xf5  ? 4
-                                                      : 0;
+  const size_t bytes = lead < 0x80                   ? 1
+                       : lead >= 0xc2 && lead < 0xe0 ? 2
+                       : lead >= 0xe0 && lead < 0xf0 ? 3
+                       : lead >= 0xf0 && lead < 0xf5 ? 4
+                                                     : 0;
   bool valid = bytes > 0 && bytes <= text.size();
   for (size_t i = 1; valid && i < bytes; ++i)
     valid = (static_cast<uint8_t>(text[i]) & 0xc0) == 0x80;
@@ -36,8 +36,7 @@ void read_points(const nlohmann::json& box, std::vector<float>& points) {
   TRI_CHECK(found != box.end() && found->is_array() && found->size() == 4,
             "[TextBoxes] expected four points");
   for (const auto& point : *found) {
-    TRI_CHECK(point.is_array() && point.size() == 2 && point[0].is_number() &&
-                  point[1].is_number(),
+    TRI_CHECK(point.is_array() && point.size() == 2 && point[0].is_number() && point[1].is_number(),
               "[TextBoxes] a point is [x, y]");
     for (const auto& value : point) points.push_back(value.get<float>());
   }
@@ -139,8 +138,7 @@ TextBoxes::TextBoxes(const std::string& label_file, const std::string& root, Pic
       TRI_CHECK(box.is_object(), "[TextBoxes] a box is a JSON object");
       read_points(box, points);
       const auto words = box.find("transcription");
-      TRI_CHECK(words != box.end() && words->is_string(),
-                "[TextBoxes] expected a transcription");
+      TRI_CHECK(words != box.end() && words->is_string(), "[TextBoxes] expected a transcription");
       const auto& value = words->get_ref<const std::string&>();
       ignore.push_back(value == "###" || value == "*" ? 1 : 0);
     }

@@ -8,9 +8,7 @@
 namespace trireme::vision::transforms {
 namespace {
 
-cv::Mat grey_of(const cv::Mat& from, Colour colour) {
-  return convert(from, colour, Colour::kGray);
-}
+cv::Mat grey_of(const cv::Mat& from, Colour colour) { return convert(from, colour, Colour::kGray); }
 
 cv::Mat contrasted(const cv::Mat& from, Colour colour, double factor) {
   const double mean = std::round(cv::mean(grey_of(from, colour))[0]);
@@ -173,8 +171,9 @@ void MotionBlur::apply(Picture& picture, RandomStream& random) const {
   // Drawn with four bits behind the point, so that every direction has a kernel of its own.
   constexpr double kPart = 16;
   const auto at = [&](double sign) {
-    return cv::Point(static_cast<int>(std::lround((reach + sign * reach * std::cos(angle)) * kPart)),
-                     static_cast<int>(std::lround((reach + sign * reach * std::sin(angle)) * kPart)));
+    return cv::Point(
+        static_cast<int>(std::lround((reach + sign * reach * std::cos(angle)) * kPart)),
+        static_cast<int>(std::lround((reach + sign * reach * std::sin(angle)) * kPart)));
   };
   cv::Mat line = cv::Mat::zeros(length, length, CV_8U);
   cv::line(line, at(-1), at(1), 255, 1, cv::LINE_AA, 4);

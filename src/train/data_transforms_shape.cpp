@@ -49,8 +49,8 @@ void flip(Picture& picture, int code, const char* step) {
 void warp(Picture& picture, const cv::Mat& transform, Interpolation interpolation, uint8_t fill,
           const char* step) {
   const cv::Mat from = bytes_of(picture, step);
-  const int flags = interpolation == Interpolation::kArea ? cv::INTER_LINEAR
-                                                          : flag_of(interpolation);
+  const int flags =
+      interpolation == Interpolation::kArea ? cv::INTER_LINEAR : flag_of(interpolation);
   cv::Mat to;
   if (transform.rows == 2)
     cv::warpAffine(from, to, transform, from.size(), flags, cv::BORDER_CONSTANT,
@@ -86,8 +86,8 @@ void Resize::apply(Picture& picture, RandomStream&) const {
   Size size = size_;
   if (size.height == 0) {
     const int shorter = std::min(width, height), longer = std::max(width, height);
-    const auto other = static_cast<int>(static_cast<int64_t>(size_.width) * longer /
-                                        std::max(shorter, 1));
+    const auto other =
+        static_cast<int>(static_cast<int64_t>(size_.width) * longer / std::max(shorter, 1));
     size = width <= height ? Size{size_.width, other} : Size{other, size_.width};
   }
   if (size.width == width && size.height == height) return;
@@ -141,8 +141,7 @@ Region RandomResizedCrop::region(int width, int height, RandomStream& random) co
 }
 
 void RandomResizedCrop::apply(Picture& picture, RandomStream& random) const {
-  picture.crop_and_resize(region(picture.width(), picture.height(), random), size_,
-                          interpolation_);
+  picture.crop_and_resize(region(picture.width(), picture.height(), random), size_, interpolation_);
 }
 
 CenterCrop::CenterCrop(Size size) : size_(size) { check_size("CenterCrop", size); }
@@ -151,12 +150,12 @@ void CenterCrop::apply(Picture& picture, RandomStream&) const {
   const Padding margins = up_to(size_, picture.width(), picture.height());
   const Size inside{size_.width - margins.left - margins.right,
                     size_.height - margins.top - margins.bottom};
-  const Region region{(picture.width() - inside.width) / 2,
-                      (picture.height() - inside.height) / 2, inside.width, inside.height};
+  const Region region{(picture.width() - inside.width) / 2, (picture.height() - inside.height) / 2,
+                      inside.width, inside.height};
   picture.crop_and_resize(region, inside, Interpolation::kNearest);
   if (margins.left + margins.right + margins.top + margins.bottom == 0) return;
-  picture.set(array_of(
-      padded(bytes_of(picture, "CenterCrop"), margins, 0, PaddingMode::kConstant)));
+  picture.set(
+      array_of(padded(bytes_of(picture, "CenterCrop"), margins, 0, PaddingMode::kConstant)));
 }
 
 Pad::Pad(Padding padding, uint8_t fill, PaddingMode mode)
@@ -185,11 +184,10 @@ void RandomCrop::apply(Picture& picture, RandomStream& random) const {
   if (by.left + by.top + by.right + by.bottom > 0)
     picture.set(array_of(padded(bytes_of(picture, "RandomCrop"), by, fill_, mode_)));
   const int x = picture.width() - size_.width, y = picture.height() - size_.height;
-  TRI_CHECK(x >= 0 && y >= 0, "[RandomCrop] expected a picture of at least " +
-                                  std::to_string(size_.width) + " x " +
-                                  std::to_string(size_.height) + ", got " +
-                                  std::to_string(picture.width()) + " x " +
-                                  std::to_string(picture.height()));
+  TRI_CHECK(x >= 0 && y >= 0,
+            "[RandomCrop] expected a picture of at least " + std::to_string(size_.width) + " x " +
+                std::to_string(size_.height) + ", got " + std::to_string(picture.width()) + " x " +
+                std::to_string(picture.height()));
   const auto left = static_cast<int>(random.between(0, x));
   const auto top = static_cast<int>(random.between(0, y));
   picture.crop_and_resize({left, top, size_.width, size_.height}, size_, Interpolation::kNearest);
@@ -220,8 +218,7 @@ void RandomRotation::apply(Picture& picture, RandomStream& random) const {
   const double angle = random.uniform(-degrees_, degrees_);
   const cv::Point2f centre(static_cast<float>(picture.width() - 1) / 2,
                            static_cast<float>(picture.height() - 1) / 2);
-  warp(picture, cv::getRotationMatrix2D(centre, angle, 1), interpolation_, fill_,
-       "RandomRotation");
+  warp(picture, cv::getRotationMatrix2D(centre, angle, 1), interpolation_, fill_, "RandomRotation");
 }
 
 RandomAffine::RandomAffine(const Options& options) : options_(options) {

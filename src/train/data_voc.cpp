@@ -66,8 +66,7 @@ std::vector<NamedBox> read_boxes(const std::string& path) {
   const std::string text = text_of_file(path);
   tinyxml2::XMLDocument document;
   if (document.Parse(text.data(), text.size()) != tinyxml2::XML_SUCCESS)
-    fail(Code::kInvalidArgument,
-         std::string("[VOCDataset] damaged XML: ") + document.ErrorName(),
+    fail(Code::kInvalidArgument, std::string("[VOCDataset] damaged XML: ") + document.ErrorName(),
          "line " + std::to_string(document.ErrorLineNum()));
   const XMLElement* root = document.FirstChildElement("annotation");
   TRI_CHECK(root != nullptr, "[VOCDataset] expected <annotation>");
