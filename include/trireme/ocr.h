@@ -9,22 +9,14 @@
 #include <vector>
 
 #include "trireme/inference.h"
+#include "trireme/vision.h"
 
 namespace trireme::ocr {
 
-// An 8-bit picture, rows top to bottom, channels interleaved B, G, R (as OpenCV and PaddleOCR have
-// it).
-struct Image {
-  int width = 0, height = 0;
-  std::vector<uint8_t> bgr;  // height * width * 3
-};
-
-// JPEG, PNG, WebP or BMP, by content. EXIF orientation is honoured, an alpha channel is laid over
-// white, palettes and grey are expanded. Throws kInvalidArgument for damaged data,
-// kResourceExhausted over `max_pixels`.
-Image decode_image(std::span<const uint8_t> bytes, int64_t max_pixels = 100'000'000);
-Image read_image(const std::string& path, int64_t max_pixels = 100'000'000);
-void write_png(const std::string& path, const Image& image);
+using vision::decode_image;
+using vision::Image;
+using vision::read_image;
+using vision::write_png;
 
 struct Point {
   float x = 0, y = 0;

@@ -4,7 +4,7 @@
 #include <opencv2/imgproc.hpp>
 
 #include "ocr/db_boxes.h"
-#include "ocr/text_painter.h"
+#include "image/text_painter.h"
 
 namespace trireme::ocr {
 namespace {
@@ -65,7 +65,7 @@ Box reading_box(const Box& box) {
   return height >= 1.5f * width ? Box{box[1], box[2], box[3], box[0]} : box;
 }
 
-void write_text(cv::Mat& page, const Line& line, TextPainter& painter) {
+void write_text(cv::Mat& page, const Line& line, vision::TextPainter& painter) {
   const Box box = reading_box(line.box);
   const int width = static_cast<int>(std::max(distance(box[0], box[1]), distance(box[2], box[3])));
   const int height = static_cast<int>(std::max(distance(box[0], box[3]), distance(box[1], box[2])));
@@ -112,7 +112,7 @@ Image draw(const Image& image, std::span<const Line> lines, const std::string& f
     if (!beside) number(picture, lines[i].box, i, colour_of(i));
   }
   if (!beside) return result;
-  TextPainter painter(font);
+  vision::TextPainter painter(font);
   cv::Mat page = all.colRange(image.width, image.width * 2);
   page.setTo(kPaper);
   for (size_t i = 0; i < lines.size(); ++i) {

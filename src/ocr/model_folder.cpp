@@ -5,7 +5,7 @@
 #include <charconv>
 #include <filesystem>
 
-#include "ocr/decode.h"
+#include "image/decode.h"
 
 namespace trireme::ocr {
 namespace {
@@ -47,7 +47,7 @@ std::string need_net(const fs::path& root, const std::string& name) {
 }
 
 std::string text_of(const fs::path& path) {
-  const std::vector<uint8_t> bytes = read_file_bytes(path.string());
+  const std::vector<uint8_t> bytes = vision::read_file_bytes(path.string());
   return {bytes.begin(), bytes.end()};
 }
 

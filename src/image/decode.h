@@ -4,9 +4,9 @@
 #include <cstdint>
 #include <span>
 
-#include "trireme/ocr.h"
+#include "trireme/vision.h"
 
-namespace trireme::ocr {
+namespace trireme::vision {
 
 using Bytes = std::span<const uint8_t>;
 
@@ -38,4 +38,4 @@ Image upright(Image image, int orientation);
 // A whole regular file; throws kNotFound, kInvalidArgument, kResourceExhausted.
 std::vector<uint8_t> read_file_bytes(const std::string& path);
 
-}  // namespace trireme::ocr
+}  // namespace trireme::vision

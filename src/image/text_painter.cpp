@@ -1,5 +1,5 @@
 // Glyphs side by side on a base line; no shaping, which Chinese and Latin text does not need.
-#include "ocr/text_painter.h"
+#include "image/text_painter.h"
 
 #include <ft2build.h>
 #include FT_FREETYPE_H
@@ -12,7 +12,7 @@
 
 #include "trireme/error.h"
 
-namespace trireme::ocr {
+namespace trireme::vision {
 
 struct TextPainter::Font {
   FT_Library library = nullptr;
@@ -55,6 +55,8 @@ std::vector<uint32_t> code_points(std::string_view text) {
   return codes;
 }
 
+int size_for(int height) { return std::clamp(height * 3 / 4, 4, 512); }
+
 void put_glyph(const FT_GlyphSlot glyph, int x, int base, cv::Mat& strip) {
   const FT_Bitmap& bitmap = glyph->bitmap;
   for (int row = 0; row < static_cast<int>(bitmap.rows); ++row) {
@@ -72,9 +74,9 @@ void put_glyph(const FT_GlyphSlot glyph, int x, int base, cv::Mat& strip) {
 }  // namespace
 
 TextPainter::TextPainter(const std::string& font) : font_(std::make_unique<Font>()) {
-  if (!std::filesystem::exists(font)) fail(Code::kNotFound, "[ocr] no font file here", font);
+  if (!std::filesystem::exists(font)) fail(Code::kNotFound, "[font] no font file here", font);
   const auto check = [&](FT_Error error) {
-    if (error != 0) fail(Code::kInvalidArgument, "[ocr] FreeType cannot use this font", font);
+    if (error != 0) fail(Code::kInvalidArgument, "[font] FreeType cannot use this font", font);
   };
   check(FT_Init_FreeType(&font_->library));
   check(FT_New_Face(font_->library, font.c_str(), 0, &font_->face));
@@ -89,20 +91,30 @@ TextPainter::TextPainter(const std::string& font) : font_(std::make_unique<Font>
 
 TextPainter::~TextPainter() = default;
 
-cv::Mat TextPainter::paint(const std::string& text, int width, int height) {
+int TextPainter::width_of(const std::string& text, int height) {
   FT_Face face = font_->face;
-  const int size = std::clamp(height * 3 / 4, 4, 512);
+  const int size = size_for(height);
   FT_Set_Pixel_Sizes(face, 0, static_cast<FT_UInt>(size));
-  const std::vector<uint32_t> codes = code_points(text);
   int needed = size / 4;
-  for (const uint32_t code : codes)
+  for (const uint32_t code : code_points(text))
     if (FT_Load_Char(face, code, FT_LOAD_NO_HINTING) == 0)
       needed += static_cast<int>(face->glyph->advance.x >> 6) + 1;
+  return needed;
+}
+
+bool TextPainter::covers(const std::string& text) const {
+  return std::ranges::all_of(
+      code_points(text), [&](uint32_t code) { return FT_Get_Char_Index(font_->face, code) != 0; });
+}
+
+cv::Mat TextPainter::paint(const std::string& text, int width, int height) {
+  const int needed = width_of(text, height), size = size_for(height);
+  FT_Face face = font_->face;
 
   cv::Mat strip = cv::Mat::zeros(height, std::max(needed, width), CV_8U);
   const int base = height / 2 + size * 3 / 8;
   int64_t pen = size / 8 * 64;  // in 1/64 of a pixel
-  for (const uint32_t code : codes) {
+  for (const uint32_t code : code_points(text)) {
     if (FT_Load_Char(face, code, FT_LOAD_RENDER | FT_LOAD_NO_HINTING) != 0) continue;
     put_glyph(face->glyph, static_cast<int>(pen >> 6), base, strip);
     pen += face->glyph->advance.x;
@@ -111,4 +123,4 @@ cv::Mat TextPainter::paint(const std::string& text, int width, int height) {
   return strip;
 }
 
-}  // namespace trireme::ocr
+}  // namespace trireme::vision

@@ -4,12 +4,12 @@
 #include <cmath>
 #include <filesystem>
 
-#include "ocr/pictures.h"
+#include "image/pictures.h"
 #include "support/data.h"
 #include "support/temp.h"
 #include "trireme/error.h"
 
-namespace trireme::ocr {
+namespace trireme::vision {
 namespace {
 
 using namespace pictures;
@@ -244,4 +244,4 @@ TEST(WritePng, CanBeReadAgain) {
 }
 
 }  // namespace
-}  // namespace trireme::ocr
+}  // namespace trireme::vision

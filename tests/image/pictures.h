@@ -10,9 +10,9 @@
 #include <png.h>
 #include <webp/encode.h>
 
-#include "trireme/ocr.h"
+#include "trireme/vision.h"
 
-namespace trireme::ocr::pictures {
+namespace trireme::vision::pictures {
 
 using File = std::vector<uint8_t>;
 
@@ -182,4 +182,4 @@ inline File bmp(const Image& image) {
   return bmp(image.width, image.height, 24, 0, {}, rows);
 }
 
-}  // namespace trireme::ocr::pictures
+}  // namespace trireme::vision::pictures

@@ -3,9 +3,9 @@
 #include <bit>
 #include <cstring>
 
-#include "ocr/decode.h"
+#include "image/decode.h"
 
-namespace trireme::ocr {
+namespace trireme::vision {
 namespace {
 
 enum Compression : uint32_t { kNone = 0, kBitFields = 3, kAlphaBitFields = 6 };
@@ -157,4 +157,4 @@ Decoded decode_bmp(Bytes file, int64_t max_pixels) {
   return result;
 }
 
-}  // namespace trireme::ocr
+}  // namespace trireme::vision

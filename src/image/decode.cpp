@@ -7,9 +7,10 @@
 #include <memory>
 #include <opencv2/core.hpp>
 
-#include "ocr/decode.h"
+#include "image/decode.h"
+#include "image/pixels.h"
 
-namespace trireme::ocr {
+namespace trireme::vision {
 namespace {
 
 constexpr int64_t kMaxFileBytes = int64_t{1} << 30;
@@ -69,25 +70,11 @@ void blend_over_white(const uint8_t* bgra, uint8_t* bgr, int64_t pixels) {
 
 Image upright(Image image, int orientation) {
   if (orientation <= 1 || orientation > 8) return image;
-  const cv::Mat from(image.height, image.width, CV_8UC3, image.bgr.data());
   const bool turned = orientation >= 5;
   Image result{turned ? image.height : image.width, turned ? image.width : image.height, {}};
   result.bgr.resize(image.bgr.size());
-  cv::Mat to(result.height, result.width, CV_8UC3, result.bgr.data());
-  switch (orientation) {
-    case 2: cv::flip(from, to, 1); break;
-    case 3: cv::flip(from, to, -1); break;
-    case 4: cv::flip(from, to, 0); break;
-    case 5: cv::transpose(from, to); break;
-    case 6: cv::rotate(from, to, cv::ROTATE_90_CLOCKWISE); break;
-    case 7: {
-      cv::Mat transposed;
-      cv::transpose(from, transposed);
-      cv::flip(transposed, to, -1);
-      break;
-    }
-    default: cv::rotate(from, to, cv::ROTATE_90_COUNTERCLOCKWISE); break;
-  }
+  upright(cv::Mat(image.height, image.width, CV_8UC3, image.bgr.data()), orientation)
+      .copyTo(cv::Mat(result.height, result.width, CV_8UC3, result.bgr.data()));
   return result;
 }
 
@@ -148,4 +135,4 @@ Image read_image(const std::string& path, int64_t max_pixels) {
   } catch (const Error& e) { throw e.at(path); }
 }
 
-}  // namespace trireme::ocr
+}  // namespace trireme::vision

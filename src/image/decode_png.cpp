@@ -1,13 +1,13 @@
-// PNG, read and written with libpng.
+// PNG, read with libpng.
 #include <csetjmp>
 #include <cstdio>
 #include <cstring>
 
 #include <png.h>
 
-#include "ocr/decode.h"
+#include "image/decode.h"
 
-namespace trireme::ocr {
+namespace trireme::vision {
 namespace {
 
 // Deflate shrinks by at most this factor, so a short file cannot ask for a large picture.
@@ -143,18 +143,4 @@ Decoded decode_png(Bytes file, int64_t max_pixels) {
   return result;
 }
 
-void write_png(const std::string& path, const Image& image) {
-  const auto bytes = static_cast<size_t>(image.width) * static_cast<size_t>(image.height) * 3;
-  TRI_CHECK(image.width > 0 && image.height > 0 && image.bgr.size() == bytes,
-            "[image] the pixels do not fill " + std::to_string(image.width) + " x " +
-                std::to_string(image.height));
-  png_image png{};
-  png.version = PNG_IMAGE_VERSION;
-  png.width = static_cast<png_uint_32>(image.width);
-  png.height = static_cast<png_uint_32>(image.height);
-  png.format = PNG_FORMAT_BGR;
-  if (png_image_write_to_file(&png, path.c_str(), 0, image.bgr.data(), 0, nullptr) == 0)
-    fail(Code::kInvalidArgument, std::string("[image] cannot write the PNG: ") + png.message, path);
-}
-
-}  // namespace trireme::ocr
+}  // namespace trireme::vision

@@ -3,9 +3,9 @@
 
 #include <webp/decode.h>
 
-#include "ocr/decode.h"
+#include "image/decode.h"
 
-namespace trireme::ocr {
+namespace trireme::vision {
 namespace {
 
 uint32_t little32(Bytes file, size_t at) {
@@ -54,4 +54,4 @@ Decoded decode_webp(Bytes file, int64_t max_pixels) {
   return result;
 }
 
-}  // namespace trireme::ocr
+}  // namespace trireme::vision
