@@ -9,11 +9,10 @@
 #include <vector>
 
 #include "base/files.h"
-#include "trireme/array.h"
+#include "formats/params.h"
 
 namespace trireme {
 
-using NamedArray = std::pair<std::string, Array>;
 using Metadata = std::map<std::string, std::string>;
 
 struct Safetensors {
