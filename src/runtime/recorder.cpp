@@ -169,6 +169,7 @@ std::unique_ptr<Graph> Recorder::trace(
   } tracing(*this);
   const bool before = grad_enabled();
   set_grad_mode(false);
+  graph_->fold_named = false;  // parameters stay what they are
   std::vector<Tensor> given;
   for (size_t i = 0; i < inputs.size(); ++i)
     given.push_back(tensor(graph_->add_input(inputs[i], names[i])));
