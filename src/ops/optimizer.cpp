@@ -70,6 +70,7 @@ void check_lists(const Infer& i, const UpdateAttrs& a) {
   fits(a.l1.size(), "l1");
   fits(a.l2.size(), "l2");
   fits(a.decay.size(), "decay");
+  fits(a.clamp.size(), "clamp");
   for (const int64_t k : a.low)
     TRI_CHECK(k >= 0 && k < a.params, message(i.op.name, "low expects parameters, got ", k));
 }
@@ -243,7 +244,7 @@ class Update {
     RuleNumbers<T> n;
     if (has_factors_)
       n.factor = T(l.input<float>(at_.factors)[static_cast<size_t>(a_.first_factor) + k]);
-    n.clamp = a_.clamp;
+    n.clamp = !a_.clamp.empty() && a_.clamp[k] != 0;
     n.clamp_min = T(a_.clamp_min), n.clamp_max = T(a_.clamp_max);
     n.l1 = T(value(a_.l1, k, 0)), n.l2 = T(value(a_.l2, k, 0));
     n.lr = T(*l.input<float>(at_.lr)) * T(value(a_.lr_scale, k, 1));

@@ -19,7 +19,7 @@ struct UpdateAttrs {
   std::vector<double> l1, l2;    // l1 sign(w) + l2 w is added to the gradient
   std::vector<double> decay;     // of adamw and lamb, which do not add it to the gradient
   int64_t first_factor = 0;      // where this node's factors begin in the input `factors`
-  bool clamp = false;            // gradients are limited to [clamp_min, clamp_max]
+  std::vector<int64_t> clamp;    // one a parameter, or none: gradients are limited to these two
   double clamp_min = 0, clamp_max = 0;
   double beta1 = 0, beta2 = 0, epsilon = 0;
   double momentum = 0, rho = 0;       // rho: adadelta, rmsprop

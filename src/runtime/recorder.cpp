@@ -33,17 +33,17 @@ Array host_copy(const Slot& slot) {
   return array;
 }
 
-std::shared_ptr<Variable> leaf(Device& device, const Array& array) {
+}  // namespace
+
+Tensor device_tensor(Device& device, const Array& array) {
   auto v = std::make_shared<Variable>();
   v->slot = std::make_shared<Slot>();
   v->slot->type = {array.dtype(), array.shape(), Layout::kPlain};
   v->slot->device = &device;
   v->slot->storage = device.allocate(static_cast<int64_t>(array.bytes()), "a tensor");
   device.upload(v->slot->storage.data, array.data(), array.bytes());
-  return v;
+  return Tensor(std::move(v));
 }
-
-}  // namespace
 
 Device& current_device() {
   if (chosen_device == nullptr) chosen_device = &device("cpu");
@@ -75,7 +75,7 @@ Recorder::Recorder(Device& device)
       cache_(std::make_unique<SharedCache>(device.shared_pool())) {
   Array state(DType::kInt64, Shape{2});
   state.as<int64_t>()[0] = state.as<int64_t>()[1] = 0;
-  generator_ = leaf(device, state);
+  generator_ = device_tensor(device, state).variable();
 }
 
 Recorder::~Recorder() { forget({}); }
