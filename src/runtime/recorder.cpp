@@ -7,6 +7,7 @@
 #include "ops/anchor.h"
 #include "ops/pointwise.h"
 #include "passes/pass.h"
+#include "runtime/amp_mode.h"
 
 namespace trireme {
 namespace {
@@ -83,6 +84,7 @@ Recorder::~Recorder() { forget({}); }
 // ---- recording
 
 std::vector<Value*> Recorder::add(const Op& op, std::vector<Value*> inputs, Attrs attrs) {
+  if (const AmpMode* mode = amp_mode()) amp_cast(*mode, op, inputs);
   const bool taped = grad_enabled() && op.grad != nullptr &&
                      std::any_of(inputs.begin(), inputs.end(), needs_gradient);
   std::vector<Value*> results =

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "ops/elements.h"
+#include "runtime/amp_mode.h"
 #include "runtime/call.h"
 #include "train/optimizer_impl.h"
 #include "trireme/autograd.h"
@@ -184,6 +185,7 @@ void Optimizer::Impl::record_update(Recorder& recorder, size_t group,
 
 Tensor Optimizer::Impl::step(const Tensor& scale, const Tensor& found_inf) {
   const no_grad guard;
+  const AmpScope amp_off(nullptr);
   Taken taken;
   for (size_t k = 0; k < entries.size(); ++k) {
     const Tensor& p = entries[k].param;
