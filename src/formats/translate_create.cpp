@@ -118,15 +118,9 @@ void linspace(Context& c) {
 // The lower or upper triangle of the last two dimensions.
 void triangle(Context& c) {
   Value* x = c.in("X");
-  const int rank = x->type.shape.rank();
-  if (rank < 2) c.damaged("input must have rank 2 or more");
-  const int64_t rows = x->type.shape[rank - 2], columns = x->type.shape[rank - 1];
-  Value* row = ops::reshape(ops::arange(0, static_cast<double>(rows), 1, DType::kInt64), {rows, 1});
-  Value* column = ops::arange(0, static_cast<double>(columns), 1, DType::kInt64);
-  Value* edge = ops::add(row, scalar_like(row, c.number("diagonal", 0)));
-  Value* keep = c.flag("lower", true) && c.op().type != "triu" ? ops::less_equal(column, edge)
-                                                               : ops::greater_equal(column, edge);
-  c.out(ops::where(keep, x, scalar_like(x, 0)));
+  const auto diagonal = static_cast<int64_t>(c.number("diagonal", 0));
+  c.out(c.flag("lower", true) && c.op().type != "triu" ? ops::tril(x, diagonal)
+                                                       : ops::triu(x, diagonal));
 }
 
 constexpr Translation kTable[] = {

@@ -18,6 +18,12 @@ bool is_integer(const Value* x) { return !is_floating(x->type.dtype); }
 
 template <Unary F> void unary(Context& c) { c.out(F(c.in("X"), 0, 0)); }
 
+// Of integers these give float32.
+template <Unary F> void floating(Context& c) {
+  Value* x = c.in("X");
+  c.out(F(is_integer(x) ? ops::cast(x, DType::kFloat32) : x, 0, 0));
+}
+
 // ---- two inputs ----
 
 // Legacy broadcasting: y's dimensions stand from dimension `axis` of x on; -1 aligns them at the
@@ -166,8 +172,8 @@ void relu6(Context& c) {
 }
 
 void selu(Context& c) {
-  Value* inner = ops::elu(c.in("X"), c.number("alpha", 1.6732632423543772), 0);
-  c.out(ops::affine(inner, c.number("scale", 1.0507009873554805), 0));
+  c.out(ops::selu(c.in("X"), c.number("scale", 1.0507009873554805),
+                  c.number("alpha", 1.6732632423543772)));
 }
 
 void softplus(Context& c) {
@@ -175,43 +181,19 @@ void softplus(Context& c) {
 }
 
 void hard_tanh(Context& c) {
-  c.out(ops::clip(c.in("X"), c.number("t_min", 0), c.number("t_max", 24)));
-}
-
-void softsign(Context& c) {
-  Value* x = c.in("X");
-  c.out(ops::divide(x, ops::affine(ops::abs(x, 0, 0), 1, 1)));
-}
-
-void logsigmoid(Context& c) {
-  Value* negated = ops::affine(c.in("X"), -1, 0);
-  c.out(ops::affine(ops::softplus(negated, 1, 20), -1, 0));
+  c.out(ops::hardtanh(c.in("X"), c.number("t_min", 0), c.number("t_max", 24)));
 }
 
 void thresholded_relu(Context& c) {
-  Value* x = c.in("X");
-  Value* above = ops::greater_than(x, scalar_like(x, c.number("threshold", 1)));
-  c.out(ops::where(above, x, scalar_like(x, c.number("value", 0))));
+  c.out(ops::thresholded_relu(c.in("X"), c.number("threshold", 1), c.number("value", 0)));
 }
 
-void sign(Context& c) {
-  Value* x = c.in("X");
-  Value* zero = scalar_like(x, 0);
-  Value* above = ops::cast(ops::greater_than(x, zero), x->type.dtype);
-  c.out(ops::subtract(above, ops::cast(ops::less_than(x, zero), x->type.dtype)));
-}
+void hard_shrink(Context& c) { c.out(ops::hardshrink(c.in("X"), c.number("threshold", 0.5))); }
+void softshrink(Context& c) { c.out(ops::softshrink(c.in("X"), c.number("lambda", 0.5))); }
+void celu(Context& c) { c.out(ops::celu(c.in("X"), c.number("alpha", 1))); }
+void atan2(Context& c) { c.out(ops::atan2(c.in("X1"), c.in("X2"))); }
 
-void log_base(Context& c) {
-  const double base = c.op().type == "log2" ? 2 : 10;
-  c.out(ops::affine(ops::log(c.in("X"), 0, 0), 1 / std::log(base), 0));
-}
-
-void log1p(Context& c) { c.out(ops::log(ops::affine(c.in("X"), 1, 1), 0, 0)); }
-
-void isnan(Context& c) {
-  Value* x = c.in("X");
-  c.out(ops::not_equal(x, x));
-}
+template <Value* (*F)(Value*)> void kind(Context& c) { c.out(F(c.in("X"))); }
 
 void cast(Context& c) { c.out(ops::cast(c.in("X"), c.dtype("out_dtype", DType::kFloat32))); }
 
@@ -223,17 +205,10 @@ template <Binary F> void logic(Context& c) {
   c.out(F(ops::cast(c.in("X"), DType::kBool), ops::cast(c.in("Y"), DType::kBool)));
 }
 
-// Bitwise operators are the logical ones on bool; on integers there is no operator for them.
-template <Binary F> void bitwise(Context& c) {
-  Value* x = c.in("X");
-  if (x->type.dtype != DType::kBool) c.refuse("only bool is supported");
-  c.out(F(x, c.in("Y")));
-}
-
+// Bitwise operators are the logical ones on bool.
 void bitwise_not(Context& c) {
   Value* x = c.in("X");
-  if (x->type.dtype != DType::kBool) c.refuse("only bool is supported");
-  c.out(ops::logical_not(x));
+  c.out(x->type.dtype == DType::kBool ? ops::logical_not(x) : ops::bitwise_not(x));
 }
 
 constexpr Translation kTable[] = {
@@ -264,15 +239,32 @@ constexpr Translation kTable[] = {
     {"silu", silu},
     {"gelu", gelu},
     {"softplus", softplus},
-    {"softsign", softsign},
-    {"logsigmoid", logsigmoid},
+    {"softsign", floating<ops::softsign>},
+    {"logsigmoid", floating<ops::logsigmoid>},
+    {"tanh_shrink", floating<ops::tanhshrink>},
+    {"hard_shrink", hard_shrink},
+    {"softshrink", softshrink},
+    {"celu", celu},
     {"brelu", hard_tanh},
     {"thresholded_relu", thresholded_relu},
-    {"sign", sign},
-    {"log2", log_base},
-    {"log10", log_base},
-    {"log1p", log1p},
-    {"isnan_v2", isnan},
+    {"sign", unary<ops::sign>},
+    {"trunc", unary<ops::trunc>},
+    {"log2", floating<ops::log2>},
+    {"log10", floating<ops::log10>},
+    {"log1p", floating<ops::log1p>},
+    {"expm1", floating<ops::expm1>},
+    {"tan", floating<ops::tan>},
+    {"asin", floating<ops::asin>},
+    {"acos", floating<ops::acos>},
+    {"atan", floating<ops::atan>},
+    {"sinh", floating<ops::sinh>},
+    {"cosh", floating<ops::cosh>},
+    {"asinh", floating<ops::asinh>},
+    {"acosh", floating<ops::acosh>},
+    {"atanh", floating<ops::atanh>},
+    {"isnan_v2", kind<ops::isnan>},
+    {"isinf_v2", kind<ops::isinf>},
+    {"isfinite_v2", kind<ops::isfinite>},
     {"clip", clip},
     {"pow", pow},
     {"scale", scale},
@@ -287,6 +279,9 @@ constexpr Translation kTable[] = {
     {"divide", divide_float},
     {"elementwise_max", binary<ops::maximum>},
     {"elementwise_min", binary<ops::minimum>},
+    {"elementwise_fmax", binary<ops::fmax>},
+    {"elementwise_fmin", binary<ops::fmin>},
+    {"atan2", atan2},
     {"elementwise_pow", binary<ops::elementwise_pow>},
     {"elementwise_mod", binary<ops::remainder>},
     {"elementwise_floordiv", binary<ops::floor_divide>},
@@ -301,9 +296,9 @@ constexpr Translation kTable[] = {
     {"logical_or", logic<ops::logical_or>},
     {"logical_xor", logic<ops::logical_xor>},
     {"bitwise_not", bitwise_not},
-    {"bitwise_and", bitwise<ops::logical_and>},
-    {"bitwise_or", bitwise<ops::logical_or>},
-    {"bitwise_xor", bitwise<ops::logical_xor>},
+    {"bitwise_and", binary<ops::bitwise_and>},
+    {"bitwise_or", binary<ops::bitwise_or>},
+    {"bitwise_xor", binary<ops::bitwise_xor>},
 };
 
 }  // namespace

@@ -30,30 +30,7 @@ void logsumexp(Context& c) {
   Value* x = c.in("X");
   std::vector<int64_t> axes = c.flag("reduce_all", false) ? std::vector<int64_t>{} : c.ints("axis");
   for (int64_t& axis : axes) axis = normal_axis(c, axis, x->type.shape.rank());
-  Value* most = ops::reduce(ops::max_op, x, axes, true);
-  Value* sum = ops::reduce(ops::sum_op, ops::exp(ops::subtract(x, most), 0, 0), axes, true);
-  Value* result = ops::add(ops::log(sum, 0, 0), most);
-  if (!c.flag("keepdim", c.flag("keep_dim", false))) {
-    result = axes.empty() ? ops::reshape(result, {}) : ops::squeeze(result, axes);
-  }
-  c.out(result);
-}
-
-Value* vector_norm(Value* x, double order, const std::vector<int64_t>& axes, bool keepdim) {
-  if (order == 2) {
-    return ops::sqrt(ops::reduce(ops::sum_op, ops::square(x, 0, 0), axes, keepdim), 0, 0);
-  }
-  if (order == 0) {
-    Value* there = ops::cast(ops::not_equal(x, scalar_like(x, 0)), x->type.dtype);
-    return ops::reduce(ops::sum_op, there, axes, keepdim);
-  }
-  Value* size = ops::abs(x, 0, 0);
-  if (std::isinf(order)) {
-    return ops::reduce(order > 0 ? ops::max_op : ops::min_op, size, axes, keepdim);
-  }
-  if (order == 1) return ops::reduce(ops::sum_op, size, axes, keepdim);
-  Value* sum = ops::reduce(ops::sum_op, ops::pow(size, order, 0), axes, keepdim);
-  return ops::pow(sum, 1 / order, 0);
+  c.out(ops::logsumexp(x, axes, c.flag("keepdim", c.flag("keep_dim", false))));
 }
 
 void p_norm(Context& c) {
@@ -62,12 +39,12 @@ void p_norm(Context& c) {
   if (!c.flag("asvector", false)) {
     axes = {normal_axis(c, c.integer("axis", -1), x->type.shape.rank())};
   }
-  c.out(vector_norm(x, c.number("porder", 2), axes, c.flag("keepdim", false)));
+  c.out(ops::norm(x, c.number("porder", 2), axes, c.flag("keepdim", false)));
 }
 
 void frobenius_norm(Context& c) {
   Value* x = c.in("X");
-  c.out(vector_norm(x, 2, reduced_axes(c, x), c.flag("keep_dim", false)));
+  c.out(ops::norm(x, 2, reduced_axes(c, x), c.flag("keep_dim", false)));
 }
 
 // l2_normalize: x / sqrt(sum(x * x) + epsilon) along one axis.

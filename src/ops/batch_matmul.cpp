@@ -6,6 +6,7 @@
 #include "base/cpu_features.h"
 #include "base/parallel.h"
 #include "device/cpu/dnn.h"
+#include "ops/elements.h"
 #include "ops/matmul.h"
 #include "ops/small_product.h"
 
@@ -104,28 +105,28 @@ cpu::BatchMatmulSpec spec_of(const Node& node) {
 }
 
 template <class T> Kernel plain_matmul(const cpu::BatchMatmulSpec& s, bool with_bias) {
-  return {[s, with_bias](const Launch& launch) {
-            const T* bias = with_bias ? launch.input<T>(2) : nullptr;
-            const auto at = [](const cpu::MatrixStrides& m, int64_t outer, int64_t inner,
-                               int64_t row) {
-              return outer * m.outer + inner * m.inner + row * m.row;
-            };
-            parallel_for(s.outer * s.inner * s.m, 16, [&](int64_t begin, int64_t end, int) {
-              for (int64_t i = begin; i < end; ++i) {
-                const int64_t row = i % s.m, inner = i / s.m % s.inner, outer = i / s.m / s.inner;
-                const T* a = launch.input<T>(0) + at(s.a, outer, inner, row);
-                const T* b = launch.input<T>(1) + at(s.b, outer, inner, 0);
-                T* c = launch.output<T>() + at(s.c, outer, inner, row);
-                for (int64_t j = 0; j < s.n; ++j) {
-                  T sum = bias ? bias[j] : T(0);
-                  for (int64_t k = 0; k < s.k; ++k)
-                    sum += a[k * s.a.column] * b[k * s.b.row + j * s.b.column];
-                  c[j * s.c.column] = sum;
-                }
-              }
-            });
-          },
-          0};
+  return {
+      [s, with_bias](const Launch& launch) {
+        const T* bias = with_bias ? launch.input<T>(2) : nullptr;
+        const auto at = [](const cpu::MatrixStrides& m, int64_t outer, int64_t inner, int64_t row) {
+          return outer * m.outer + inner * m.inner + row * m.row;
+        };
+        parallel_for(s.outer * s.inner * s.m, 16, [&](int64_t begin, int64_t end, int) {
+          for (int64_t i = begin; i < end; ++i) {
+            const int64_t row = i % s.m, inner = i / s.m % s.inner, outer = i / s.m / s.inner;
+            const T* a = launch.input<T>(0) + at(s.a, outer, inner, row);
+            const T* b = launch.input<T>(1) + at(s.b, outer, inner, 0);
+            T* c = launch.output<T>() + at(s.c, outer, inner, row);
+            for (int64_t j = 0; j < s.n; ++j) {
+              Compute<T> sum = bias ? Compute<T>(bias[j]) : Compute<T>(0);
+              for (int64_t k = 0; k < s.k; ++k)
+                sum += Compute<T>(a[k * s.a.column]) * Compute<T>(b[k * s.b.row + j * s.b.column]);
+              c[j * s.c.column] = T(sum);
+            }
+          }
+        });
+      },
+      0};
 }
 
 // Attention's products are small and many: a matrix at a time, b packed into the first-level cache.
@@ -163,6 +164,9 @@ Kernel batch_matmul(const Prepare& p) {
   if (s.dtype == DType::kInt32) return plain_matmul<int32_t>(s, with_bias);
   TRI_CHECK(s.dtype == DType::kFloat32 || s.dtype == DType::kBFloat16,
             "[matmul] no CPU kernel for " + std::string(name_of(s.dtype)));
+  if (s.k == 0 && (s.dtype == DType::kFloat32 || !with_bias))  // sums of nothing
+    return s.dtype == DType::kFloat32 ? plain_matmul<float>(s, with_bias)
+                                      : plain_matmul<BFloat16>(s, with_bias);
   constexpr int64_t kSmall = 8192;  // floats of packed b
   if (s.dtype == DType::kFloat32 && cpu_features().avx512 && s.c.column == 1 &&
       packed_floats(s.k, s.n) <= kSmall && s.outer * s.inner > 1)

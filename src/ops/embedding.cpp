@@ -50,6 +50,11 @@ Kernel prepare_embedding(const Prepare& p) {
   }};
 }
 
+void embedding_rule(Grad& g) {
+  g.set(0,
+        ops::embedding_grad(g.in(1), g.dout(), g.in()->type.shape[0], g.attrs<AxisAttrs>().axis));
+}
+
 void infer_one_hot(const Infer& i) {
   const int64_t depth = i.attrs<OneHotAttrs>().depth;
   check_index_dtype(i, 0);
@@ -83,6 +88,7 @@ constinit const Op embedding_op{.name = "embedding",
                                 .inputs = 2,
                                 .attrs = &attr_info<AxisAttrs>,
                                 .infer = infer_embedding,
+                                .grad = embedding_rule,
                                 .cpu = prepare_embedding};
 constinit const Op one_hot_op{.name = "one_hot",
                               .attrs = &attr_info<OneHotAttrs>,

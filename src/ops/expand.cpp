@@ -91,8 +91,11 @@ constinit const Op expand_op{.name = "expand",
                              .infer = infer_expand,
                              .grad = expand_rule,
                              .cpu = prepare_expand};
-constinit const Op tile_op{
-    .name = "tile", .attrs = &attr_info<ShapeAttrs>, .infer = infer_tile, .grad = tile_rule, .cpu = prepare_tile};
+constinit const Op tile_op{.name = "tile",
+                           .attrs = &attr_info<ShapeAttrs>,
+                           .infer = infer_tile,
+                           .grad = tile_rule,
+                           .cpu = prepare_tile};
 
 Value* expand(Value* x, std::vector<int64_t> shape) {
   const Shape& from = x->type.shape;

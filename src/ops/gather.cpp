@@ -90,6 +90,25 @@ Kernel prepare_gather_nd(const Prepare& p) {
   return {run_kernel, static_cast<size_t>(count) * sizeof(int64_t)};
 }
 
+std::vector<int64_t> dims_of(const Value* v) {
+  return {v->type.shape.begin(), v->type.shape.end()};
+}
+
+void gather_rule(Grad& g) {
+  const auto axis = g.attrs<AxisAttrs>().axis;
+  const int64_t count = g.in(1)->type.shape.numel();
+  std::vector<int64_t> dims = dims_of(g.in());
+  Value* zeros = ops::full(dims, 0, g.dout()->type.dtype);
+  dims[static_cast<size_t>(axis)] = count;
+  g.set(0,
+        ops::index_add(zeros, ops::reshape(g.in(1), {count}), ops::reshape(g.dout(), dims), axis));
+}
+
+void gather_nd_rule(Grad& g) {
+  Value* zeros = ops::full(dims_of(g.in()), 0, g.dout()->type.dtype);
+  g.set(0, ops::scatter_nd_add(zeros, g.in(1), g.dout()));
+}
+
 }  // namespace
 
 namespace ops {
@@ -98,9 +117,13 @@ constinit const Op gather_op{.name = "gather",
                              .inputs = 2,
                              .attrs = &attr_info<AxisAttrs>,
                              .infer = infer_gather,
+                             .grad = gather_rule,
                              .cpu = prepare_gather};
-constinit const Op gather_nd_op{
-    .name = "gather_nd", .inputs = 2, .infer = infer_gather_nd, .cpu = prepare_gather_nd};
+constinit const Op gather_nd_op{.name = "gather_nd",
+                                .inputs = 2,
+                                .infer = infer_gather_nd,
+                                .grad = gather_nd_rule,
+                                .cpu = prepare_gather_nd};
 
 Value* gather(Value* x, Value* index, int64_t axis) {
   return record1(gather_op, {x, index},

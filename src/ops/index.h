@@ -40,6 +40,20 @@ struct OneHotAttrs {
 };
 inline constexpr Field OneHotAttrs::fields[] = {TRI_FIELD(OneHotAttrs, depth)};
 
+struct PutAttrs {
+  int64_t axis = 0;
+  bool add = false;  // else assign
+  static const Field fields[];
+};
+inline constexpr Field PutAttrs::fields[] = {TRI_FIELD(PutAttrs, axis), TRI_FIELD(PutAttrs, add)};
+
+struct EmbeddingGradAttrs {
+  int64_t rows = 0, padding_idx = -1;
+  static const Field fields[];
+};
+inline constexpr Field EmbeddingGradAttrs::fields[] = {TRI_FIELD(EmbeddingGradAttrs, rows),
+                                                       TRI_FIELD(EmbeddingGradAttrs, padding_idx)};
+
 namespace ops {
 extern const Op gather_op;     // (x, index int32/int64 of any rank): along attrs.axis
 extern const Op gather_nd_op;  // (x, index [..., k])
@@ -51,7 +65,26 @@ extern const Op argmax_op;     // (x); attrs.min: arg min
 extern const Op cumsum_op;     // (x)
 extern const Op cumprod_op;    // (x)
 extern const Op cumprod_grad_op;  // (x, dout)
-Value* gather(Value* x, Value* index, int64_t axis);
+// Values are added in the order of the indices, whatever the number of threads.
+extern const Op index_add_op;        // (x, index [n], values): rows along attrs.axis
+extern const Op scatter_op;          // (x, index [n], rows [n, ...]): replaced along dimension 0
+extern const Op scatter_nd_add_op;   // (x, index [..., k], values)
+extern const Op embedding_grad_op;   // (ids, dout [ids..., D]) -> [rows, D]; padding_idx stays zero
+extern const Op take_along_axis_op;  // (x, index): shapes agree but along attrs.axis
+extern const Op put_along_axis_op;   // (x, index, values of the index's shape)
+extern const Op searchsorted_op;     // (sorted [n] or [..., n], values) -> int64
+Value* gather(Value* x, Value* index, int64_t axis);  // Paddle's index_select too
+Value* index_add(Value* x, Value* index, Value* values, int64_t axis);
+Value* index_sample(Value* x, Value* index);
+// Paddle's: without overwrite the rows named are zeroed, then added to.
+Value* scatter(Value* x, Value* index, Value* values, bool overwrite = true);
+Value* scatter_nd_add(Value* x, Value* index, Value* values);
+Value* embedding_grad(Value* ids, Value* dout, int64_t rows, int64_t padding_idx);
+Value* take_along_axis(Value* x, Value* index, int64_t axis);  // dimensions of 1 broadcast
+Value* put_along_axis(Value* x, Value* index, Value* values, int64_t axis, bool add);
+Value* searchsorted(Value* sorted, Value* values, bool right);
+Value* masked_fill(Value* x, Value* mask, Value* value);
+std::vector<Value*> sort(Value* x, int64_t axis, bool descending);  // values, int64 indices
 Value* gather_nd(Value* x, Value* index);
 Value* embedding(Value* weight, Value* ids, int64_t padding_idx = -1);
 Value* one_hot(Value* x, int64_t depth);

@@ -32,7 +32,8 @@ void out(const Infer& in, DType dtype, const Shape& shape) {
 void check_bits(const Infer& in) {
   if (!in.op.name.starts_with("bitwise")) return;
   for (size_t i = 0; i < in.inputs.size(); ++i)
-    TRI_CHECK(!is_floating(in.dtype(i)), '[' + std::string(in.op.name) + "] expects integers, got " +
+    TRI_CHECK(!is_floating(in.dtype(i)), '[' + std::string(in.op.name) +
+                                             "] expects integers, got " +
                                              std::string(name_of(in.dtype(i))));
 }
 

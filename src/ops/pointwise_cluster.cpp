@@ -370,10 +370,22 @@ class Runner {
   const char* input(size_t i) const { return static_cast<const char*>(launch_.in[i]); }
   char* slot(int tile) const { return memory_ + kSlotBytes * static_cast<size_t>(tile); }
 
+  template <class T> static void repeat(char* dst, int64_t n) {
+    T* to = reinterpret_cast<T*>(dst);
+    const T value = *to;
+    std::fill(to, to + n, value);
+  }
+
   static void copy_run(const Operand& o, char* dst, const char* src, int64_t stride, int64_t n) {
     if (stride == 1) {
       if (o.load) o.load(dst, src, static_cast<int>(n));
       else std::memcpy(dst, src, static_cast<size_t>(n) * o.element);
+      return;
+    }
+    if (stride == 0 && n > 1) {
+      copy_run(o, dst, src, 1, 1);
+      if (o.tile_element == 4) repeat<uint32_t>(dst, n);
+      else repeat<uint64_t>(dst, n);
       return;
     }
     for (int64_t k = 0; k < n; ++k) {

@@ -38,6 +38,7 @@ const std::unordered_map<const Op*, Second>& seconds() {
       {&abs_grad_op, none},
       {&clip_grad_op, none},
       {&hardshrink_grad_op, none},
+      {&hardtanh_grad_op, none},
       {&softshrink_grad_op, none},
       {&thresholded_relu_grad_op, none},
       // of the output
@@ -51,9 +52,7 @@ const std::unordered_map<const Op*, Second>& seconds() {
       {&reciprocal_grad_op, [](Value* y, double, double) { return times_x(y, -2); }},
       {&tan_grad_op, [](Value* y, double, double) { return times_x(y, 2); }},
       {&selu_grad_op,
-       [](Value* y, double, double) {
-         return cast(less_equal(y, zero_like(y)), y->type.dtype);
-       }},
+       [](Value* y, double, double) { return cast(less_equal(y, zero_like(y)), y->type.dtype); }},
       // of the input
       {&elu_grad_op,
        [](Value* x, double a, double) {
@@ -92,18 +91,13 @@ const std::unordered_map<const Op*, Second>& seconds() {
          Value* s = sigmoid(x);
          return multiply(s, times_x(s, 1, -1));
        }},
-      {&log_grad_op,
-       [](Value* x, double, double) { return times_x(square(reciprocal(x)), -1); }},
+      {&log_grad_op, [](Value* x, double, double) { return times_x(square(reciprocal(x)), -1); }},
       {&log1p_grad_op,
        [](Value* x, double, double) { return times_x(square(reciprocal(affine(x, 1, 1))), -1); }},
-      {&log2_grad_op,
-       [](Value* x, double, double) {
-         return times_x(square(reciprocal(x)), -1.4426950408889634);
-       }},
-      {&log10_grad_op,
-       [](Value* x, double, double) {
-         return times_x(square(reciprocal(x)), -0.43429448190325183);
-       }},
+      {&log2_grad_op, [](Value* x, double,
+                         double) { return times_x(square(reciprocal(x)), -1.4426950408889634); }},
+      {&log10_grad_op, [](Value* x, double,
+                          double) { return times_x(square(reciprocal(x)), -0.43429448190325183); }},
       {&square_grad_op, [](Value* x, double, double) { return affine(x, 0, 2); }},
       {&pow_grad_op,
        [](Value* x, double a, double) {
@@ -133,9 +127,9 @@ void rule_of_grad(Grad& g) {
   if (!g.wants(0)) return;
   const auto it = seconds().find(&g.op);
   if (it == seconds().end())
-    fail(Code::kUnimplemented, message(g.op.name, "has no gradient of its own: ",
-                                       g.op.name.substr(0, g.op.name.rfind("_grad")),
-                                       " has no second derivative here"));
+    fail(Code::kUnimplemented,
+         message(g.op.name, "has no gradient of its own: ",
+                 g.op.name.substr(0, g.op.name.rfind("_grad")), " has no second derivative here"));
   const auto& a = g.attrs<PointwiseAttrs>();
   Value* factor = it->second(g.in(0), a.alpha, a.beta);
   if (factor) g.set(0, multiply(factor, multiply(g.in(1), g.dout())));
@@ -164,8 +158,19 @@ void divide_rule(Grad& g) {
   if (g.wants(1)) g.set(1, affine(multiply(quotient, g.out()), -1, 0));
 }
 
-void maximum_rule(Grad& g) { choose(g, greater_than(g.in(0), g.in(1))); }
-void minimum_rule(Grad& g) { choose(g, less_than(g.in(0), g.in(1))); }
+// Equal inputs share the gradient.
+static void extremum(Grad& g, Value* first, Value* second) {
+  Value* half = where(equal(g.in(0), g.in(1)), affine(g.dout(), 0.5, 0), zero_like(g.dout()));
+  if (g.wants(0)) g.set(0, where(first, g.dout(), half));
+  if (g.wants(1)) g.set(1, where(second, g.dout(), half));
+}
+
+void maximum_rule(Grad& g) {
+  extremum(g, greater_than(g.in(0), g.in(1)), less_than(g.in(0), g.in(1)));
+}
+void minimum_rule(Grad& g) {
+  extremum(g, less_than(g.in(0), g.in(1)), greater_than(g.in(0), g.in(1)));
+}
 void fmax_rule(Grad& g) {
   choose(g, logical_or(greater_equal(g.in(0), g.in(1)), ops::isnan(g.in(1))));
 }

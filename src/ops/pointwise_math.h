@@ -97,14 +97,18 @@ inline float log1p_(float x) {
 }
 // e^x - 1, near zero by its series.
 inline float expm1_(float x) {
-  const float p = x * (1.0f + x * (1.0f / 2 + x * (1.0f / 6 + x * (1.0f / 24 +
-                  x * (1.0f / 120 + x * (1.0f / 720 + x * (1.0f / 5040)))))));
+  const float p =
+      x * (1.0f +
+           x * (1.0f / 2 +
+                x * (1.0f / 6 +
+                     x * (1.0f / 24 + x * (1.0f / 120 + x * (1.0f / 720 + x * (1.0f / 5040)))))));
   return abs_(x) < 0.4f ? p : exp_(x) - 1.0f;
 }
 inline float sqrt_(float x) { return __builtin_sqrtf(x); }
 inline float floor_(float x) { return __builtin_floorf(x); }
 inline float ceil_(float x) { return __builtin_ceilf(x); }
-inline float round_(float x) { return __builtin_roundf(x); }
+// Halves go to the even neighbour.
+inline float round_(float x) { return __builtin_rintf(x); }
 inline float sin_(float x) { return __builtin_sinf(x); }
 inline float cos_(float x) { return __builtin_cosf(x); }
 inline float trunc_(float x) { return __builtin_truncf(x); }
@@ -126,7 +130,7 @@ inline double sigmoid_(double x) { return 1.0 / (1.0 + __builtin_exp(-x)); }
 inline double sqrt_(double x) { return __builtin_sqrt(x); }
 inline double floor_(double x) { return __builtin_floor(x); }
 inline double ceil_(double x) { return __builtin_ceil(x); }
-inline double round_(double x) { return __builtin_round(x); }
+inline double round_(double x) { return __builtin_rint(x); }
 inline double sin_(double x) { return __builtin_sin(x); }
 inline double cos_(double x) { return __builtin_cos(x); }
 inline double trunc_(double x) { return __builtin_trunc(x); }

@@ -168,14 +168,13 @@ void mean_rule(Grad& g) {
   g.set(0, ops::expand(kept(g, part), dims_of(g.in())));
 }
 
+// Equal elements share the gradient.
 void extremum_rule(Grad& g) {
   Value* dout = kept(g, g.dout());
   Value* equal = ops::equal(g.in(), kept(g, g.out()));
-  if (g.attrs<ReduceAttrs>().even) {
-    Value* ones = ops::cast(equal, dout->type.dtype);
-    Value* count = ops::reduce(ops::sum_op, ones, g.attrs<ReduceAttrs>().axis, true);
-    dout = ops::divide(dout, count);
-  }
+  Value* ones = ops::cast(equal, dout->type.dtype);
+  Value* count = ops::reduce(ops::sum_op, ones, g.attrs<ReduceAttrs>().axis, true);
+  dout = ops::divide(dout, count);
   g.set(0, ops::where(equal, dout, scalar(0, dout->type.dtype)));
 }
 
@@ -193,7 +192,8 @@ void prod_rule(Grad& g) {
     back[static_cast<size_t>(perm[d])] = static_cast<int64_t>(d);
   Value* moved = ops::transpose(g.in(), perm);
   Value* flat = ops::reshape(moved, {x.numel() / n, n});
-  Value* others = ops::multiply(ops::cumprod(flat, 1, true, false), ops::cumprod(flat, 1, true, true));
+  Value* others =
+      ops::multiply(ops::cumprod(flat, 1, true, false), ops::cumprod(flat, 1, true, true));
   others = ops::transpose(ops::reshape(others, dims_of(moved)), back);
   g.set(0, ops::multiply(others, kept(g, g.dout())));
 }
@@ -219,7 +219,7 @@ constinit const Op prod_op = reduction("prod", make_number<ProductOf>, prod_rule
 constinit const Op any_op = reduction("any", make_logic<AnyOf>, nullptr);
 constinit const Op all_op = reduction("all", make_logic<AllOf>, nullptr);
 
-Value* reduce(const Op& op, Value* x, std::vector<int64_t> axis, bool keepdim, bool even) {
+Value* reduce(const Op& op, Value* x, std::vector<int64_t> axis, bool keepdim) {
   const int rank = x->type.shape.rank();
   for (int64_t& a : axis) a = normal_axis(op.name, a, rank);
   if (axis.empty())
@@ -227,7 +227,7 @@ Value* reduce(const Op& op, Value* x, std::vector<int64_t> axis, bool keepdim, b
   std::sort(axis.begin(), axis.end());
   axis.erase(std::unique(axis.begin(), axis.end()), axis.end());
   if (is_logic(op)) x = cast(x, DType::kBool);
-  return record1(op, {x}, ReduceAttrs{std::move(axis), keepdim, even});
+  return record1(op, {x}, ReduceAttrs{std::move(axis), keepdim});
 }
 
 }  // namespace ops

@@ -41,15 +41,26 @@ struct PadAttrs {
 inline constexpr Field PadAttrs::fields[] = {TRI_FIELD(PadAttrs, paddings),
                                              TRI_FIELD(PadAttrs, mode), TRI_FIELD(PadAttrs, value)};
 
+struct DiagonalAttrs {
+  int64_t offset = 0, axis1 = 0, axis2 = 1;
+  std::vector<int64_t> shape{};  // diag_embed: of the result
+  static const Field fields[];
+};
+inline constexpr Field DiagonalAttrs::fields[] = {
+    TRI_FIELD(DiagonalAttrs, offset), TRI_FIELD(DiagonalAttrs, axis1),
+    TRI_FIELD(DiagonalAttrs, axis2), TRI_FIELD(DiagonalAttrs, shape)};
+
 namespace ops {
-extern const Op reshape_op;    // (x): a view; attrs.shape is complete
-extern const Op transpose_op;  // (x)
-extern const Op slice_op;      // (x), strides too
-extern const Op concat_op;     // (x...), along axis
-extern const Op expand_op;     // (x): broadcast to attrs.shape
-extern const Op tile_op;       // (x): attrs.shape is repeat_times, one a dimension
-extern const Op pad_op;        // (x)
-extern const Op flip_op;       // (x): attrs.shape lists the axes
+extern const Op reshape_op;     // (x): a view; attrs.shape is complete
+extern const Op transpose_op;   // (x)
+extern const Op slice_op;       // (x), strides too
+extern const Op concat_op;      // (x...), along axis
+extern const Op expand_op;      // (x): broadcast to attrs.shape
+extern const Op tile_op;        // (x): attrs.shape is repeat_times, one a dimension
+extern const Op pad_op;         // (x)
+extern const Op diagonal_op;    // (x) -> [others..., length]
+extern const Op diag_embed_op;  // (diagonals [others..., length]) -> attrs.shape, zeros around
+extern const Op flip_op;        // (x): attrs.shape lists the axes
 extern const Op
     reorder_op;  // (x): the same elements in attrs.axis == 1 channels-last, 0 row-major layout
 
@@ -68,6 +79,17 @@ Value* expand(Value* x, std::vector<int64_t> shape);
 Value* tile(Value* x, std::vector<int64_t> repeat_times);
 Value* pad(Value* x, std::vector<int64_t> paddings, const std::string& mode, double value);
 Value* flip(Value* x, std::vector<int64_t> axes);
+Value* diagonal(Value* x, int64_t offset, int64_t axis1, int64_t axis2);
+Value* diag_embed(Value* x, int64_t offset, int64_t axis1, int64_t axis2);  // square matrices
+Value* diag(Value* x, int64_t offset = 0, double padding_value = 0);        // to and from a matrix
+Value* tril(Value* x, int64_t diagonal = 0);
+Value* triu(Value* x, int64_t diagonal = 0);
+Value* roll(Value* x, std::vector<int64_t> shifts, std::vector<int64_t> axes);  // no axes: flat
+Value* repeat_interleave(Value* x, int64_t repeats, int64_t axis);
+std::vector<Value*> unbind(Value* x, int64_t axis);
+std::vector<Value*> meshgrid(const std::vector<Value*>& xs);
+Value* eye(int64_t rows, int64_t columns, DType dtype);
+Value* linspace(double start, double stop, int64_t count, DType dtype);  // a constant
 Value* full(const std::vector<int64_t>& shape, double value,
             DType dtype);  // a constant (expanded when large)
 Value* arange(double start, double end, double step, DType dtype);  // a constant

@@ -2,6 +2,7 @@
 // of c stay in registers.
 #include "ops/avx512.h"
 #include "ops/small_product.h"
+#include "ops/transpose_block.h"
 
 namespace trireme {
 namespace {
@@ -47,9 +48,14 @@ void columns_of(const SmallProduct& s, const float* a, const float* b, int64_t b
 void small_product_avx512(const SmallProduct& s, const float* a, const float* b, const float* bias,
                           float* packed, float* c) {
   const int64_t pitch = (s.n + 15) / 16 * 16;  // as packed_floats, which stays out of this file
+  const bool turned = s.b_row == 1 && s.b_column != 1;
+  if (turned)
+    transpose_block_avx512(reinterpret_cast<const uint32_t*>(b), s.b_column,
+                           reinterpret_cast<uint32_t*>(packed), pitch, s.n, s.k);
   for (int64_t l = 0; l < s.k; ++l) {
     float* row = packed + l * pitch;
-    for (int64_t j = 0; j < s.n; ++j) row[j] = b[l * s.b_row + j * s.b_column];
+    if (!turned)
+      for (int64_t j = 0; j < s.n; ++j) row[j] = b[l * s.b_row + j * s.b_column];
     for (int64_t j = s.n; j < pitch; ++j) row[j] = 0;
   }
   for (int64_t j = 0; j < s.n; j += 64) {

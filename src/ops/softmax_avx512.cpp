@@ -173,6 +173,12 @@ template <class T> void softmax_rows(const T* x, T* y, int64_t rows, int64_t n, 
 void softmax_rows_avx512(const float* x, float* y, int64_t rows, int64_t n, bool log) {
   softmax_rows(x, y, rows, n, log);
 }
+void softmax_row_avx512(const float* x, float* y, int64_t n, float& max, float& log_sum) {
+  max = row_max(x, n);
+  const float sum = row_exp(x, y, n, max);
+  row_scale(x, y, n, max, 1.f / sum);
+  log_sum = __builtin_logf(sum);
+}
 void softmax_rows_avx512(const uint16_t* x, uint16_t* y, int64_t rows, int64_t n, bool log) {
   if (log || n > kBuffer) return softmax_rows(x, y, rows, n, log);
   for (int64_t r = 0; r < rows; ++r) short_row(x + r * n, y + r * n, n);

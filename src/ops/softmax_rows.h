@@ -10,4 +10,7 @@ namespace trireme {
 void softmax_rows_avx512(const float* x, float* y, int64_t rows, int64_t n, bool log);
 void softmax_rows_avx512(const uint16_t* x, uint16_t* y, int64_t rows, int64_t n, bool log);
 
+// One row, and the logarithm of its sum of exponentials as max + log_sum. Not in place.
+void softmax_row_avx512(const float* x, float* y, int64_t n, float& max, float& log_sum);
+
 }  // namespace trireme

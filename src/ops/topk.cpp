@@ -46,10 +46,12 @@ template <bool kLargest, class T> void pick(const Line<T>& line, int64_t* order)
       if (precedes<kLargest>(value(i), value(order[0]))) order[0] = i;
   } else {
     std::iota(order, order + line.n, 0);
-    std::partial_sort(order, order + line.k, order + line.n, [&](int64_t a, int64_t b) {
+    const auto first = [&](int64_t a, int64_t b) {
       const A x = value(a), y = value(b);
       return precedes<kLargest>(x, y) || (!precedes<kLargest>(y, x) && a < b);
-    });
+    };
+    if (line.k == line.n) std::sort(order, order + line.n, first);
+    else std::partial_sort(order, order + line.k, order + line.n, first);
   }
   for (int64_t i = 0; i < line.k; ++i) {
     line.values[i * line.stride] = line.x[order[i] * line.stride];
@@ -84,12 +86,23 @@ Kernel prepare(const Prepare& p) {
   return with_number(*p.node.op, p.in().dtype, [&]<class T>(Tag<T>) { return prepare_as<T>(p); });
 }
 
+void rule(Grad& g) {
+  if (g.dout(0) == nullptr) return;
+  const Shape& x = g.in()->type.shape;
+  Value* zeros = ops::full({x.begin(), x.end()}, 0, g.dout()->type.dtype);
+  g.set(0, ops::put_along_axis(zeros, g.out(1), g.dout(), g.attrs<TopkAttrs>().axis, false));
+}
+
 }  // namespace
 
 namespace ops {
 
-constinit const Op topk_op{
-    .name = "topk", .outputs = 2, .attrs = &attr_info<TopkAttrs>, .infer = infer, .cpu = prepare};
+constinit const Op topk_op{.name = "topk",
+                           .outputs = 2,
+                           .attrs = &attr_info<TopkAttrs>,
+                           .infer = infer,
+                           .grad = rule,
+                           .cpu = prepare};
 
 std::vector<Value*> topk(Value* x, int64_t k, int64_t axis, bool largest, bool sorted) {
   axis = normal_axis("topk", axis, x->type.shape.rank());

@@ -16,6 +16,7 @@
 namespace trireme {
 namespace {
 
+constexpr int64_t kLargestFill = 4096;              // elements
 constexpr int64_t kLargestFold = int64_t{1} << 28;  // elements; broadcasts beyond stay computed
 
 class Cleaner {
@@ -40,6 +41,8 @@ class Cleaner {
   Value* find_same(const Op& op, const Values& inputs, const Attrs& attrs);
 
   Value* simplify(const Op& op, const Values& in, const Attrs& attrs);
+  Value* drop_expands(const Op& op, const Values& in, const Attrs& attrs);
+  Value* join_pads(Value* x, Value* y);
   Value* simplify_affine(Value* x, double factor, double added);
   Value* scale_product(Value* x, double factor, double added);
   Value* absorb_transposes(const Values& in, const Attrs& attrs);
@@ -129,7 +132,9 @@ Cleaner::Values Cleaner::emit(const Op& op, Values inputs, Attrs attrs) {
   bool constant = op.pure && !node->inputs.empty();
   for (const Value* v : node->inputs) constant = constant && (v == nullptr || constant_of(v));
   for (const Value* v : results) elements += v->type.shape.numel();
-  if (constant && elements <= kLargestFold) {
+  // A number repeated is cheaper to make than to keep, and may be overwritten in place.
+  const bool filled = &op == &ops::expand_op && node->inputs[0]->type.shape.numel() == 1;
+  if (constant && elements <= (filled ? kLargestFill : kLargestFold)) {
     std::unique_ptr<Node> taken = std::move(graph_.nodes.back());
     graph_.nodes.pop_back();
     return fold(*taken);
@@ -141,6 +146,10 @@ Cleaner::Values Cleaner::emit(const Op& op, Values inputs, Attrs attrs) {
 // ---- algebra
 
 Value* Cleaner::simplify(const Op& op, const Values& in, const Attrs& attrs) {
+  if (op.fuse == Fuse::kPointwise && in.size() > 1)
+    if (Value* v = drop_expands(op, in, attrs)) return v;
+  if (&op == &ops::add_op)
+    if (Value* v = join_pads(in[0], in[1])) return v;
   const bool halves = &op == &ops::add_op || &op == &ops::multiply_op || &op == &ops::subtract_op ||
                       &op == &ops::divide_op;
   if (&op == &ops::affine_op && is_floating(in[0]->type.dtype))
@@ -161,6 +170,62 @@ Value* Cleaner::simplify(const Op& op, const Values& in, const Attrs& attrs) {
       return source;
   }
   return simplify_shape(op, in, attrs);
+}
+
+// A pointwise operator broadcasts by itself, as long as another input has the result's shape.
+Value* Cleaner::drop_expands(const Op& op, const Values& in, const Attrs& attrs) {
+  Values inputs = in;
+  bool changed = false;
+  for (size_t i = 0; i < in.size(); ++i) {
+    if (in[i]->node->op != &ops::expand_op) continue;
+    bool other = false;
+    for (size_t j = 0; j < in.size(); ++j)
+      other = other || (j != i && inputs[j]->type.shape == in[i]->type.shape);
+    if (!other) continue;
+    inputs[i] = in[i]->node->inputs[0];
+    changed = true;
+  }
+  return changed ? emit1(op, inputs, attrs) : nullptr;
+}
+
+// Zeros around a value along one dimension: how many before it.
+bool padded_along(const Value* v, int& axis, int64_t& before) {
+  const Node& n = *v->node;
+  if (n.op != &ops::pad_op) return false;
+  const auto& a = n.get<PadAttrs>();
+  axis = -1;
+  for (size_t k = 0; k < a.paddings.size(); ++k) {
+    if (a.paddings[k] == 0) continue;
+    const int d = static_cast<int>(k / 2);
+    if (a.paddings[k] < 0 || (axis >= 0 && axis != d)) return false;
+    axis = d;
+  }
+  before = axis < 0 ? 0 : a.paddings[2 * static_cast<size_t>(axis)];
+  return axis >= 0 && a.mode == "constant" && a.value == 0;
+}
+
+// Neighbours among zeros, as the gradients of a split are: side by side instead of added.
+Value* Cleaner::join_pads(Value* x, Value* y) {
+  int axis = 0, other = 0;
+  int64_t before = 0, before_y = 0;
+  if (x == y || !padded_along(x, axis, before) || !padded_along(y, other, before_y)) return nullptr;
+  if (axis != other || !single_use(x) || !single_use(y) || x->type != y->type) return nullptr;
+  if (before_y < before) std::swap(x, y), std::swap(before, before_y);
+  Value *first = x->node->inputs[0], *second = y->node->inputs[0];
+  if (before + first->type.shape[axis] != before_y) return nullptr;
+  Values parts;
+  for (Value* v : {first, second}) {
+    const Node& n = *v->node;
+    const bool open = n.op == &ops::concat_op && n.get<AxisAttrs>().axis == axis && single_use(v);
+    if (open) parts.insert(parts.end(), n.inputs.begin(), n.inputs.end());
+    else parts.push_back(v);
+  }
+  Value* joined = emit1(ops::concat_op, parts, AxisAttrs{axis});
+  PadAttrs a = x->node->get<PadAttrs>();
+  a.paddings[2 * static_cast<size_t>(axis) + 1] =
+      x->type.shape[axis] - before - joined->type.shape[axis];
+  if (joined->type.shape == x->type.shape) return joined;
+  return emit1(ops::pad_op, {joined}, a);
 }
 
 Value* Cleaner::simplify_shape(const Op& op, const Values& in, const Attrs& attrs) {

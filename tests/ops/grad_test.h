@@ -17,11 +17,11 @@ namespace trireme::test {
 
 struct GradOptions {
   double step = 1e-5;
-  double tolerance = 1e-6;  // of central differences, relative to the values
-  double float32 = 2e-5;    // of the float32 kernels, relative to the largest gradient
-  bool single = true;       // compare float32 kernels at all
-  bool layouts = true;      // again with pictures channels-last
-  bool second = true;       // the gradient's gradient, where the rules have one
+  double tolerance = 1e-6;      // of central differences, relative to the values
+  double float32 = 2e-5;        // of the float32 kernels, relative to the largest gradient
+  bool single = true;           // compare float32 kernels at all
+  bool layouts = true;          // again with pictures channels-last
+  bool second = true;           // the gradient's gradient, where the rules have one
   std::vector<size_t> fixed{};  // floating inputs that have no gradient
 };
 
