@@ -48,6 +48,7 @@ int main(int argc, char** argv) {
   trireme::cli::add_graph(app);
   trireme::cli::add_ocr(app);
   trireme::cli::add_model(app);
+  trireme::cli::add_convert(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& e) { return app.exit(e); } catch (const CLI::ParseError& e) {

@@ -27,6 +27,14 @@ DType dtype_from_paddle(int64_t number, const std::string& what) {
   }
 }
 
+int paddle_dtype(DType dtype) {
+  for (int number = 0; number <= 22; ++number) {
+    const bool known = number <= 6 || number >= 20;
+    if (known && dtype_from_paddle(number, "") == dtype) return number;
+  }
+  fail(Code::kInternal, "no number for an element type");
+}
+
 Shape checked_shape(const std::vector<int64_t>& dims, const std::string& what) {
   constexpr int64_t kMostElements = int64_t{1} << 46;
   TRI_CHECK(dims.size() <= Shape::kMaxRank, what + ": " + std::to_string(dims.size()) +

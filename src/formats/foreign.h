@@ -84,6 +84,7 @@ constexpr int kMaxBlockDepth = 32;
 // Paddle's number of an element type; throws kUnimplemented for those the engine has not, naming
 // `what`.
 DType dtype_from_paddle(int64_t number, const std::string& what);
+int paddle_dtype(DType dtype);  // the other way
 
 // Dimensions as a file gives them, checked: rank, -1 or non-negative, a product that fits.
 Shape checked_shape(const std::vector<int64_t>& dims, const std::string& what);

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <memory>
 
+#include "base/files.h"
 #include "formats/foreign.h"
 #include "trireme/error.h"
 
@@ -208,6 +209,27 @@ std::vector<Array> read_params(std::span<const char> bytes, const std::string& f
   static constexpr char kNothing = 0;  // so that empty memory is still memory, not a file
   Source in(bytes.empty() ? std::span<const char>(&kNothing, 0) : bytes, file);
   return read_all(in, expected);
+}
+
+void write_params(const std::string& path, std::span<const NamedArray> arrays) {
+  FileWriter out(path);
+  const auto put = [&](auto value) { out.write(&value, sizeof(value)); };
+  for (const auto& [name, array] : arrays) {
+    put(uint32_t{0});  // version of the record
+    put(uint64_t{0});  // LoD levels
+    put(uint32_t{0});  // version of the tensor
+    std::string description{'\x08', static_cast<char>(paddle_dtype(array.dtype()))};
+    for (const int64_t dim : array.shape()) {
+      description += '\x10';
+      auto rest = static_cast<uint64_t>(dim);
+      for (; rest > 0x7f; rest >>= 7) description += static_cast<char>((rest & 0x7f) | 0x80);
+      description += static_cast<char>(rest);
+    }
+    put(static_cast<int32_t>(description.size()));
+    out.write(description);
+    out.write(array.data(), array.bytes());
+  }
+  out.commit();
 }
 
 std::string read_whole_file(const std::string& path, size_t limit) {

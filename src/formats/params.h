@@ -4,11 +4,14 @@
 
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "trireme/array.h"
 
 namespace trireme {
+
+using NamedArray = std::pair<std::string, Array>;
 
 struct ParamSpec {
   std::string name;
@@ -26,6 +29,9 @@ std::vector<Array> read_params(const std::string& path, std::span<const ParamSpe
 // The same from memory; `file` is for messages.
 std::vector<Array> read_params(std::span<const char> bytes, const std::string& file,
                                std::span<const ParamSpec> expected);
+
+// Writes the same file: `arrays` sorted bytewise by name. It appears whole or not at all.
+void write_params(const std::string& path, std::span<const NamedArray> arrays);
 
 // A program's file as a whole; throws kNotFound, kInvalidArgument over `limit` bytes.
 std::string read_whole_file(const std::string& path, size_t limit);

@@ -10,11 +10,12 @@ namespace trireme {
 
 namespace {
 
-bool all_constant(const std::vector<Value*>& inputs) {
+bool all_constant(const std::vector<Value*>& inputs, bool named) {
   bool any = false;
   for (const Value* v : inputs) {
     if (v == nullptr) continue;
     if (constant_of(v) == nullptr) return false;
+    if (!named && !v->name.empty() && is_floating(v->type.dtype)) return false;
     any = true;
   }
   return any;
@@ -62,7 +63,7 @@ std::vector<Value*> Graph::add(const Op& op, std::vector<Value*> in, Attrs attrs
         std::make_unique<Value>(Value{node.get(), static_cast<int>(i), types[i], {}, {}}));
 
   std::vector<Value*> result;
-  if (fold_below > 0 && op.pure && all_constant(node->inputs)) {
+  if (fold_below > 0 && op.pure && all_constant(node->inputs, fold_named)) {
     int64_t elements = 0;
     for (const Type& t : types) elements += t.shape.numel();
     if (elements <= fold_below || op.view) {
@@ -147,6 +148,7 @@ std::unique_ptr<Graph> copy_graph(const Graph& graph,
   auto copy = std::make_unique<Graph>();
   copy->fold_below = graph.fold_below;
   copy->donated = graph.donated;
+  copy->fold_named = graph.fold_named;
   for (const auto& n : graph.nodes) {
     auto node = std::make_unique<Node>();
     node->op = n->op;

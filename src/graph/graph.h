@@ -60,6 +60,8 @@ class Graph : public Builder {
   // Small constants are computed when they are recorded, so that shape arithmetic gives shapes
   // (elements; 0: never).
   int64_t fold_below = 4096;
+  // Whether floating constants that have a name, parameters, are folded too; an export keeps them.
+  bool fold_named = true;
 
   void replace_uses(Value* from, Value* to);                 // in nodes and outputs
   std::unordered_map<const Value*, int> count_uses() const;  // graph outputs count as uses

@@ -1,0 +1,131 @@
+// ExportModel: recording twice, and pairing the nodes.
+#include "formats/export_model.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <limits>
+
+#include "ops/shape.h"
+#include "trireme/error.h"
+
+namespace trireme {
+namespace {
+
+// Sizes for unknown dimensions, by their place in the shape: unlike each other, so that each can be
+// recognised; multiples of 32 behind the batch, which detectors want; large enough that nothing of
+// that size is folded as shape arithmetic.
+constexpr int64_t kSizes[2][4] = {{67, 96, 160, 224}, {71, 128, 192, 288}};
+constexpr int64_t kFoldBelow = 65;
+
+}  // namespace
+
+void refuse_export(const Node& node, const std::string& why) {
+  fail(Code::kUnimplemented, '[' + std::string(node.op->name) + "] cannot be exported: " + why,
+       node.where);
+}
+
+std::unique_ptr<Graph> ExportModel::record_with(const Record& record, bool second) const {
+  auto graph = std::make_unique<Graph>();
+  graph->fold_below = kFoldBelow;
+  graph->fold_named = false;
+  std::vector<Value*> inputs;
+  for (const ExportSpec::Input& input : spec_.inputs) {
+    Shape shape = input.shape;
+    for (int d = 0; d < shape.rank(); ++d)
+      if (shape[d] == Shape::kUnknown) shape[d] = kSizes[second ? 1 : 0][std::min(d, 3)];
+    inputs.push_back(graph->add_input({input.dtype, shape}, input.name));
+  }
+  const BuilderScope scope(*graph);
+  graph->outputs = record(inputs);
+  graph->drop_unused();
+  return graph;
+}
+
+ExportModel::ExportModel(ExportSpec spec, const Record& record) : spec_(std::move(spec)) {
+  first_ = record_with(record, false);
+  second_ = record_with(record, true);
+  TRI_CHECK(spec_.outputs.size() == first_->outputs.size(),
+            "[export] " + std::to_string(spec_.outputs.size()) + " names for " +
+                std::to_string(first_->outputs.size()) + " outputs");
+  const size_t count = std::min(first_->nodes.size(), second_->nodes.size());
+  std::unordered_map<const Value*, const Value*> values;
+  for (size_t i = 0; i < count; ++i) {
+    const Node &a = *first_->nodes[i], &b = *second_->nodes[i];
+    bool same = a.op == b.op && a.inputs.size() == b.inputs.size() &&
+                a.outputs.size() == b.outputs.size();
+    for (size_t k = 0; same && k < a.inputs.size(); ++k)
+      same = (a.inputs[k] == nullptr) == (b.inputs[k] == nullptr) &&
+             (a.inputs[k] == nullptr || values.at(a.inputs[k]) == b.inputs[k]);
+    for (size_t k = 0; same && k < a.outputs.size(); ++k) {
+      values[a.out(k)] = b.out(k);
+      same = a.out(k)->type.dtype == b.out(k)->type.dtype &&
+             a.out(k)->type.shape.rank() == b.out(k)->type.shape.rank();
+    }
+    if (!same) refuse_export(a, "what is computed depends on the size of the inputs");
+    nodes_[&a] = &b;
+  }
+  if (first_->nodes.size() != second_->nodes.size())
+    fail(Code::kUnimplemented, "[export] what is computed depends on the size of the inputs");
+}
+
+Dims ExportModel::pair(const Node& node, const std::vector<int64_t>& a,
+                       const std::vector<int64_t>& b, const char* what) const {
+  if (a.size() != b.size())
+    refuse_export(node, std::string(what) + " depends on the size of the inputs");
+  Dims dims;
+  for (size_t i = 0; i < a.size(); ++i) dims.push_back({a[i], b[i]});
+  return dims;
+}
+
+Dims ExportModel::dims(const Value* value) const {
+  const Shape &a = value->type.shape, &b = twin(value)->type.shape;
+  Dims dims;
+  for (int d = 0; d < a.rank(); ++d) dims.push_back({a[d], b[d]});
+  return dims;
+}
+
+void slice_bounds(const ExportModel& model, const Node& node, std::vector<int64_t>& starts,
+                  std::vector<int64_t>& ends) {
+  constexpr int64_t kEnd = std::numeric_limits<int32_t>::max();
+  const auto &a = node.get<SliceAttrs>(), &b = model.twin(node).get<SliceAttrs>();
+  if (a.axes != b.axes || a.strides != b.strides)
+    refuse_export(node, "its axes depend on the size of the inputs");
+  const Dims in = model.dims(node.inputs[0]);
+  const auto bound = [&](const Dim& at, const Dim& size) {
+    if (at.known()) return at.first;
+    const int64_t back = size.first - at.first;
+    if (back != size.second - at.second || back <= 0)
+      refuse_export(node, "a bound depends on the size of the inputs");
+    return -back;
+  };
+  for (size_t i = 0; i < a.axes.size(); ++i) {
+    const Dim& size = in[static_cast<size_t>(a.axes[i])];
+    starts.push_back(bound({a.starts[i], b.starts[i]}, size));
+    const Dim end{a.ends[i], b.ends[i]};
+    // -1 is "through element 0" here, the last element there.
+    ends.push_back(end == size ? kEnd : end == Dim{-1, -1} ? -kEnd : bound(end, size));
+  }
+}
+
+ExportModel export_of(const Program& program, const std::vector<Shape>& shapes) {
+  ExportSpec spec;
+  for (size_t i = 0; i < program.inputs().size(); ++i) {
+    const ForeignInput& input = program.inputs()[i];
+    spec.inputs.push_back({input.name, input.dtype, shapes.empty() ? input.shape : shapes.at(i)});
+  }
+  for (const ForeignOutput& output : program.outputs()) spec.outputs.push_back(output.name);
+  return ExportModel(std::move(spec), [&](const auto& inputs) { return program.record(inputs); });
+}
+
+void write_model(const ExportModel& model, ExportFormat format, const std::string& folder) {
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  if (error) fail(Code::kInvalidArgument, "cannot create the folder: " + error.message(), folder);
+  switch (format) {
+    case ExportFormat::kPdmodel: return write_pdmodel(model, folder);
+    case ExportFormat::kPir: return write_pir(model, folder);
+    case ExportFormat::kOnnx: return write_onnx(model, folder);
+  }
+}
+
+}  // namespace trireme

@@ -1,0 +1,89 @@
+// ExportModel: an inference program to be written, as two recordings that differ in the sizes of
+// the unknown dimensions of its inputs. What differs between them tells where these sizes enter.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "formats/program.h"
+#include "graph/graph.h"
+
+namespace trireme {
+
+// One dimension as it is in both recordings; equal when it is known.
+struct Dim {
+  int64_t first = 0, second = 0;
+  bool known() const { return first == second; }
+  friend bool operator==(const Dim&, const Dim&) = default;
+};
+using Dims = std::vector<Dim>;
+
+struct ExportSpec {
+  struct Input {
+    std::string name;
+    DType dtype = DType::kFloat32;
+    Shape shape;  // may hold Shape::kUnknown
+  };
+  std::vector<Input> inputs;
+  std::vector<std::string> outputs;  // their names
+};
+
+class ExportModel {
+ public:
+  // Records the program, in plain layout and before any pass, for inputs of these concrete shapes;
+  // its parameters are constants that carry their names. The current Builder is a graph with those
+  // inputs; returns the outputs.
+  using Record = std::function<std::vector<Value*>(const std::vector<Value*>& inputs)>;
+
+  // Throws what `record` throws, and kUnimplemented where the two recordings differ in more than
+  // sizes.
+  ExportModel(ExportSpec spec, const Record& record);
+
+  const ExportSpec& spec() const { return spec_; }
+  const Graph& graph() const { return *first_; }
+  // The node (value) of the second recording.
+  const Node& twin(const Node& node) const { return *nodes_.at(&node); }
+  const Value* twin(const Value* value) const { return twin(*value->node).out(
+      static_cast<size_t>(value->index)); }
+
+  Dims dims(const Value* value) const;
+  // Both recordings' lists, which must be of one length; throws naming the node and `what`.
+  Dims pair(const Node& node, const std::vector<int64_t>& a, const std::vector<int64_t>& b,
+            const char* what) const;
+
+ private:
+  std::unique_ptr<Graph> record_with(const Record& record, bool second) const;
+
+  ExportSpec spec_;
+  std::unique_ptr<Graph> first_, second_;
+  std::unordered_map<const Node*, const Node*> nodes_;
+};
+
+[[noreturn]] void refuse_export(const Node& node, const std::string& why);
+
+// The bounds of a slice node as every format has them: where they follow the size of the inputs,
+// they count from the end.
+void slice_bounds(const ExportModel& model, const Node& node, std::vector<int64_t>& starts,
+                  std::vector<int64_t>& ends);
+
+// The model of a program that was read; `shapes` (optional, one an input) replace what it declares.
+ExportModel export_of(const Program& program, const std::vector<Shape>& shapes = {});
+
+enum class ExportFormat { kPdmodel, kPir, kOnnx };
+
+// Writes folder/inference.pdmodel or inference.json with inference.pdiparams, or model.onnx; makes
+// the folder. Throws kUnimplemented for an operator or a form that the format cannot express, with
+// its name.
+void write_model(const ExportModel& model, ExportFormat format, const std::string& folder);
+
+// ---- the writers
+
+void write_pdmodel(const ExportModel& model, const std::string& folder);
+void write_pir(const ExportModel& model, const std::string& folder);
+void write_onnx(const ExportModel& model, const std::string& folder);
+
+}  // namespace trireme

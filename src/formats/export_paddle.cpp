@@ -1,0 +1,221 @@
+// A program into Paddle's formats: values, constants, shapes; the operators are in the tables.
+#include "formats/export_paddle.h"
+
+#include <algorithm>
+
+#include "formats/context.h"
+#include "trireme/error.h"
+
+namespace trireme {
+namespace {
+
+const PaddleExport* find_export(const Op* op) {
+  static const auto table = [] {
+    std::unordered_map<const Op*, const PaddleExport*> all;
+    for (const auto part : {paddle_math_exports(), paddle_nn_exports(), paddle_shape_exports()})
+      for (const PaddleExport& entry : part) all.emplace(entry.op, &entry);
+    return all;
+  }();
+  const auto it = table.find(op);
+  return it == table.end() ? nullptr : it->second;
+}
+
+bool is_parameter(const Value* value) {
+  return !value->name.empty() && is_floating(value->type.dtype) && value->type.shape.rank() > 0;
+}
+
+}  // namespace
+
+bool is_uniform(const Array& array, double& value) {
+  if (array.numel() == 0) return false;
+  const char* data = static_cast<const char*>(array.data());
+  const size_t size = size_of(array.dtype());
+  if (array.numel() > 1 && std::memcmp(data, data + size, array.bytes() - size) != 0) return false;
+  value = numbers_of(Array(array.dtype(), Shape{}, const_cast<char*>(data), array.owner()))[0];
+  return true;
+}
+
+OutType PaddleEmitter::type_of(DType dtype, const Dims& dims) {
+  OutType type{dtype, {}};
+  for (const Dim& d : dims) type.dims.push_back(d.known() ? d.first : -1);
+  return type;
+}
+
+// ---- values
+
+void PaddleEmitter::set(const Value* value, OutId id) {
+  ids_[value] = id;
+  written_.emplace_back(model.dims(value), id);
+}
+
+OutId PaddleEmitter::get(const Value* value) {
+  if (value == nullptr) return 0;
+  const auto it = ids_.find(value);
+  if (it != ids_.end()) return it->second;
+  const OutId id = constant(value);
+  ids_[value] = id;
+  return id;
+}
+
+std::string PaddleEmitter::fresh_name(const std::string& wish) {
+  std::string name = wish;
+  for (int i = 0; !names_.insert(name).second; ++i) name = wish + '_' + std::to_string(i);
+  return name;
+}
+
+OutId PaddleEmitter::constant(const Value* value) {
+  const Array& array = *constant_of(value);
+  const Array& other = *constant_of(model.twin(value));
+  const Dims dims = model.dims(value);
+  double number = 0, same = 0;
+  const bool uniform = is_uniform(array, number);
+  if (!std::ranges::all_of(dims, &Dim::known)) {
+    if (!uniform || !is_uniform(other, same) || number != same)
+      refuse_export(*value->node, "a constant depends on the size of the inputs");
+    return expand(*value->node, sink.full({}, number, array.dtype()), {}, dims);
+  }
+  if (array.data() != other.data() && std::memcmp(array.data(), other.data(), array.bytes()) != 0)
+    refuse_export(*value->node, "a constant depends on the size of the inputs");
+  if (uniform && !is_parameter(value))
+    return sink.full(type_of(value).dims, number, array.dtype());
+  return sink.parameter(fresh_name(value->name.empty() ? "constant_0" : value->name), array);
+}
+
+// ---- operators
+
+OutId PaddleEmitter::op(std::string_view names, std::vector<OutSlot> inputs,
+                        std::string_view result, const OutType& type, std::vector<OutAttr> attrs) {
+  OutOp made;
+  const size_t bar = names.find('|');
+  made.legacy = names.substr(0, bar);
+  made.pir = bar == std::string_view::npos ? names : names.substr(bar + 1);
+  made.inputs = std::move(inputs);
+  made.results.push_back({std::string(result), {type}});
+  made.attrs = std::move(attrs);
+  return sink.op(std::move(made))[0];
+}
+
+OutId PaddleEmitter::unary(std::string_view names, OutId x, std::vector<OutAttr> attrs) {
+  return op(names, {{"X", {x}}}, "Out", sink.type(x), std::move(attrs));
+}
+
+OutId PaddleEmitter::binary(std::string_view names, OutId x, OutId y, const OutType& type) {
+  std::vector<OutAttr> attrs;
+  if (names.find('|') != std::string_view::npos || names.starts_with("elementwise"))
+    attrs.push_back({"axis", int32_t{-1}});
+  return op(names, {{"X", {x}}, {"Y", {y}}}, "Out", type, std::move(attrs));
+}
+
+OutId PaddleEmitter::cast(OutId x, DType dtype) {
+  const OutType from = sink.type(x);
+  if (from.dtype == dtype) return x;
+  return op("cast", {{"X", {x}}}, "Out", {dtype, from.dims},
+            {{"in_dtype", from.dtype}, {"out_dtype", dtype}});
+}
+
+OutId PaddleEmitter::dimension(const Node& node, const Dim& dim) {
+  for (const auto& [dims, id] : written_) {
+    const auto at = std::ranges::find(dims, dim);
+    if (at != dims.end()) return sink.dimension(id, static_cast<int>(at - dims.begin()));
+  }
+  refuse_export(node, "a size that no value has depends on the size of the inputs (" +
+                          std::to_string(dim.first) + ", then " + std::to_string(dim.second) + ")");
+}
+
+std::vector<OutId> PaddleEmitter::runtime_shape(const Node& node, const Dims& dims) {
+  std::vector<OutId> ids;
+  for (const Dim& d : dims) ids.push_back(d.known() ? sink.number(d.first) : dimension(node, d));
+  return ids;
+}
+
+OutId PaddleEmitter::reshape(const Node& node, OutId x, const Dims& from, const Dims& to) {
+  if (from == to) return x;
+  const DType dtype = sink.type(x).dtype;
+  OutOp made{"reshape2", "reshape", {{"X", {x}}}, {{"Out", {type_of(dtype, to)}}}, {}, {}, {}, {}};
+  std::vector<int32_t> shape;
+  int unknown = 0;
+  for (size_t i = 0; i < to.size(); ++i) {
+    const bool kept = !to[i].known() && i < from.size() && from[i] == to[i];
+    unknown += !kept && !to[i].known() ? 1 : 0;
+    shape.push_back(kept ? 0 : to[i].known() ? static_cast<int32_t>(to[i].first) : -1);
+  }
+  made.attrs.push_back({"shape", shape, "Shape"});
+  if (unknown > 1) {
+    made.shape = runtime_shape(node, to);
+    made.legacy_shape_slot = "ShapeTensor";
+    made.pir_shape_slot = "Shape";
+  }
+  return sink.op(std::move(made))[0];
+}
+
+OutId PaddleEmitter::expand(const Node& node, OutId x, const Dims& from, const Dims& to) {
+  if (from == to) return x;
+  const DType dtype = sink.type(x).dtype;
+  OutOp made{"expand_v2", "expand", {{"X", {x}}}, {{"Out", {type_of(dtype, to)}}}, {}, {}, {}, {}};
+  std::vector<int32_t> shape;
+  bool unknown = false;
+  const size_t lead = to.size() - from.size();
+  for (size_t i = 0; i < to.size(); ++i) {
+    const bool kept = i >= lead && from[i - lead] == to[i];
+    shape.push_back(kept || !to[i].known() ? -1 : static_cast<int32_t>(to[i].first));
+    unknown = unknown || (!kept && !to[i].known());
+  }
+  made.attrs.push_back({"shape", shape, "Shape"});
+  if (unknown) {
+    made.shape = runtime_shape(node, to);
+    made.legacy_shape_slot = "expand_shapes_tensor";
+    made.pir_shape_slot = "Shape";
+  }
+  return sink.op(std::move(made))[0];
+}
+
+OutId PaddleEmitter::transpose(OutId x, const std::vector<int32_t>& perm) {
+  const OutType from = sink.type(x);
+  OutType to{from.dtype, {}};
+  for (const int32_t p : perm) to.dims.push_back(from.dims[static_cast<size_t>(p)]);
+  return op("transpose2|transpose", {{"X", {x}}}, "Out", to, {{"axis", perm}});
+}
+
+OutId PaddleEmitter::broadcast(const Node& node, size_t i) {
+  return expand(node, get(node.inputs[i]), model.dims(node.inputs[i]), model.dims(node.out()));
+}
+
+void PaddleEmitter::same_attrs(const Node& node) const {
+  if (!(node.attrs == model.twin(node).attrs))
+    refuse_export(node, "an attribute depends on the size of the inputs: " + node.attrs.str() +
+                            ", then " + model.twin(node).attrs.str());
+}
+
+// ---- the program
+
+void PaddleEmitter::run() {
+  std::string unknown;
+  for (const auto& node : model.graph().nodes) {
+    if (node->op == &kData || node->op == &kConstant || find_export(node->op) != nullptr) continue;
+    if (unknown.find("'" + std::string(node->op->name) + "'") == std::string::npos)
+      unknown += " '" + std::string(node->op->name) + "'";
+  }
+  if (!unknown.empty())
+    fail(Code::kUnimplemented, "[export] operators that this format has no form for:" + unknown);
+  const auto& inputs = model.graph().inputs;
+  for (const std::string& name : model.spec().outputs) names_.insert(name);
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    const ExportSpec::Input& input = model.spec().inputs[i];
+    names_.insert(input.name);
+    OutType type = type_of(inputs[i]);
+    type.dims.assign(input.shape.begin(), input.shape.end());
+    set(inputs[i], sink.input(input.name, type));
+  }
+  for (const auto& node : model.graph().nodes) {
+    if (node->op == &kData || node->op == &kConstant) continue;
+    find_export(node->op)->run(*this, *node);
+  }
+  for (size_t i = 0; i < model.graph().outputs.size(); ++i) {
+    const Value* value = model.graph().outputs[i];
+    sink.output(model.spec().outputs[i], get(value));
+  }
+}
+
+void export_to(PaddleSink& sink, const ExportModel& model) { PaddleEmitter(sink, model).run(); }
+
+}  // namespace trireme
