@@ -39,14 +39,14 @@ bool is_half(const Value* v) {
   return v && (v->type.dtype == DType::kFloat16 || v->type.dtype == DType::kBFloat16);
 }
 
-enum class Colour { kWhite, kGray, kBlack };
+enum class Colour { kCastToHalf, kFollows, kCastToFloat };
 
 Colour colour_of(const AmpMode& mode, const Op& op) {
-  if (mode.black.contains(op.name)) return Colour::kBlack;
-  if (mode.white.contains(op.name)) return Colour::kWhite;
-  if (op.amp == Amp::kFloat || kBlack.contains(op.name)) return Colour::kBlack;
-  if (!mode.o2 && kBlackO1.contains(op.name)) return Colour::kBlack;
-  return op.amp == Amp::kHalf || kWhite.contains(op.name) ? Colour::kWhite : Colour::kGray;
+  if (mode.black.contains(op.name)) return Colour::kCastToFloat;
+  if (mode.white.contains(op.name)) return Colour::kCastToHalf;
+  if (op.amp == Amp::kFloat || kBlack.contains(op.name)) return Colour::kCastToFloat;
+  if (!mode.o2 && kBlackO1.contains(op.name)) return Colour::kCastToFloat;
+  return op.amp == Amp::kHalf || kWhite.contains(op.name) ? Colour::kCastToHalf : Colour::kFollows;
 }
 
 }  // namespace
@@ -70,8 +70,8 @@ void amp_cast(const AmpMode& mode, const Op& op, std::vector<Value*>& inputs) {
   }
   if (!any_wide && !any_half) return;
   const Colour colour = colour_of(mode, op);
-  const bool half = colour == Colour::kWhite || (colour == Colour::kGray && !any_wide);
-  if (colour == Colour::kGray && !any_half) return;
+  const bool half = colour == Colour::kCastToHalf || (colour == Colour::kFollows && !any_wide);
+  if (colour == Colour::kFollows && !any_half) return;
   const DType to = half ? mode.half : DType::kFloat32;
   const AmpScope off(nullptr);
   for (size_t i = 0; i < n; ++i)
