@@ -42,8 +42,12 @@ def parameters(plain, dtype="float32"):
 def run(name, make, plain=True, groups=None, dtype="float32", clip=None):
     with paddle.utils.unique_name.guard():
         params = parameters(plain, dtype)
-        kinds = {"global": nn.ClipGradByGlobalNorm(2.0), "norm": nn.ClipGradByNorm(1.5),
-                 "value": nn.ClipGradByValue(1.0, -0.6), None: None}
+        kinds = {
+            "global": nn.ClipGradByGlobalNorm(2.0),
+            "norm": nn.ClipGradByNorm(1.5),
+            "value": nn.ClipGradByValue(1.0, -0.6),
+            None: None,
+        }
         given = groups(params) if groups else params
         opt = make(parameters=given, grad_clip=kinds[clip])
         after = []
@@ -65,8 +69,10 @@ def run(name, make, plain=True, groups=None, dtype="float32", clip=None):
 
 
 def halved(params):
-    return [{"params": params[:1], "learning_rate": 0.3, "weight_decay": 0.1},
-            {"params": params[1:], "grad_clip": nn.ClipGradByGlobalNorm(0.7)}]
+    return [
+        {"params": params[:1], "learning_rate": 0.3, "weight_decay": 0.1},
+        {"params": params[1:], "grad_clip": nn.ClipGradByGlobalNorm(0.7)},
+    ]
 
 
 def no_bias(name):
@@ -90,18 +96,30 @@ def cases():
     yield run("adam_missing", f(o.Adam))
     yield run("adam_amsgrad", f(o.Adam, amsgrad=True))
     yield run("adamw", f(o.AdamW))
-    yield run("adamw_all", f(o.AdamW, weight_decay=0.1, apply_decay_param_fun=no_bias),
-              plain=False, clip="global")
+    yield run(
+        "adamw_all",
+        f(o.AdamW, weight_decay=0.1, apply_decay_param_fun=no_bias),
+        plain=False,
+        clip="global",
+    )
     yield run("adamax", f(o.Adamax, weight_decay=0.02), plain=False)
     yield run("rmsprop", f(o.RMSProp))
-    yield run("rmsprop_centered", f(o.RMSProp, centered=True, momentum=0.8, weight_decay=0.02),
-              plain=False)
-    yield run("adagrad", f(o.Adagrad, initial_accumulator_value=0.1, weight_decay=0.02),
-              plain=False)
+    yield run(
+        "rmsprop_centered",
+        f(o.RMSProp, centered=True, momentum=0.8, weight_decay=0.02),
+        plain=False,
+    )
+    yield run(
+        "adagrad", f(o.Adagrad, initial_accumulator_value=0.1, weight_decay=0.02), plain=False
+    )
     exclude = lambda p: p.name == "p1"
     yield run("lamb", f(o.Lamb, exclude_from_weight_decay_fn=exclude))
-    yield run("lamb_always", f(o.Lamb, exclude_from_weight_decay_fn=exclude, always_adapt=True),
-              plain=False, clip="global")
+    yield run(
+        "lamb_always",
+        f(o.Lamb, exclude_from_weight_decay_fn=exclude, always_adapt=True),
+        plain=False,
+        clip="global",
+    )
     yield run("adadelta", f(o.Adadelta, weight_decay=0.02), plain=False)
     yield run("nadam", f(o.NAdam, weight_decay=0.02), plain=False)
     yield run("radam", f(o.RAdam, weight_decay=0.02), plain=False)

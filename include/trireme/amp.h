@@ -19,7 +19,7 @@ enum class Level { O0, O1, O2 };
 struct AutoCastOptions {
   bool enable = true;
   Level level = Level::O1;
-  DType dtype = DType::kFloat16;  // or kBFloat16
+  DType dtype = DType::kFloat16;                                      // or kBFloat16
   std::vector<std::string> custom_white_list{}, custom_black_list{};  // operators' names
 };
 
@@ -87,9 +87,8 @@ struct DecorateOptions {
   DType dtype = DType::kFloat16;
   bool master_weight = true;  // float32 masters in the optimizer
 };
-// O2: the model's float32 parameters and buffers become half precision, but those of batch norms and,
-// for float16, of layer and instance norms. Nothing for O1.
-// Before the first step.
+// O2: the model's float32 parameters and buffers become half precision, but those of batch norms
+// and, for float16, of layer and instance norms. Nothing for O1. Before the first step.
 void decorate(nn::Layer& model, const DecorateOptions& options = {});
 void decorate(nn::Layer& model, optimizer::Optimizer& optimizer,
               const DecorateOptions& options = {});

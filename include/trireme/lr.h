@@ -80,7 +80,8 @@ struct MultiplicativeDecay : LRScheduler {  // base lr_lambda(1) ... lr_lambda(t
   MultiplicativeDecay(double learning_rate, std::function<double(int64_t)> lr_lambda,
                       int64_t last_epoch = -1);
 };
-struct CosineAnnealingDecay : LRScheduler {  // eta_min + (base - eta_min) (1 + cos(pi t / T_max)) / 2
+struct CosineAnnealingDecay
+    : LRScheduler {  // eta_min + (base - eta_min) (1 + cos(pi t / T_max)) / 2
   CosineAnnealingDecay(double learning_rate, int64_t T_max, double eta_min = 0,
                        int64_t last_epoch = -1);
 };
@@ -108,8 +109,8 @@ struct OneCycleLR : LRScheduler {  // up to max_learning_rate and down again
 struct CyclicOptions {
   double base_learning_rate, max_learning_rate;
   int64_t step_size_up;
-  int64_t step_size_down = 0;        // 0: as step_size_up
-  std::string mode = "triangular";   // "triangular2", "exp_range"
+  int64_t step_size_down = 0;       // 0: as step_size_up
+  std::string mode = "triangular";  // "triangular2", "exp_range"
   double exp_gamma = 1;
   std::function<double(double)> scale_fn{};  // in place of the mode's
   std::string scale_mode = "cycle";          // what scale_fn gets: or "iterations"

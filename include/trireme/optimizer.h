@@ -43,8 +43,8 @@ namespace optimizer {
 
 // A number, or a scheduler, which the optimizer reads at each step and the user steps.
 struct LearningRate {
-  LearningRate(double v) : value(v) {}                                     // NOLINT
-  LearningRate(const lr::LRScheduler& s) : value(s()), scheduler(s) {}     // NOLINT
+  LearningRate(double v) : value(v) {}                                  // NOLINT
+  LearningRate(const lr::LRScheduler& s) : value(s()), scheduler(s) {}  // NOLINT
   double value;
   lr::LRScheduler scheduler;  // undefined: none
 };
@@ -53,14 +53,14 @@ struct LearningRate {
 // AdamW it is the decoupled decay.
 struct WeightDecay {
   WeightDecay() = default;
-  WeightDecay(double coeff) : l2(coeff) {}                   // NOLINT
-  WeightDecay(regularizer::L1Decay d) : l1(d.coeff) {}       // NOLINT
-  WeightDecay(regularizer::L2Decay d) : l2(d.coeff) {}       // NOLINT
+  WeightDecay(double coeff) : l2(coeff) {}              // NOLINT
+  WeightDecay(regularizer::L1Decay d) : l1(d.coeff) {}  // NOLINT
+  WeightDecay(regularizer::L2Decay d) : l2(d.coeff) {}  // NOLINT
   double l1 = 0, l2 = 0;
 };
 
-// Parameters with settings of their own. A parameter's own attributes (nn::ParamAttr: learning_rate,
-// regularizer, need_clip) are honoured in and out of groups.
+// Parameters with settings of their own. A parameter's own attributes (nn::ParamAttr:
+// learning_rate, regularizer, need_clip) are honoured in and out of groups.
 struct ParamGroup {
   std::vector<Tensor> params;
   double learning_rate = 1;  // factor on the optimizer's

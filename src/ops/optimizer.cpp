@@ -20,18 +20,13 @@ struct Traits {
 };
 
 const Traits& traits_of(const Op& op) {
-  static const Traits table[] = {{&ops::sgd_op, Rule::kSgd, 0, 0},
-                                 {&ops::momentum_op, Rule::kMomentum, 1, 0},
-                                 {&ops::adam_op, Rule::kAdam, 2, 2},
-                                 {&ops::adamw_op, Rule::kAdamW, 2, 2},
-                                 {&ops::adamax_op, Rule::kAdamax, 2, 1},
-                                 {&ops::rmsprop_op, Rule::kRmsProp, 2, 0},
-                                 {&ops::adagrad_op, Rule::kAdagrad, 1, 0},
-                                 {&ops::lamb_op, Rule::kLambMoments, 2, 2},
-                                 {&ops::adadelta_op, Rule::kAdadelta, 2, 0},
-                                 {&ops::nadam_op, Rule::kNAdam, 2, 3},
-                                 {&ops::radam_op, Rule::kRAdam, 2, 3},
-                                 {&ops::rprop_op, Rule::kRprop, 2, 0}};
+  static const Traits table[] = {
+      {&ops::sgd_op, Rule::kSgd, 0, 0},           {&ops::momentum_op, Rule::kMomentum, 1, 0},
+      {&ops::adam_op, Rule::kAdam, 2, 2},         {&ops::adamw_op, Rule::kAdamW, 2, 2},
+      {&ops::adamax_op, Rule::kAdamax, 2, 1},     {&ops::rmsprop_op, Rule::kRmsProp, 2, 0},
+      {&ops::adagrad_op, Rule::kAdagrad, 1, 0},   {&ops::lamb_op, Rule::kLambMoments, 2, 2},
+      {&ops::adadelta_op, Rule::kAdadelta, 2, 0}, {&ops::nadam_op, Rule::kNAdam, 2, 3},
+      {&ops::radam_op, Rule::kRAdam, 2, 3},       {&ops::rprop_op, Rule::kRprop, 2, 0}};
   for (const Traits& t : table)
     if (t.op == &op) return t;
   fail(Code::kInternal, message(op.name, "is no optimizer"));
@@ -92,11 +87,12 @@ void check_scalars(const Infer& i, const Places& at, const UpdateAttrs& a) {
   if (i.has(at.factors))
     TRI_CHECK(i.dtype(at.factors) == DType::kFloat32 &&
                   i.shape(at.factors).numel() >= a.first_factor + a.params,
-              message(i.op.name, "factors expects a float32 a gradient, got ",
-                      i.dtype(at.factors), i.shape(at.factors)));
+              message(i.op.name, "factors expects a float32 a gradient, got ", i.dtype(at.factors),
+                      i.shape(at.factors)));
   if (i.has(at.skip))
-    TRI_CHECK(i.dtype(at.skip) == DType::kBool && i.shape(at.skip).numel() == 1,
-              message(i.op.name, "skip expects one bool, got ", i.dtype(at.skip), i.shape(at.skip)));
+    TRI_CHECK(
+        i.dtype(at.skip) == DType::kBool && i.shape(at.skip).numel() == 1,
+        message(i.op.name, "skip expects one bool, got ", i.dtype(at.skip), i.shape(at.skip)));
 }
 
 void infer(const Infer& i) {
@@ -123,11 +119,11 @@ void infer(const Infer& i) {
   }
   for (size_t k = 0; k < a.low.size(); ++k) {
     const auto master = static_cast<size_t>(a.low[k]);
-    TRI_CHECK(i.dtype(master) == DType::kFloat32 && is_half(i.dtype(at.low + k)) &&
-                  i.shape(at.low + k) == i.shape(master),
-              message(i.op.name, "a low-precision copy expects float16 or bfloat16 ",
-                      i.shape(master), " beside a float32 master, got ", i.dtype(at.low + k),
-                      i.shape(at.low + k)));
+    TRI_CHECK(
+        i.dtype(master) == DType::kFloat32 && is_half(i.dtype(at.low + k)) &&
+            i.shape(at.low + k) == i.shape(master),
+        message(i.op.name, "a low-precision copy expects float16 or bfloat16 ", i.shape(master),
+                " beside a float32 master, got ", i.dtype(at.low + k), i.shape(at.low + k)));
   }
   check_scalars(i, at, a);
   for (size_t k = 0; k < at.outputs; ++k) i.out(i.dtype(k), i.shape(k));
@@ -277,9 +273,8 @@ class Update {
     if (scalars_ > 0) copy(l, at_.scalars);
     for (size_t k = 0; k < at_.params; ++k) {
       float next[4] = {};
-      numbers[k] = dtypes_[k] == DType::kFloat64
-                       ? numbers_of<double>(l, k, next)
-                       : as<double>(numbers_of<float>(l, k, next));
+      numbers[k] = dtypes_[k] == DType::kFloat64 ? numbers_of<double>(l, k, next)
+                                                 : as<double>(numbers_of<float>(l, k, next));
       // The row of one parameter is read by no other.
       if (scalars_ > 0)
         std::copy_n(next, scalars_,
@@ -343,8 +338,7 @@ class Update {
         T* states[2];
         for (size_t s = 0; s < 2; ++s)
           states[s] = l.output<T>(at_.states + s * at_.params + c.tensor) + at;
-        sum(n,
-            load_block<T>(rule_table(), l.out[c.tensor], dtypes_[c.tensor], at, count, weights),
+        sum(n, load_block<T>(rule_table(), l.out[c.tensor], dtypes_[c.tensor], at, count, weights),
             states, count, sums);
       });
     };

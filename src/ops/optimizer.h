@@ -22,27 +22,38 @@ struct UpdateAttrs {
   std::vector<int64_t> clamp;    // one a parameter, or none: gradients are limited to these two
   double clamp_min = 0, clamp_max = 0;
   double beta1 = 0, beta2 = 0, epsilon = 0;
-  double momentum = 0, rho = 0;       // rho: adadelta, rmsprop
-  double momentum_decay = 0;          // nadam
-  double eta_down = 0, eta_up = 0;                  // rprop
-  double lr_min = 0, lr_max = 0;                    // rprop
+  double momentum = 0, rho = 0;     // rho: adadelta, rmsprop
+  double momentum_decay = 0;        // nadam
+  double eta_down = 0, eta_up = 0;  // rprop
+  double lr_min = 0, lr_max = 0;    // rprop
   bool nesterov = false, centered = false, amsgrad = false, always_adapt = false;
   static const Field fields[];
 };
-inline constexpr Field UpdateAttrs::fields[] = {
-    TRI_FIELD(UpdateAttrs, params),    TRI_FIELD(UpdateAttrs, low),
-    TRI_FIELD(UpdateAttrs, rows),      TRI_FIELD(UpdateAttrs, lr_scale),
-    TRI_FIELD(UpdateAttrs, l1),        TRI_FIELD(UpdateAttrs, l2),
-    TRI_FIELD(UpdateAttrs, decay),     TRI_FIELD(UpdateAttrs, first_factor),
-    TRI_FIELD(UpdateAttrs, clamp),     TRI_FIELD(UpdateAttrs, clamp_min),
-    TRI_FIELD(UpdateAttrs, clamp_max), TRI_FIELD(UpdateAttrs, beta1),
-    TRI_FIELD(UpdateAttrs, beta2),     TRI_FIELD(UpdateAttrs, epsilon),
-    TRI_FIELD(UpdateAttrs, momentum),  TRI_FIELD(UpdateAttrs, rho),
-    TRI_FIELD(UpdateAttrs, momentum_decay),
-    TRI_FIELD(UpdateAttrs, eta_down),  TRI_FIELD(UpdateAttrs, eta_up),
-    TRI_FIELD(UpdateAttrs, lr_min),    TRI_FIELD(UpdateAttrs, lr_max),
-    TRI_FIELD(UpdateAttrs, nesterov),  TRI_FIELD(UpdateAttrs, centered),
-    TRI_FIELD(UpdateAttrs, amsgrad),   TRI_FIELD(UpdateAttrs, always_adapt)};
+inline constexpr Field UpdateAttrs::fields[] = {TRI_FIELD(UpdateAttrs, params),
+                                                TRI_FIELD(UpdateAttrs, low),
+                                                TRI_FIELD(UpdateAttrs, rows),
+                                                TRI_FIELD(UpdateAttrs, lr_scale),
+                                                TRI_FIELD(UpdateAttrs, l1),
+                                                TRI_FIELD(UpdateAttrs, l2),
+                                                TRI_FIELD(UpdateAttrs, decay),
+                                                TRI_FIELD(UpdateAttrs, first_factor),
+                                                TRI_FIELD(UpdateAttrs, clamp),
+                                                TRI_FIELD(UpdateAttrs, clamp_min),
+                                                TRI_FIELD(UpdateAttrs, clamp_max),
+                                                TRI_FIELD(UpdateAttrs, beta1),
+                                                TRI_FIELD(UpdateAttrs, beta2),
+                                                TRI_FIELD(UpdateAttrs, epsilon),
+                                                TRI_FIELD(UpdateAttrs, momentum),
+                                                TRI_FIELD(UpdateAttrs, rho),
+                                                TRI_FIELD(UpdateAttrs, momentum_decay),
+                                                TRI_FIELD(UpdateAttrs, eta_down),
+                                                TRI_FIELD(UpdateAttrs, eta_up),
+                                                TRI_FIELD(UpdateAttrs, lr_min),
+                                                TRI_FIELD(UpdateAttrs, lr_max),
+                                                TRI_FIELD(UpdateAttrs, nesterov),
+                                                TRI_FIELD(UpdateAttrs, centered),
+                                                TRI_FIELD(UpdateAttrs, amsgrad),
+                                                TRI_FIELD(UpdateAttrs, always_adapt)};
 
 // How gradients are limited by their norms. A group of gradients has one kind and one limit.
 struct ClipAttrs {

@@ -24,10 +24,10 @@ void check_gradients(const Infer& i, size_t n) {
 void infer_factors(const Infer& i) {
   const auto& a = i.attrs<ClipAttrs>();
   const size_t n = a.group.size();
-  TRI_CHECK(i.inputs.size() == n + 1 && a.need_clip.size() == n &&
-                a.kind.size() == a.max_norm.size(),
-            message(i.op.name, "expects ", n, " gradients and a scale, got ", i.inputs.size(),
-                    " inputs"));
+  TRI_CHECK(
+      i.inputs.size() == n + 1 && a.need_clip.size() == n && a.kind.size() == a.max_norm.size(),
+      message(i.op.name, "expects ", n, " gradients and a scale, got ", i.inputs.size(),
+              " inputs"));
   check_gradients(i, n);
   for (const int64_t g : a.group)
     TRI_CHECK(g >= 0 && g < static_cast<int64_t>(a.kind.size()),
@@ -173,8 +173,8 @@ Kernel prepare_unscale(const Prepare& p) {
     parallel_for(chunks.count(), chunks.grain, [&](int64_t begin, int64_t end, int) {
       for (int64_t c = begin; c < end; ++c) {
         const Chunk& chunk = chunks.list[static_cast<size_t>(c)];
-        finite[c] = unscale(l.in[chunk.tensor], l.out[chunk.tensor], dtypes[chunk.tensor], chunk,
-                            inverse);
+        finite[c] =
+            unscale(l.in[chunk.tensor], l.out[chunk.tensor], dtypes[chunk.tensor], chunk, inverse);
       }
     });
     *l.output<bool>(n) = !std::all_of(finite, finite + chunks.count(), [](bool f) { return f; });

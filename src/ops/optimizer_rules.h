@@ -26,10 +26,10 @@ enum class Rule : uint8_t {
 
 // One parameter's numbers in one step.
 template <class T> struct RuleNumbers {
-  T factor = 1;               // on the gradient
-  bool clamp = false;         // then limited to
+  T factor = 1;        // on the gradient
+  bool clamp = false;  // then limited to
   T clamp_min = 0, clamp_max = 0;
-  T l1 = 0, l2 = 0;           // then l1 sign(w) + l2 w is added
+  T l1 = 0, l2 = 0;  // then l1 sign(w) + l2 w is added
   T lr = 0, decay = 0;
   T beta1 = 0, beta2 = 0, epsilon = 0, momentum = 0, rho = 0;
   T eta_down = 0, eta_up = 0, lr_min = 0, lr_max = 0;

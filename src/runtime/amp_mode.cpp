@@ -16,11 +16,11 @@ using Names = std::set<std::string_view>;
 
 // Paddle's black list of O1 by our operators' names. An operator with Amp::kFloat need not stand
 // here.
-const Names kBlackO1 = {
-    "exp",  "expm1", "log",  "log1p", "log2", "log10", "rsqrt",   "reciprocal", "pow",
-    "square", "tan", "acos", "asin",  "sinh", "cosh",  "atanh",   "erfinv",     "sum",
-    "mean", "prod",  "cumsum", "cumprod", "softmax", "log_softmax", "softplus", "layer_norm",
-    "group_norm"};
+const Names kBlackO1 = {"exp",      "expm1",      "log",       "log1p",   "log2",    "log10",
+                        "rsqrt",    "reciprocal", "pow",       "square",  "tan",     "acos",
+                        "asin",     "sinh",       "cosh",      "atanh",   "erfinv",  "sum",
+                        "mean",     "prod",       "cumsum",    "cumprod", "softmax", "log_softmax",
+                        "softplus", "layer_norm", "group_norm"};
 // Black in O1 and O2.
 const Names kBlack = {"nearest_interp", "bilinear_interp", "embedding", "scatter",
                       "scatter_nd_add"};
@@ -59,8 +59,8 @@ AmpScope::~AmpScope() { current = before_; }
 
 void amp_cast(const AmpMode& mode, const Op& op, std::vector<Value*>& inputs) {
   if (passes_on(op)) return;
-  const size_t n = kFirstInputOnly.contains(op.name) ? std::min<size_t>(1, inputs.size())
-                                                     : inputs.size();
+  const size_t n =
+      kFirstInputOnly.contains(op.name) ? std::min<size_t>(1, inputs.size()) : inputs.size();
   bool any_wide = false, any_half = false;
   for (size_t i = 0; i < n; ++i) {
     if (inputs[i] && inputs[i]->type.dtype == DType::kFloat64) return;

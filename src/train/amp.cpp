@@ -28,8 +28,7 @@ auto_cast::auto_cast(const AutoCastOptions& o) : before_(amp_mode()) {
     mode_->o2 = o.level == Level::O2;
     mode_->white.insert(o.custom_white_list.begin(), o.custom_white_list.end());
     for (const std::string& name : o.custom_black_list) {
-      TRI_CHECK(!mode_->white.contains(name),
-                "[auto_cast] '" + name + "' is in both custom lists");
+      TRI_CHECK(!mode_->white.contains(name), "[auto_cast] '" + name + "' is in both custom lists");
       mode_->black.insert(name);
     }
   }
@@ -42,8 +41,8 @@ auto_cast::~auto_cast() { set_amp_mode(before_); }
 struct GradScaler::Impl {
   GradScalerOptions o;
   bool enabled;
-  Tensor scale, counts;   // float32 [1], [2]; made at the first use
-  Tensor found_inf;       // of the steps since the last update
+  Tensor scale, counts;  // float32 [1], [2]; made at the first use
+  Tensor found_inf;      // of the steps since the last update
   std::vector<optimizer::Optimizer*> unscaled;
   std::vector<Tensor> unscaled_found;  // one each
   double first_scale;
@@ -70,8 +69,7 @@ struct GradScaler::Impl {
     }
     Recorder& r = Recorder::of(*found.variable()->slot->device);
     const BuilderScope scope(r);
-    found_inf = r.tensor(
-        ops::logical_or(r.value(found_inf.variable()), r.value(found.variable())));
+    found_inf = r.tensor(ops::logical_or(r.value(found_inf.variable()), r.value(found.variable())));
   }
 };
 
@@ -90,9 +88,8 @@ Tensor GradScaler::scale(const Tensor& loss) {
   if (!s.enabled) return loss;
   s.prepare(*loss.variable()->slot->device);
   const AmpScope off(nullptr);
-  return call(
-      [](Value* x, Value* by) { return ops::multiply(ops::cast(x, DType::kFloat32), by); }, loss,
-      s.scale);
+  return call([](Value* x, Value* by) { return ops::multiply(ops::cast(x, DType::kFloat32), by); },
+              loss, s.scale);
 }
 
 void GradScaler::unscale_(optimizer::Optimizer& optimizer) {
@@ -147,11 +144,11 @@ void GradScaler::update() {
   // In the step's own flush, which is due: call() would start it.
   Recorder& r = Recorder::of(*found.variable()->slot->device);
   const BuilderScope scope(r);
-  const std::vector<Value*> out = record(
-      ops::update_loss_scaling_op,
-      {r.value(s.scale.variable()), r.value(s.counts.variable()), r.value(found.variable())},
-      LossScalingAttrs{s.o.incr_ratio, s.o.decr_ratio, s.o.incr_every_n_steps,
-                       s.o.decr_every_n_nan_or_inf});
+  const std::vector<Value*> out =
+      record(ops::update_loss_scaling_op,
+             {r.value(s.scale.variable()), r.value(s.counts.variable()), r.value(found.variable())},
+             LossScalingAttrs{s.o.incr_ratio, s.o.decr_ratio, s.o.incr_every_n_steps,
+                              s.o.decr_every_n_nan_or_inf});
   rebind(s.scale.variable(), r.tensor(out[0]).variable()->slot);
   rebind(s.counts.variable(), r.tensor(out[1]).variable()->slot);
   if (eager_mode()) r.flush();
@@ -214,7 +211,8 @@ namespace {
 // By made-up layer names: batch_norm2d_0, layer_norm_1 ...
 bool keeps_float32(const std::string& type, DType dtype) {
   const auto is = [&type](const char* kind) { return type.find(kind) != std::string::npos; };
-  return is("batch_norm") || (dtype == DType::kFloat16 && (is("layer_norm") || is("instance_norm")));
+  return is("batch_norm") ||
+         (dtype == DType::kFloat16 && (is("layer_norm") || is("instance_norm")));
 }
 
 void to_half(nn::LayerState& state, DType dtype) {
@@ -222,8 +220,7 @@ void to_half(nn::LayerState& state, DType dtype) {
     for (auto* list : {&state.parameters, &state.buffers})
       for (auto& [name, t] : *list)
         if (t.defined() && t.dtype() == DType::kFloat32)
-          rebind(t.variable(),
-                 Tensor(t.detach().numpy().to(dtype)).variable()->slot);
+          rebind(t.variable(), Tensor(t.detach().numpy().to(dtype)).variable()->slot);
   for (auto& [name, below] : state.sublayers) to_half(*below, dtype);
 }
 

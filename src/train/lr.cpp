@@ -87,15 +87,13 @@ class Cosine : public Schedule {
     if ((epoch - 1 - t_max_) % (2 * t_max_) == 0)
       return last_lr + (base_lr - eta_min_) * (1 - std::cos(kPi / t_max)) / 2;
     return (1 + std::cos(kPi * static_cast<double>(epoch) / t_max)) /
-               (1 + std::cos(kPi * static_cast<double>(epoch - 1) / t_max)) *
-               (last_lr - eta_min_) +
+               (1 + std::cos(kPi * static_cast<double>(epoch - 1) / t_max)) * (last_lr - eta_min_) +
            eta_min_;
   }
   std::optional<double> closed_form() override {
-    return eta_min_ + (base_lr - eta_min_) *
-                          (1 + std::cos(kPi * static_cast<double>(epoch) /
-                                        static_cast<double>(t_max_))) /
-                          2;
+    return eta_min_ +
+           (base_lr - eta_min_) *
+               (1 + std::cos(kPi * static_cast<double>(epoch) / static_cast<double>(t_max_))) / 2;
   }
 
  private:
@@ -180,8 +178,8 @@ class Restarts : public Schedule {
     last_lr = rate();
   }
   void step_to(int64_t to) override {
-    TRI_CHECK(to >= 0, "[CosineAnnealingWarmRestarts] epoch expects at least 0, got " +
-                           std::to_string(to));
+    TRI_CHECK(to >= 0,
+              "[CosineAnnealingWarmRestarts] epoch expects at least 0, got " + std::to_string(to));
     place(to);
     epoch = to;
     last_lr = rate();
@@ -373,12 +371,12 @@ MultiStepDecay::MultiStepDecay(double learning_rate, std::vector<int64_t> milest
   check(std::is_sorted(milestones.begin(), milestones.end(), std::less_equal<>()), "MultiStepDecay",
         "milestones expects rising numbers");
   check(gamma < 1, "MultiStepDecay", "gamma expects less than 1");
-  schedule_ = begin<Formula>(
-      learning_rate, last_epoch, [gamma, m = std::move(milestones)](double base, int64_t t) {
-        size_t passed = 0;
-        while (passed < m.size() && t >= m[passed]) ++passed;
-        return base * std::pow(gamma, static_cast<double>(passed));
-      });
+  schedule_ = begin<Formula>(learning_rate, last_epoch,
+                             [gamma, m = std::move(milestones)](double base, int64_t t) {
+                               size_t passed = 0;
+                               while (passed < m.size() && t >= m[passed]) ++passed;
+                               return base * std::pow(gamma, static_cast<double>(passed));
+                             });
 }
 
 StepDecay::StepDecay(double learning_rate, int64_t step_size, double gamma, int64_t last_epoch) {
@@ -392,20 +390,20 @@ StepDecay::StepDecay(double learning_rate, int64_t step_size, double gamma, int6
 LambdaDecay::LambdaDecay(double learning_rate, std::function<double(int64_t)> lr_lambda,
                          int64_t last_epoch) {
   check(static_cast<bool>(lr_lambda), "LambdaDecay", "lr_lambda expects a function");
-  schedule_ = begin<Formula>(
-      learning_rate, last_epoch,
-      [f = std::move(lr_lambda)](double base, int64_t t) { return base * f(t); });
+  schedule_ =
+      begin<Formula>(learning_rate, last_epoch,
+                     [f = std::move(lr_lambda)](double base, int64_t t) { return base * f(t); });
 }
 
 MultiplicativeDecay::MultiplicativeDecay(double learning_rate,
                                          std::function<double(int64_t)> lr_lambda,
                                          int64_t last_epoch) {
   check(static_cast<bool>(lr_lambda), "MultiplicativeDecay", "lr_lambda expects a function");
-  schedule_ = begin<Formula>(learning_rate, last_epoch,
-                             [f = std::move(lr_lambda)](double base, int64_t t) {
-                               for (int64_t i = 1; i <= t; ++i) base = base * f(i);
-                               return base;
-                             });
+  schedule_ =
+      begin<Formula>(learning_rate, last_epoch, [f = std::move(lr_lambda)](double base, int64_t t) {
+        for (int64_t i = 1; i <= t; ++i) base = base * f(i);
+        return base;
+      });
 }
 
 CosineAnnealingDecay::CosineAnnealingDecay(double learning_rate, int64_t T_max, double eta_min,
@@ -424,7 +422,8 @@ CosineAnnealingWarmRestarts::CosineAnnealingWarmRestarts(double learning_rate, i
 
 LinearLR::LinearLR(double learning_rate, int64_t total_steps, double start_factor,
                    double end_factor, int64_t last_epoch) {
-  check(start_factor > 0 && start_factor <= 1, "LinearLR", "start_factor expects a number in (0, 1]");
+  check(start_factor > 0 && start_factor <= 1, "LinearLR",
+        "start_factor expects a number in (0, 1]");
   check(end_factor >= 0 && end_factor <= 1, "LinearLR", "end_factor expects a number in [0, 1]");
   check(total_steps > 0, "LinearLR", "total_steps expects a positive number");
   schedule_ = begin<Linear>(learning_rate, last_epoch, total_steps, start_factor, end_factor);
@@ -450,8 +449,8 @@ OneCycleLR::OneCycleLR(const OneCycleOptions& o) {
       initial, o.last_epoch,
       [ends, rates, total, cosine = o.anneal_strategy == "cos"](double, int64_t epoch) {
         const auto t = static_cast<double>(epoch);
-        TRI_CHECK(t <= total, "[OneCycleLR] step() was called " + text(t) + " times; total_steps is " +
-                                  text(total));
+        TRI_CHECK(t <= total, "[OneCycleLR] step() was called " + text(t) +
+                                  " times; total_steps is " + text(total));
         size_t i = 0;
         while (i + 2 < rates.size() && t > ends[i + 1]) ++i;
         const double part = (t - ends[i]) / (ends[i + 1] - ends[i]);
@@ -482,13 +481,12 @@ CyclicLR::CyclicLR(const CyclicOptions& o) {
     else if (o.mode == "triangular2") scale = [](double x) { return 1 / std::pow(2.0, x - 1); };
     else scale = [gamma = o.exp_gamma](double x) { return std::pow(gamma, x); };
   }
-  schedule_ = begin<Formula>(
-      o.base_learning_rate, o.last_epoch, [=](double base, int64_t epoch) {
-        const auto t = static_cast<double>(epoch);
-        const double cycle = 1 + std::floor(t / size), at = 1.0 + t / size - cycle;
-        const double part = at <= rising ? at / rising : (1 - at) / (1 - rising);
-        return base + amplitude * part * scale(by_cycle ? cycle : t);
-      });
+  schedule_ = begin<Formula>(o.base_learning_rate, o.last_epoch, [=](double base, int64_t epoch) {
+    const auto t = static_cast<double>(epoch);
+    const double cycle = 1 + std::floor(t / size), at = 1.0 + t / size - cycle;
+    const double part = at <= rising ? at / rising : (1 - at) / (1 - rising);
+    return base + amplitude * part * scale(by_cycle ? cycle : t);
+  });
 }
 
 ReduceOnPlateau::ReduceOnPlateau(double learning_rate, const ReduceOnPlateauOptions& o) {

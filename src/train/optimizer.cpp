@@ -75,9 +75,9 @@ void Optimizer::Impl::prepare(Entry& e) {
   if (!e.states.empty()) return;
   const DType dtype = e.param.dtype() == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
   for (size_t s = 0; s < settings.states.size(); ++s)
-    e.states.push_back(filled(device, dtype, e.param.shape(),
-                              settings.lr_is_state && s == 1 ? rate()
-                                                             : settings.states[s].initial));
+    e.states.push_back(
+        filled(device, dtype, e.param.shape(),
+               settings.lr_is_state && s == 1 ? rate() : settings.states[s].initial));
 }
 
 namespace {
@@ -230,8 +230,7 @@ State Optimizer::Impl::state_dict() const {
   };
   const Array rows = scalars.defined() ? scalars.numpy() : Array();
   for (const Entry& e : entries) {
-    if (e.states.empty() && !e.master.defined() &&
-        (!scalars.defined() || !settings.states.empty()))
+    if (e.states.empty() && !e.master.defined() && (!scalars.defined() || !settings.states.empty()))
       continue;
     for (size_t k = 0; k < settings.states.size(); ++k)
       add(state_name(e, settings.states[k].name), e.states[k]);
@@ -271,8 +270,7 @@ void take(const std::string& name, Tensor to, const Tensor& from) {
   Array copy(to.dtype(), to.shape());
   const Array given = from.numpy().to(to.dtype());
   std::memcpy(copy.data(), given.data(), copy.bytes());
-  rebind(to.variable(),
-         device_tensor(*to.variable()->slot->device, copy).variable()->slot);
+  rebind(to.variable(), device_tensor(*to.variable()->slot->device, copy).variable()->slot);
 }
 
 }  // namespace
@@ -282,8 +280,7 @@ void Optimizer::Impl::set_state_dict(const State& s) {
   Array rows;
   for (Entry& e : entries) {
     const Tensor* master = find(s.master_weights, e.param.name());
-    const std::string first =
-        settings.states.empty() ? std::string() : settings.states[0].name;
+    const std::string first = settings.states.empty() ? std::string() : settings.states[0].name;
     const auto known = [&](const std::string& name) { return find(s.tensors, name) != nullptr; };
     const bool any = known(e.param.name() + '_' + first + "_0") ||
                      known(e.param.name() + "_fp32_master_0_" + first + "_0");

@@ -35,7 +35,7 @@ struct Optimizer::Impl {
   struct Entry {
     Tensor param;
     size_t group = 0;
-    Tensor master;  // empty: none
+    Tensor master;               // empty: none
     std::vector<Tensor> states;  // empty until the first step
     int64_t row = 0;
   };

@@ -82,8 +82,7 @@ Settings lamb(const LambOptions& o) {
 }
 
 Settings adadelta(const AdadeltaOptions& o) {
-  Settings s{.op = &ops::adadelta_op,
-             .states = {{"_avg_squared_grad"}, {"_avg_squared_update"}}};
+  Settings s{.op = &ops::adadelta_op, .states = {{"_avg_squared_grad"}, {"_avg_squared_update"}}};
   s.attrs.rho = o.rho;
   s.attrs.epsilon = o.epsilon;
   return s;

@@ -234,9 +234,8 @@ TEST(Gradient, EveryOperatorHasARule) {
   // Leaves; made by passes behind `gradient`; or lowered otherwise in training.
   const std::set<std::string> elsewhere = {"data", "constant", "fused", "if", "while"};
   // Rules that are still to come.
-  const std::set<std::string> missing = {
-      "group_norm", "instance_norm",
-      "nearest_interp", "bilinear_interp", "rnn"};
+  const std::set<std::string> missing = {"group_norm", "instance_norm", "nearest_interp",
+                                         "bilinear_interp", "rnn"};
   const std::set<std::string> sampled = sampled_operators();
   for (const Op* op : all_ops()) {
     const std::string name(op->name);

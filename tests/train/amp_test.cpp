@@ -32,13 +32,13 @@ TEST(AutoCast, ColoursOfOperators) {
   for (const DType half : {DType::kFloat16, DType::kBFloat16}) {
     const auto_cast guard({.dtype = half});
     const Tensor y = matmul(x, w);
-    EXPECT_EQ(y.dtype(), half);                          // white
-    EXPECT_EQ((y + y).dtype(), half);                    // follows
+    EXPECT_EQ(y.dtype(), half);        // white
+    EXPECT_EQ((y + y).dtype(), half);  // follows
     EXPECT_EQ((y * 3.0).dtype(), half);
     EXPECT_EQ((y + wave({4, 3}, 2)).dtype(), DType::kFloat32);  // float32 wins
-    EXPECT_EQ(exp(y).dtype(), DType::kFloat32);          // black
+    EXPECT_EQ(exp(y).dtype(), DType::kFloat32);                 // black
     EXPECT_EQ(sum(y).dtype(), DType::kFloat32);
-    EXPECT_EQ(tanh(x).dtype(), DType::kFloat32);         // nothing is half
+    EXPECT_EQ(tanh(x).dtype(), DType::kFloat32);  // nothing is half
     EXPECT_EQ(y.astype(DType::kFloat32).dtype(), DType::kFloat32);
   }
   EXPECT_EQ(matmul(x, w).dtype(), DType::kFloat32);
@@ -90,11 +90,14 @@ TEST(AutoCast, GradientsAreThoseOfFloat32WithinItsPrecision) {
 // One float32 training and one with a scaler: powers of two change nothing.
 TEST(GradScaler, ScalesAndUnscales) {
   const Net a, b, c;
-  optimizer::Momentum plain({.learning_rate = 0.1, .parameters = a.parameters(),
+  optimizer::Momentum plain({.learning_rate = 0.1,
+                             .parameters = a.parameters(),
                              .grad_clip = nn::ClipGradByGlobalNorm(0.5)});
-  optimizer::Momentum fused({.learning_rate = 0.1, .parameters = b.parameters(),
+  optimizer::Momentum fused({.learning_rate = 0.1,
+                             .parameters = b.parameters(),
                              .grad_clip = nn::ClipGradByGlobalNorm(0.5)});
-  optimizer::Momentum apart({.learning_rate = 0.1, .parameters = c.parameters(),
+  optimizer::Momentum apart({.learning_rate = 0.1,
+                             .parameters = c.parameters(),
                              .grad_clip = nn::ClipGradByGlobalNorm(0.5)});
   GradScaler s({.incr_every_n_steps = 3}), u({.incr_every_n_steps = 3});
   for (int i = 0; i < 8; ++i) {
@@ -150,7 +153,8 @@ TEST(GradScaler, SkipsWhatIsNotFinite) {
 
 void expect_one_flush(bool cast, const GradScalerOptions& options) {
   const Net net;
-  optimizer::AdamW adam({.learning_rate = 0.01, .parameters = net.parameters(),
+  optimizer::AdamW adam({.learning_rate = 0.01,
+                         .parameters = net.parameters(),
                          .grad_clip = nn::ClipGradByGlobalNorm(1)});
   GradScaler scaler(options);
   const auto step = [&](int i) {

@@ -21,8 +21,8 @@
 #include "support/data.h"
 #include "support/xz.h"
 #include "trireme/autograd.h"
-#include "trireme/optimizer.h"
 #include "trireme/ops.h"
+#include "trireme/optimizer.h"
 
 namespace trireme::optimizer {
 namespace {
@@ -58,7 +58,8 @@ struct Case {
     Shape shape;
     for (int d = 1; d < all.shape().rank(); ++d) shape.push_back(all.shape()[d]);
     Array a(all.dtype(), shape);
-    std::memcpy(a.data(), static_cast<const char*>(all.data()) + static_cast<size_t>(step) * a.bytes(),
+    std::memcpy(a.data(),
+                static_cast<const char*>(all.data()) + static_cast<size_t>(step) * a.bytes(),
                 a.bytes());
     return a;
   }
@@ -124,8 +125,8 @@ class Net {
     const std::string a = name + ".self_attn.";
     Value *q = heads(linear(x, a + "q_proj")), *k = heads(linear(x, a + "k_proj")),
           *v = heads(linear(x, a + "v_proj"));
-    Value* w = ops::softmax(
-        ops::matmul(ops::multiply(q, scalar(0.25)), k, nullptr, false, true), -1);
+    Value* w =
+        ops::softmax(ops::matmul(ops::multiply(q, scalar(0.25)), k, nullptr, false, true), -1);
     Value* seen = ops::transpose(ops::matmul(w, v), {0, 2, 1, 3});
     const Shape& s = x->type.shape;
     seen = ops::reshape(seen, {s[0], s[1], s[2]});
@@ -135,7 +136,8 @@ class Net {
   }
   Value* transformer(Value* ids) const {
     Value* places = ops::arange(0, static_cast<double>(ids->type.shape[1]), 1, DType::kInt64);
-    Value* x = ops::add(ops::embedding(p("emb.weight"), ids), ops::embedding(p("pos.weight"), places));
+    Value* x =
+        ops::add(ops::embedding(p("emb.weight"), ids), ops::embedding(p("pos.weight"), places));
     for (const char* layer : {"enc.layers.0", "enc.layers.1"}) x = encoder(x, layer);
     return linear(ops::reduce(ops::mean_op, x, {1}, false), "fc");
   }
@@ -162,7 +164,8 @@ Run make(const std::string& name, const Json& r, const std::vector<Tensor>& p) {
             [clip](const std::string& n) { return clip || n.find(".b_") == std::string::npos; },
         .grad_clip = clip ? nn::ClipGradByGlobalNorm(0.5) : nn::GradClip{}});
   };
-  if (name == "sgd") return {std::make_unique<SGD>(SGDOptions{.learning_rate = rate, .parameters = p}), {}};
+  if (name == "sgd")
+    return {std::make_unique<SGD>(SGDOptions{.learning_rate = rate, .parameters = p}), {}};
   if (name == "momentum" || name == "nesterov")
     return {std::make_unique<Momentum>(
                 MomentumOptions{.learning_rate = rate,
@@ -180,9 +183,8 @@ Run make(const std::string& name, const Json& r, const std::vector<Tensor>& p) {
     return {adamw(s, true), s};
   }
   const lr::StepDecay s(r["lr"][0].get<double>(), 6, 0.5);
-  return {std::make_unique<SGD>(SGDOptions{.learning_rate = s,
-                                           .parameters = p,
-                                           .grad_clip = nn::ClipGradByGlobalNorm(1)}),
+  return {std::make_unique<SGD>(SGDOptions{
+              .learning_rate = s, .parameters = p, .grad_clip = nn::ClipGradByGlobalNorm(1)}),
           s};
 }
 
@@ -193,7 +195,8 @@ void expect_state(const Json& expected, const State& state) {
   for (const auto& [key, t] : state.tensors) got[key.substr(0, key.rfind('_'))] = t;
   for (const auto& [key, e] : expected.items()) {
     if (key.find("k_proj") != std::string::npos || !e.is_object()) continue;
-    const auto it = got.find(key.substr(0, key.rfind('_')));  // Paddle numbers them over the process
+    const auto it =
+        got.find(key.substr(0, key.rfind('_')));  // Paddle numbers them over the process
     ASSERT_NE(it, got.end()) << key;
     const Array a = it->second.numpy();
     double squares = 0;
@@ -203,18 +206,35 @@ void expect_state(const Json& expected, const State& state) {
   }
 }
 
+void expect_gradients(const Case& c, const Net& net) {
+  for (const auto& [key, t] : net.all) {
+    const Array* expected = c.gradients.find(key);
+    ASSERT_NE(expected, nullptr) << key;
+    const Array got = t.grad().numpy();
+    double distance = 0, size = 0, worst = 0;
+    for (int64_t i = 0; i < got.numel(); ++i) {
+      const double e = expected->as<float>()[i], d = got.as<float>()[i] - e;
+      distance += d * d;
+      size += e * e;
+      worst = std::max(worst, std::abs(d));
+    }
+    if (key.find("k_proj.bias") != std::string::npos) EXPECT_LE(worst, 1e-6) << key;
+    else EXPECT_LE(std::sqrt(distance / size), 1e-5) << key;
+  }
+}
+
 void train(const Case& c, const std::string& name, const Json& r) {
   SCOPED_TRACE(c.net + ' ' + name);
   Net net(c);
   Run run = make(name, r, net.parameters());
-  const double loss_tolerance =
-      std::max(1e-5, 10 * r["loss_max_relative_noise"].get<double>());
+  const double loss_tolerance = std::max(1e-5, 10 * r["loss_max_relative_noise"].get<double>());
   int64_t plans = 0;
   for (int step = 0; step < 20; ++step) {
     const double rate = r["lr"][static_cast<size_t>(step)];
     EXPECT_NEAR(run.optimizer->get_lr(), rate, 1e-12 * rate + 1e-18);
     const Tensor loss = net.loss(Case::batch(c.x, step), Case::batch(c.y, step));
     loss.backward();
+    if (step == 0 && name == "sgd") expect_gradients(c, net);
     run.optimizer->step();
     const Tensor norm = run.optimizer->grad_norm();
     run.optimizer->clear_grad();
@@ -231,11 +251,13 @@ void train(const Case& c, const std::string& name, const Json& r) {
   const bool adam = name.rfind("adam", 0) == 0;
   for (const auto& [key, t] : net.all) {
     if (adam && key.find("k_proj.bias") != std::string::npos) continue;
-    const Array* expected = c.final_tensors.find(name + '/' + key);
-    if (expected == nullptr) continue;
-    const double tolerance =
-        std::max(1e-5, 20 * r["weights_after"][key]["max_abs_noise"].get<double>());
+    const Json& about = r["weights_after"][key];
+    const double tolerance = std::max(1e-5, 20 * about["max_abs_noise"].get<double>());
     const Array got = t.numpy();
+    for (size_t i = 0; i < about["head"].size(); ++i)
+      EXPECT_NEAR(got.as<float>()[i], about["head"][i].get<double>(), tolerance) << key;
+    const Array* expected = c.final_tensors.find(name + '/' + key);  // of some weights
+    if (expected == nullptr) continue;
     double worst = 0;
     for (int64_t i = 0; i < got.numel(); ++i)
       worst = std::max<double>(worst, std::abs(got.as<float>()[i] - expected->as<float>()[i]));

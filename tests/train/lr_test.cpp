@@ -51,13 +51,12 @@ LRScheduler make(const Json& test) {
                        .anneal_strategy = a["anneal_strategy"],
                        .three_phase = a["three_phase"]});
   if (kind == "CyclicLR")
-    return CyclicLR(
-        {.base_learning_rate = a["base_learning_rate"],
-         .max_learning_rate = a["max_learning_rate"],
-         .step_size_up = count("step_size_up"),
-         .step_size_down = a.contains("step_size_down") ? count("step_size_down") : 0,
-         .mode = a["mode"],
-         .exp_gamma = number("exp_gamma", 1)});
+    return CyclicLR({.base_learning_rate = a["base_learning_rate"],
+                     .max_learning_rate = a["max_learning_rate"],
+                     .step_size_up = count("step_size_up"),
+                     .step_size_down = a.contains("step_size_down") ? count("step_size_down") : 0,
+                     .mode = a["mode"],
+                     .exp_gamma = number("exp_gamma", 1)});
   if (kind == "LinearLR")
     return LinearLR(rate, count("total_steps"), a["start_factor"], a["end_factor"]);
   if (kind == "CosineAnnealingWarmRestarts")
@@ -119,7 +118,8 @@ TEST(Lr, GoesOnFromItsState) {
 }
 
 TEST(Lr, PlateauGoesOnFromItsState) {
-  ReduceOnPlateau first(1, {.factor = 0.5, .patience = 2}), second = ReduceOnPlateau(1, {.factor = 0.5, .patience = 2});
+  ReduceOnPlateau first(1, {.factor = 0.5, .patience = 2}),
+      second = ReduceOnPlateau(1, {.factor = 0.5, .patience = 2});
   first.step(3.0);
   first.step(4.0);
   first.step(4.0);

@@ -99,8 +99,8 @@ std::unique_ptr<Optimizer> make_others(const std::string& name, const std::vecto
     return std::make_unique<RAdam>(
         RAdamOptions{.learning_rate = kRate, .parameters = p, .weight_decay = 0.02});
   if (name == "rprop")
-    return std::make_unique<Rprop>(RpropOptions{
-        .learning_rate = kRate, .learning_rate_range = {0.001, 0.2}, .parameters = p});
+    return std::make_unique<Rprop>(
+        RpropOptions{.learning_rate = kRate, .learning_rate_range = {0.001, 0.2}, .parameters = p});
   ADD_FAILURE() << "no optimizer for " << name;
   return nullptr;
 }
@@ -108,14 +108,14 @@ std::unique_ptr<Optimizer> make_others(const std::string& name, const std::vecto
 std::unique_ptr<Optimizer> make(const std::string& name, const std::vector<Tensor>& p) {
   const auto is = [&](const char* begin) { return name.rfind(begin, 0) == 0; };
   if (is("sgd"))
-    return std::make_unique<SGD>(SGDOptions{
-        .learning_rate = kRate,
-        .parameters = p,
-        .weight_decay = name == "sgd_all"     ? WeightDecay(0.01)
-                        : name == "sgd_norm"  ? WeightDecay(regularizer::L1Decay{0.03})
-                        : name == "sgd_value" ? WeightDecay(regularizer::L2Decay{0.03})
-                                              : WeightDecay(),
-        .grad_clip = clip_of(name)});
+    return std::make_unique<SGD>(
+        SGDOptions{.learning_rate = kRate,
+                   .parameters = p,
+                   .weight_decay = name == "sgd_all"     ? WeightDecay(0.01)
+                                   : name == "sgd_norm"  ? WeightDecay(regularizer::L1Decay{0.03})
+                                   : name == "sgd_value" ? WeightDecay(regularizer::L2Decay{0.03})
+                                                         : WeightDecay(),
+                   .grad_clip = clip_of(name)});
   if (name == "momentum_groups")
     return std::make_unique<Momentum>(MomentumOptions{
         .learning_rate = kRate,
@@ -134,8 +134,7 @@ std::unique_ptr<Optimizer> make(const std::string& name, const std::vector<Tenso
         .learning_rate = kRate,
         .parameters = p,
         .weight_decay = name == "adamw" ? 0.01 : 0.1,
-        .apply_decay_param_fun =
-            [&](const std::string& n) { return name == "adamw" || n != "p1"; },
+        .apply_decay_param_fun = [&](const std::string& n) { return name == "adamw" || n != "p1"; },
         .grad_clip = clip_of(name)});
   if (is("adam") && name != "adamax")
     return std::make_unique<Adam>(AdamOptions{.learning_rate = kRate,
@@ -158,7 +157,8 @@ void expect_near(const Array& got, const Json& expected, const std::string& what
   for (int64_t i = 0; i < got.numel(); ++i) {
     const auto e = expected[static_cast<size_t>(i)].get<double>();
     const double g = got.as<float>()[i];
-    EXPECT_LE(std::abs(g - e), 2e-6 + 4e-6 * std::abs(e)) << what << '[' << i << "]: " << g << ' ' << e;
+    EXPECT_LE(std::abs(g - e), 2e-6 + 4e-6 * std::abs(e))
+        << what << '[' << i << "]: " << g << ' ' << e;
   }
 }
 
@@ -219,7 +219,6 @@ struct Net {
     return mean(d * d);
   }
 };
-
 
 std::vector<float> flat(const std::vector<Tensor>& tensors) {
   std::vector<float> all;
