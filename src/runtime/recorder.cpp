@@ -7,6 +7,7 @@
 #include "ops/anchor.h"
 #include "ops/pointwise.h"
 #include "passes/pass.h"
+#include "runtime/amp_mode.h"
 
 namespace trireme {
 namespace {
@@ -33,17 +34,17 @@ Array host_copy(const Slot& slot) {
   return array;
 }
 
-std::shared_ptr<Variable> leaf(Device& device, const Array& array) {
+}  // namespace
+
+Tensor device_tensor(Device& device, const Array& array) {
   auto v = std::make_shared<Variable>();
   v->slot = std::make_shared<Slot>();
   v->slot->type = {array.dtype(), array.shape(), Layout::kPlain};
   v->slot->device = &device;
   v->slot->storage = device.allocate(static_cast<int64_t>(array.bytes()), "a tensor");
   device.upload(v->slot->storage.data, array.data(), array.bytes());
-  return v;
+  return Tensor(std::move(v));
 }
-
-}  // namespace
 
 Device& current_device() {
   if (chosen_device == nullptr) chosen_device = &device("cpu");
@@ -65,8 +66,7 @@ void Recorder::flush_all() {
 
 void Recorder::flush_due() {
   for (auto& [device, recorder] : recorders)
-    if (!recorder->tracing_ && (recorder->due_ || recorder->pending() > 50'000))
-      recorder->flush();
+    if (!recorder->tracing_ && (recorder->due_ || recorder->pending() > 50'000)) recorder->flush();
 }
 
 Recorder::Recorder(Device& device)
@@ -75,7 +75,7 @@ Recorder::Recorder(Device& device)
       cache_(std::make_unique<SharedCache>(device.shared_pool())) {
   Array state(DType::kInt64, Shape{2});
   state.as<int64_t>()[0] = state.as<int64_t>()[1] = 0;
-  generator_ = leaf(device, state);
+  generator_ = device_tensor(device, state).variable();
 }
 
 Recorder::~Recorder() { forget({}); }
@@ -83,6 +83,7 @@ Recorder::~Recorder() { forget({}); }
 // ---- recording
 
 std::vector<Value*> Recorder::add(const Op& op, std::vector<Value*> inputs, Attrs attrs) {
+  if (const AmpMode* mode = amp_mode()) amp_cast(*mode, op, inputs);
   const bool taped = grad_enabled() && op.grad != nullptr &&
                      std::any_of(inputs.begin(), inputs.end(), needs_gradient);
   std::vector<Value*> results =
@@ -292,9 +293,10 @@ void Recorder::run(const Plan& plan, const std::vector<std::shared_ptr<Slot>>& o
 }
 
 void Recorder::flush() {
-  TRI_CHECK(!tracing_,
-            "[jit] a value was read while a program is being recorded; forward() must not depend on "
-            "the numbers in its tensors");
+  TRI_CHECK(
+      !tracing_,
+      "[jit] a value was read while a program is being recorded; forward() must not depend on "
+      "the numbers in its tensors");
   due_ = false;
   if (graph_->nodes.empty()) return;
   if (random_count_ > 0) {  // the next flush draws other numbers
