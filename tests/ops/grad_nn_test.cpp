@@ -2,6 +2,7 @@
 // library or a kernel of their own serves.
 #include "ops/conv.h"
 
+#include "ops/ctc.h"
 #include "ops/grad_test.h"
 #include "ops/norm.h"
 #include "ops/pool.h"
@@ -211,6 +212,62 @@ TEST(Gradient, RnnIsItsTrainingForm) {
       expect_near(g[k], doubles_of(h[k]), 1e-4 * largest, 1e-4, "gradient " + std::to_string(k));
     }
   }
+}
+
+Record ctc(const CtcAttrs& a) {
+  return [a](const Values& x) { return Values{ops::warpctc(x[0], x[1], x[2], x[3], a)[0]}; };
+}
+
+const SampleList ctcs([] {
+  const GradOptions no_second{.second = false};
+  return std::vector<Sample>{
+      {"ctc", ctc({}),
+       {noise({6, 4, 5}), ints({4, 3}, {1, 2, 0, 3, 3, 0, 1, 1, 1, 0, 0, 0}), ints({4}, {6, 5, 6, 3}),
+        ints({4}, {2, 2, 3, 0})}, no_second},
+      {"ctc, another blank", ctc({.blank = 2}),
+       {noise({4, 2, 3}), ints({2, 2}, {0, 1, 1, 1}), ints({2}, {4, 4}), ints({2}, {2, 2})},
+       no_second},
+  };
+});
+
+TEST(Gradient, Ctc) { ctcs.check(); }
+
+// Losses and gradients of real Paddle 3.3.1, paddle.nn.functional.ctc_loss with reduction none.
+TEST(Ctc, AsPaddle) {
+  const Array x = ramp({5, 3, 4}, 0), labels = ints({3, 2 + 1}, {1, 2, 0, 3, 3, 0, 1, 1, 1});
+  const Record run = [](const Values& v) { return ops::warpctc(v[0], v[1], v[2], v[3], {}); };
+  const auto r = run_ops(run, {x, labels, ints({3}, {5, 4, 5}), ints({3}, {2, 2, 3})});
+  expect_near(r[0], {3.2607059, 5.9922261, 8.1643133}, 1e-5, 0, "losses");
+  std::vector<double> g = doubles_of(r[1]);
+  const std::vector<double> first{0.0456186,  -0.3463642, 0.0719833,  0.2287623,
+                                  0.1666249,  0.0461538,  0.1466764,  -0.3594547,
+                                  0.1673661,  -0.4681116, 0.0719833,  0.2287623,
+                                  -0.2882847, -0.0925514, -0.0853003, 0.4661368};
+  const std::vector<double> last{-0.1578654, 0.0833532, 0.0386624, 0.0358498, 0, 0, 0, 0,
+                                 0.3410330,  -0.9538462, 0.1466764, 0.4661368};
+  for (size_t i = 0; i < first.size(); ++i) EXPECT_NEAR(g[i], first[i], 1e-6) << i;
+  for (size_t i = 0; i < last.size(); ++i) EXPECT_NEAR(g[48 + i], last[i], 1e-6) << i;
+
+  const auto short_one = run_ops(run, {x, labels, ints({3}, {5, 2, 5}), ints({3}, {2, 2, 3})});
+  EXPECT_EQ(doubles_of(short_one[0])[1], 0);
+  for (const int64_t t : {0, 1, 4})
+    for (int64_t c = 0; c < 4; ++c) EXPECT_EQ(short_one[1].as<float>()[(t * 3 + 1) * 4 + c], 0);
+  const auto by_times = run_ops(
+      [](const Values& v) { return ops::warpctc(v[0], v[1], v[2], v[3], {.norm_by_times = true}); },
+      {x, labels, ints({3}, {5, 4, 5}), ints({3}, {2, 2, 3})});
+  EXPECT_NEAR(doubles_of(by_times[1])[0], 0.00912372, 1e-7);
+}
+
+TEST(Ctc, RefusesLabelsAndLengthsOutOfRange) {
+  const auto error = [](std::vector<int64_t> labels, int64_t steps, int64_t length) {
+    return error_of([&] {
+      run_ops([](const Values& v) { return ops::warpctc(v[0], v[1], v[2], v[3], {}); },
+              {ramp({3, 1, 4}), ints({1, 2}, labels), ints({1}, {steps}), ints({1}, {length})});
+    });
+  };
+  EXPECT_NE(error({1, 4}, 3, 2).find("label 1 of row 0"), std::string::npos);
+  EXPECT_NE(error({1, 2}, 4, 2).find("logits_length"), std::string::npos);
+  EXPECT_NE(error({1, 2}, 3, 3).find("labels_length"), std::string::npos);
 }
 
 Record pool(const Pool2dAttrs& a) {
