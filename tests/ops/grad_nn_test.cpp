@@ -270,6 +270,50 @@ TEST(Ctc, RefusesLabelsAndLengthsOutOfRange) {
   EXPECT_NE(error({1, 2}, 3, 3).find("labels_length"), std::string::npos);
 }
 
+const SampleList group_norms([] {
+  const auto group = [](int64_t groups) -> Record {
+    return [groups](const Values& x) {
+      return Values{ops::group_norm(x[0], at(x, 1), at(x, 2), groups, 1e-4)};
+    };
+  };
+  const Record instance = [](const Values& x) {
+    return Values{ops::instance_norm(x[0], at(x, 1), at(x, 2), 1e-4)};
+  };
+  const GradOptions no_second{.second = false};
+  const Array x = noise({2, 6, 3, 4});
+  return std::vector<Sample>{
+      {"two groups", group(2), {x, noise({6}, 2), noise({6}, 3)}, no_second},
+      {"one group", group(1), {noise({3, 4, 5}), {}, noise({4}, 3)}, no_second},
+      {"no pixels", group(2), {noise({3, 8}), noise({8}, 2)}, no_second},
+      {"instance", instance, {x, noise({6}, 2), noise({6}, 3)}, no_second},
+      {"instance, bare", instance, {noise({2, 3, 5})}, no_second},
+  };
+});
+
+TEST(Gradient, GroupNorm) { group_norms.check(); }
+
+const SampleList resizes([] {
+  const auto nearest = [](const InterpAttrs& a) -> Record {
+    return [a](const Values& x) { return Values{ops::nearest_interp(x[0], a)}; };
+  };
+  const auto bilinear = [](const InterpAttrs& a) -> Record {
+    return [a](const Values& x) { return Values{ops::bilinear_interp(x[0], a)}; };
+  };
+  const Array x = noise({2, 3, 4, 5});
+  return std::vector<Sample>{
+      {"nearest up", nearest({.size = {8, 10}}), {x}},
+      {"nearest down", nearest({.size = {3, 2}}), {x}},
+      {"nearest, corners", nearest({.size = {7, 3}, .align_corners = true}), {x}},
+      {"bilinear up", bilinear({.size = {7, 9}, .align_mode = 0}), {x}},
+      {"bilinear down", bilinear({.size = {2, 3}}), {x}},
+      {"bilinear, corners", bilinear({.size = {8, 4}, .align_corners = true}), {x}},
+      {"bilinear of many channels", bilinear({.size = {3, 5}, .scale = {1.5, 1.25}}),
+       {noise({1, 70, 2, 4})}},
+  };
+});
+
+TEST(Gradient, Resizes) { resizes.check(); }
+
 Record pool(const Pool2dAttrs& a) {
   return [a](const Values& x) { return Values{ops::pool2d(x[0], a)}; };
 }
