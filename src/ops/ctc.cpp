@@ -19,9 +19,9 @@ constexpr double kNever = -std::numeric_limits<double>::infinity();
 
 void infer(const Infer& i) {
   const Shape &x = i.shape(0), &labels = i.shape(1);
-  TRI_CHECK((i.dtype(0) == DType::kFloat32 || i.dtype(0) == DType::kFloat64) && x.rank() == 3,
-            message(i.op.name, "logits expects float32 or float64 [T, N, C], got ",
-                    i.type(0).str()));
+  TRI_CHECK(
+      (i.dtype(0) == DType::kFloat32 || i.dtype(0) == DType::kFloat64) && x.rank() == 3,
+      message(i.op.name, "logits expects float32 or float64 [T, N, C], got ", i.type(0).str()));
   TRI_CHECK(labels.rank() == 2 && labels[0] == x[1],
             message(i.op.name, "labels expects [", x[1], ", L], got ", labels));
   for (const size_t k : {1, 2, 3}) check_index_dtype(i, k);
@@ -68,10 +68,10 @@ struct Plan {
   void check(const Launch& l) const {
     for (int64_t n = 0; n < batch; ++n) {
       const int64_t t = steps_of.get(l, n), m = length_of.get(l, n);
-      TRI_CHECK(t >= 0 && t <= steps, message("warpctc", "logits_length ", n, " expects 0 to ",
-                                              steps, ", got ", t));
-      TRI_CHECK(m >= 0 && m <= length, message("warpctc", "labels_length ", n, " expects 0 to ",
-                                               length, ", got ", m));
+      TRI_CHECK(t >= 0 && t <= steps,
+                message("warpctc", "logits_length ", n, " expects 0 to ", steps, ", got ", t));
+      TRI_CHECK(m >= 0 && m <= length,
+                message("warpctc", "labels_length ", n, " expects 0 to ", length, ", got ", m));
       for (int64_t k = 0; k < m; ++k) {
         const int64_t label = labels.get(l, n * length + k);
         TRI_CHECK(label >= 0 && label < classes,

@@ -16,7 +16,8 @@ inline constexpr Field CtcAttrs::fields[] = {TRI_FIELD(CtcAttrs, blank),
 namespace ops {
 // (logits [T, N, C], labels int [N, L], steps int [N], label lengths int [N]) -> loss [N], and the
 // gradient of their sum by the logits [T, N, C]. Softmax is inside. A label that needs more steps
-// than there are has loss 0 and no gradient, as Paddle has it (Paddle's zero_infinity is always on).
+// than there are has loss 0 and no gradient, as Paddle has it (Paddle's zero_infinity is always
+// on).
 extern const Op warpctc_op;
 std::vector<Value*> warpctc(Value* logits, Value* labels, Value* logits_length,
                             Value* labels_length, const CtcAttrs& attrs);

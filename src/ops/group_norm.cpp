@@ -163,8 +163,7 @@ Kernel prepare(const Prepare& p) {
 void grad(Grad& g) {
   NormAttrs a = g.attrs<NormAttrs>();
   a.groups = groups_of(g.op, a, g.in()->type.shape);
-  const std::vector<Value*> back =
-      record(ops::group_norm_grad_op, {g.in(0), g.in(1), g.dout()}, a);
+  const std::vector<Value*> back = record(ops::group_norm_grad_op, {g.in(0), g.in(1), g.dout()}, a);
   for (const size_t k : {0, 1, 2})
     if (g.wants(k)) g.set(k, back[k]);
 }

@@ -13,12 +13,12 @@ namespace {
 void infer(const Infer& i) {
   const Shape& x = i.shape(0);
   const int64_t groups = i.attrs<NormAttrs>().groups;
-  TRI_CHECK(is_floating(i.dtype(0)) && x.rank() >= 2,
-            message(i.op.name, "x expects a floating dtype and rank 2 or more, got ",
-                    i.type(0).str()));
-  TRI_CHECK(x[1] == 0 || (groups > 0 && x[1] % groups == 0),
-            message(i.op.name, "groups expects a divisor of the ", x[1], " channels, got ",
-                    groups));
+  TRI_CHECK(
+      is_floating(i.dtype(0)) && x.rank() >= 2,
+      message(i.op.name, "x expects a floating dtype and rank 2 or more, got ", i.type(0).str()));
+  TRI_CHECK(
+      x[1] == 0 || (groups > 0 && x[1] % groups == 0),
+      message(i.op.name, "groups expects a divisor of the ", x[1], " channels, got ", groups));
   TRI_CHECK(!i.has(1) || (i.shape(1) == Shape{x[1]} && is_floating(i.dtype(1))),
             message(i.op.name, "scale expects floating [", x[1], "]"));
   TRI_CHECK(i.shape(2) == x && i.dtype(2) == i.dtype(0),
@@ -48,8 +48,7 @@ void one_image(const Plan& p, const T* x, const T* dy, T* dx, const A* scale, do
   for (int64_t i = 0; i < c; ++i) mean[i] = A(x[p.rows ? i / per * per : i / per * per * n]);
   if (p.rows) loops.sums(x, n, c, mean, of_x, squares);
   else
-    for (int64_t i = 0; i < c; ++i)
-      loops.run_sums(x + i * n, n, mean[i], of_x + i, squares + i);
+    for (int64_t i = 0; i < c; ++i) loops.run_sums(x + i * n, n, mean[i], of_x + i, squares + i);
   const auto count = static_cast<double>(per * n);
   for (int64_t g = 0; g < c; g += per) {  // of_x: 1 / deviation from here on
     double s = 0, q = 0;
@@ -124,8 +123,7 @@ Kernel prepare(const Prepare& p) {
         if (bytes > 0) std::memset(l.out[k], 0, bytes);
     }};
   }
-  return with_floating(*p.node.op, p.in().dtype,
-                       [&]<class T>(Tag<T>) { return prepare_as<T>(p); });
+  return with_floating(*p.node.op, p.in().dtype, [&]<class T>(Tag<T>) { return prepare_as<T>(p); });
 }
 
 }  // namespace

@@ -79,7 +79,8 @@ template <class T> Kernel bilinear_kernel(const Prepare& p) {
   const bool last = channels_last(p.in()) || channels_last(p.out());
   const int64_t run = last ? x[1] : 1, images = last ? x[0] : x[0] * x[1], oh = a.size[0],
                 ow = a.size[1];
-  const std::vector<InterpPair> hs = bilinear_table(a, x[2], oh, 0), ws = bilinear_table(a, x[3], ow, 1);
+  const std::vector<InterpPair> hs = bilinear_table(a, x[2], oh, 0),
+                                ws = bilinear_table(a, x[3], ow, 1);
   return {[=, height = x[2], width = x[3]](const Launch& l) {
     parallel_for(images * oh, grain_of(4 * ow * run), [&](int64_t begin, int64_t end, int) {
       for (int64_t r = begin; r < end; ++r) {

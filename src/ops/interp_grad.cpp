@@ -94,8 +94,7 @@ template <class T> Kernel prepare_as(const Prepare& p) {
 
 Kernel prepare(const Prepare& p) {
   if (p.out().shape.numel() == 0) return {[](const Launch&) {}};
-  return with_floating(*p.node.op, p.in().dtype,
-                       [&]<class T>(Tag<T>) { return prepare_as<T>(p); });
+  return with_floating(*p.node.op, p.in().dtype, [&]<class T>(Tag<T>) { return prepare_as<T>(p); });
 }
 
 }  // namespace

@@ -32,7 +32,8 @@ struct InterpPair {
   float weight;
 };
 
-inline std::vector<InterpPair> bilinear_table(const InterpAttrs& a, int64_t in, int64_t out, size_t d) {
+inline std::vector<InterpPair> bilinear_table(const InterpAttrs& a, int64_t in, int64_t out,
+                                              size_t d) {
   const float ratio = interp_ratio(a, in, out, d);
   const bool half_pixel = a.align_mode == 0 && !a.align_corners;
   std::vector<InterpPair> table;

@@ -26,7 +26,7 @@ struct InterpAttrs {
   std::vector<int64_t> size{};  // output height, width
   std::vector<double> scale{};  // the factors as given (they enter the ratio when set), else empty
   bool align_corners = false;
-  int64_t align_mode = 1;  // bilinear: 0 half-pixel centres, 1 corners
+  int64_t align_mode = 1;        // bilinear: 0 half-pixel centres, 1 corners
   std::vector<int64_t> input{};  // of the gradients only: H, W of their result
   static const Field fields[];
 };

@@ -41,9 +41,17 @@ class LayoutRewriter {
     }
     if (n.op->layouts == Layouts::kPlainOnly) return Layout::kPlain;
     if (n.op->layouts == Layouts::kReadsChannelsLast) return Layout::kChannelsLast;
-    for (const Value* v : inputs)
-      if (v && v->type.layout == Layout::kChannelsLast) return Layout::kChannelsLast;
-    return Layout::kPlain;
+    bool any_picture = false;
+    bool undecided =
+        n.out()->type.shape.rank() == 4 && n.op->fuse == Fuse::kNone && n.op->inputs > 0;
+    for (const Value* v : inputs) {
+      if (v == nullptr) continue;
+      if (v->type.layout == Layout::kChannelsLast) return Layout::kChannelsLast;
+      any_picture = any_picture || v->type.shape.rank() == 4;
+      undecided = undecided && layouts_agree(v->type.shape);
+    }
+    // Pictures of one pixel lie the same either way: what becomes larger joins the anchors.
+    return any_picture && undecided ? Layout::kChannelsLast : Layout::kPlain;
   }
 
   void visit(Graph& graph, const Node& n) {

@@ -153,7 +153,8 @@ const SampleList dropouts([] {
 TEST(Gradient, Dropout) { dropouts.check(); }
 
 // x, h0, c0, lengths and the weights of a network.
-std::vector<Array> rnn_inputs(const RnnAttrs& a, int64_t gates, int64_t width, const Array& lengths) {
+std::vector<Array> rnn_inputs(const RnnAttrs& a, int64_t gates, int64_t width,
+                              const Array& lengths) {
   const int64_t d = a.is_bidirec ? 2 : 1, h = a.hidden_size, steps = 4, batch = 3;
   const Shape state{a.num_layers * d, batch, h};
   std::vector<Array> in{noise({steps, batch, width}), noise(state, 2), noise(state, 3), lengths};
@@ -200,8 +201,7 @@ TEST(Gradient, RnnIsItsTrainingForm) {
   for (const RnnAttrs& a :
        {RnnAttrs{.mode = "LSTM", .hidden_size = 20, .num_layers = 2, .is_bidirec = true},
         RnnAttrs{.mode = "GRU", .hidden_size = 17, .num_layers = 2, .is_bidirec = false}}) {
-    const std::vector<Array> in =
-        rnn_inputs(a, a.mode == "LSTM" ? 4 : 3, 19, ints({3}, {4, 0, 3}));
+    const std::vector<Array> in = rnn_inputs(a, a.mode == "LSTM" ? 4 : 3, 19, ints({3}, {4, 0, 3}));
     const Record plain = [&](const Values& x) {
       return ops::rnn(x[0], x[1], x[2], x[3], {x.begin() + 4, x.end()}, a);
     };
@@ -229,10 +229,13 @@ Record ctc(const CtcAttrs& a) {
 const SampleList ctcs([] {
   const GradOptions no_second{.second = false};
   return std::vector<Sample>{
-      {"ctc", ctc({}),
-       {noise({6, 4, 5}), ints({4, 3}, {1, 2, 0, 3, 3, 0, 1, 1, 1, 0, 0, 0}), ints({4}, {6, 5, 6, 3}),
-        ints({4}, {2, 2, 3, 0})}, no_second},
-      {"ctc, another blank", ctc({.blank = 2}),
+      {"ctc",
+       ctc({}),
+       {noise({6, 4, 5}), ints({4, 3}, {1, 2, 0, 3, 3, 0, 1, 1, 1, 0, 0, 0}),
+        ints({4}, {6, 5, 6, 3}), ints({4}, {2, 2, 3, 0})},
+       no_second},
+      {"ctc, another blank",
+       ctc({.blank = 2}),
        {noise({4, 2, 3}), ints({2, 2}, {0, 1, 1, 1}), ints({2}, {4, 4}), ints({2}, {2, 2})},
        no_second},
   };
@@ -247,12 +250,11 @@ TEST(Ctc, AsPaddle) {
   const auto r = run_ops(run, {x, labels, ints({3}, {5, 4, 5}), ints({3}, {2, 2, 3})});
   expect_near(r[0], {3.2607059, 5.9922261, 8.1643133}, 1e-5, 0, "losses");
   std::vector<double> g = doubles_of(r[1]);
-  const std::vector<double> first{0.0456186,  -0.3463642, 0.0719833,  0.2287623,
-                                  0.1666249,  0.0461538,  0.1466764,  -0.3594547,
-                                  0.1673661,  -0.4681116, 0.0719833,  0.2287623,
-                                  -0.2882847, -0.0925514, -0.0853003, 0.4661368};
-  const std::vector<double> last{-0.1578654, 0.0833532, 0.0386624, 0.0358498, 0, 0, 0, 0,
-                                 0.3410330,  -0.9538462, 0.1466764, 0.4661368};
+  const std::vector<double> first{
+      0.0456186, -0.3463642, 0.0719833, 0.2287623, 0.1666249,  0.0461538,  0.1466764,  -0.3594547,
+      0.1673661, -0.4681116, 0.0719833, 0.2287623, -0.2882847, -0.0925514, -0.0853003, 0.4661368};
+  const std::vector<double> last{-0.1578654, 0.0833532, 0.0386624,  0.0358498, 0,        0, 0,
+                                 0,          0.3410330, -0.9538462, 0.1466764, 0.4661368};
   for (size_t i = 0; i < first.size(); ++i) EXPECT_NEAR(g[i], first[i], 1e-6) << i;
   for (size_t i = 0; i < last.size(); ++i) EXPECT_NEAR(g[48 + i], last[i], 1e-6) << i;
 
@@ -315,7 +317,8 @@ const SampleList resizes([] {
       {"bilinear up", bilinear({.size = {7, 9}, .align_mode = 0}), {x}},
       {"bilinear down", bilinear({.size = {2, 3}}), {x}},
       {"bilinear, corners", bilinear({.size = {8, 4}, .align_corners = true}), {x}},
-      {"bilinear of many channels", bilinear({.size = {3, 5}, .scale = {1.5, 1.25}}),
+      {"bilinear of many channels",
+       bilinear({.size = {3, 5}, .scale = {1.5, 1.25}}),
        {noise({1, 70, 2, 4})}},
   };
 });

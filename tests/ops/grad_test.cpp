@@ -226,12 +226,11 @@ std::set<std::string> sampled_operators() {
 TEST(Gradient, EveryOperatorHasARule) {
   // The gradient stops here: results are integers, or constant almost everywhere.
   const std::set<std::string> constant = {
-      "argmax",        "one_hot",     "floor",        "ceil",        "round",
-      "equal",         "not_equal",   "less_than",    "less_equal",  "greater_than",
-      "greater_equal", "logical_and", "logical_or",   "logical_xor", "logical_not",
-      "any",           "all",         "floor_divide", "trunc",       "sign",
-      "bitwise_not",   "bitwise_and", "bitwise_or",   "bitwise_xor", "searchsorted",
-      "uniform",       "gaussian",    "randint",      "randperm",    "bernoulli"};
+      "argmax",       "one_hot",     "floor",       "ceil",         "round",         "equal",
+      "not_equal",    "less_than",   "less_equal",  "greater_than", "greater_equal", "logical_and",
+      "logical_or",   "logical_xor", "logical_not", "any",          "all",           "floor_divide",
+      "trunc",        "sign",        "bitwise_not", "bitwise_and",  "bitwise_or",    "bitwise_xor",
+      "searchsorted", "uniform",     "gaussian",    "randint",      "randperm",      "bernoulli"};
   // Leaves; made by passes behind `gradient`; or lowered otherwise in training; or (rnn, float32
   // alone) compared with its training form, which has samples.
   const std::set<std::string> elsewhere = {"data", "constant", "fused", "if", "while", "rnn"};
@@ -244,8 +243,7 @@ TEST(Gradient, EveryOperatorHasARule) {
       continue;
     }
     const bool backward = name.ends_with("_grad");
-    EXPECT_TRUE(op->grad != nullptr || backward)
-        << name << " has no gradient rule";
+    EXPECT_TRUE(op->grad != nullptr || backward) << name << " has no gradient rule";
     EXPECT_TRUE(op->grad == nullptr || backward || sampled.contains(name))
         << name << " has no sample";
   }
