@@ -1,7 +1,7 @@
-"""The peer of bench/data_loader.cpp: torchvision's ImageFolder and torch's DataLoader, same files, same steps.
+"""The peer of bench/data_loader.cpp: torchvision's ImageFolder and torch's DataLoader.
 
 data_loader.py FOLDER [WORKERS [BATCH [EPOCHS]]] prints the same JSON object.
-data_loader.py --make FOLDER [COUNT] writes COUNT (512) synthetic photographs of about 500 x 375, quality 85.
+data_loader.py --make FOLDER [COUNT] writes COUNT (512) synthetic photographs of about 500 x 375.
 """
 
 import json
