@@ -84,6 +84,7 @@ std::string pir_attr_name(const PirName& spelling, const std::string& legacy) {
 bool is_legacy_only(const std::string& op, const std::string& attr) {
   return attr == "reduce_all" || attr == "in_dtype" || attr == "lambda" ||
          (attr == "axis" && (op.starts_with("elementwise_") || op == "equal")) ||
+         (op == "strided_slice" && (attr == "infer_flags" || attr == "decrease_axis")) ||
          (op == "mish" && attr == "threshold") || (op == "swish" && attr == "beta");
 }
 
