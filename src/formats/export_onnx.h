@@ -33,8 +33,8 @@ class OnnxEmitter {
   }
   void set(const Value* value, Name name);
   Name initializer(const Array& array, const std::string& wish = "constant");
-  Name ints(const std::vector<int64_t>& values);               // a list
-  Name number(double value, DType dtype);                      // of rank 0
+  Name ints(const std::vector<int64_t>& values);                // a list
+  Name number(double value, DType dtype);                       // of rank 0
   Name filled(const std::vector<int64_t>& shape, float value);  // float32
 
   // ---- operators

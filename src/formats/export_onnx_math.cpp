@@ -201,10 +201,10 @@ struct Reduction {
   const Op* op;
   const char* type;
 };
-constexpr Reduction kReductions[] = {
-    {&ops::sum_op, "ReduceSum"},   {&ops::mean_op, "ReduceMean"}, {&ops::max_op, "ReduceMax"},
-    {&ops::min_op, "ReduceMin"},   {&ops::prod_op, "ReduceProd"}, {&ops::any_op, "ReduceMax"},
-    {&ops::all_op, "ReduceMin"}};
+constexpr Reduction kReductions[] = {{&ops::sum_op, "ReduceSum"},   {&ops::mean_op, "ReduceMean"},
+                                     {&ops::max_op, "ReduceMax"},   {&ops::min_op, "ReduceMin"},
+                                     {&ops::prod_op, "ReduceProd"}, {&ops::any_op, "ReduceMax"},
+                                     {&ops::all_op, "ReduceMin"}};
 
 void reduce(E& e, const Node& node) {
   const Reduction* row = kReductions;
@@ -270,10 +270,9 @@ void one_hot(E& e, const Node& node) {
 void topk(E& e, const Node& node) {
   const auto& a = node.get<TopkAttrs>();
   e.same_attrs(node);
-  const auto names = e.ops("TopK", {e.get(node.inputs[0]), e.ints({a.k})}, 2,
-                           {{"axis", a.axis},
-                            {"largest", int64_t{a.largest}},
-                            {"sorted", int64_t{a.sorted}}});
+  const auto names =
+      e.ops("TopK", {e.get(node.inputs[0]), e.ints({a.k})}, 2,
+            {{"axis", a.axis}, {"largest", int64_t{a.largest}}, {"sorted", int64_t{a.sorted}}});
   e.set(node.out(0), names[0]);
   e.set(node.out(1), names[1]);
 }
@@ -287,8 +286,9 @@ void argmax(E& e, const Node& node) {
   Name y = e.op(a.min ? "ArgMin" : "ArgMax", {x},
                 {{"axis", a.flatten ? int64_t{0} : a.axis}, {"keepdims", int64_t{keep}}});
   if (a.flatten && a.keepdim)
-    y = e.op("Reshape", {y, e.ints(std::vector<int64_t>(
-                                static_cast<size_t>(node.out()->type.shape.rank()), 1))});
+    y = e.op(
+        "Reshape",
+        {y, e.ints(std::vector<int64_t>(static_cast<size_t>(node.out()->type.shape.rank()), 1))});
   e.set(node.out(), e.cast(y, DType::kInt64, a.dtype));
 }
 

@@ -25,8 +25,10 @@ template <bool kTransposed> void conv(E& e, const Node& node) {
   const auto& a = node.get<Conv2dAttrs>();
   e.same_attrs(node);
   const Shape& w = node.inputs[1]->type.shape;
-  E::Attrs attrs = {{"kernel_shape", List{w[2], w[3]}}, {"strides", a.strides},
-                    {"pads", pads_of(a.paddings)},      {"dilations", a.dilations},
+  E::Attrs attrs = {{"kernel_shape", List{w[2], w[3]}},
+                    {"strides", a.strides},
+                    {"pads", pads_of(a.paddings)},
+                    {"dilations", a.dilations},
                     {"group", a.groups}};
   if (kTransposed) attrs.emplace_back("output_padding", a.output_padding);
   e.set(node.out(), e.op(kTransposed ? "ConvTranspose" : "Conv",
@@ -82,18 +84,18 @@ void layer_norm(E& e, const Node& node) {
     if (!dims[d].known()) refuse_export(node, "a normalised dimension is unknown");
     shape.push_back(dims[d].first);
   }
-  e.set(node.out(), e.op("LayerNormalization",
-                         {e.in(node, 0), vector_of(e, node, 1, shape, 1),
-                          vector_of(e, node, 2, shape, 0)},
-                         {{"axis", a.axis}, {"epsilon", epsilon_of(node)}}));
+  e.set(node.out(),
+        e.op("LayerNormalization",
+             {e.in(node, 0), vector_of(e, node, 1, shape, 1), vector_of(e, node, 2, shape, 0)},
+             {{"axis", a.axis}, {"epsilon", epsilon_of(node)}}));
 }
 
 void instance_norm(E& e, const Node& node) {
   const List shape{node.inputs[0]->type.shape[1]};
-  e.set(node.out(), e.op("InstanceNormalization",
-                         {e.in(node, 0), vector_of(e, node, 1, shape, 1),
-                          vector_of(e, node, 2, shape, 0)},
-                         {{"epsilon", epsilon_of(node)}}));
+  e.set(node.out(),
+        e.op("InstanceNormalization",
+             {e.in(node, 0), vector_of(e, node, 1, shape, 1), vector_of(e, node, 2, shape, 0)},
+             {{"epsilon", epsilon_of(node)}}));
 }
 
 // Opset 17 has none: groups become the channels of an instance norm.
@@ -102,9 +104,9 @@ void group_norm(E& e, const Node& node) {
   e.same_attrs(node);
   const Dims dims = e.model.dims(node.inputs[0]);
   const Name grouped = e.op("Reshape", {e.in(node, 0), e.ints({0, a.groups, -1})});
-  const Name plain = e.op("InstanceNormalization",
-                          {grouped, e.filled({a.groups}, 1), e.filled({a.groups}, 0)},
-                          {{"epsilon", epsilon_of(node)}});
+  const Name plain =
+      e.op("InstanceNormalization", {grouped, e.filled({a.groups}, 1), e.filled({a.groups}, 0)},
+           {{"epsilon", epsilon_of(node)}});
   Name y = e.op("Reshape", {plain, e.op("Shape", {e.in(node, 0)})});
   List shape(dims.size() - 1, 1);
   shape[0] = dims[1].first;
@@ -153,9 +155,9 @@ template <bool kLinear> void interp(E& e, const Node& node) {
                                     static_cast<float>(factors[1])};
     in.push_back(e.initializer(Array::from<float>(Shape{4}, scales, DType::kFloat32), "scales"));
   }
-  const std::string mode = a.align_corners                    ? "align_corners"
+  const std::string mode = a.align_corners                ? "align_corners"
                            : kLinear && a.align_mode == 0 ? "half_pixel"
-                                                              : "asymmetric";
+                                                          : "asymmetric";
   E::Attrs attrs = {{"mode", std::string(kLinear ? "linear" : "nearest")},
                     {"coordinate_transformation_mode", mode}};
   if (!kLinear)
@@ -202,8 +204,8 @@ std::vector<Name> layer_weights(E& e, const Node& node, const Cell& cell, int64_
   const auto rows = static_cast<int64_t>(cell.gates.size()) * hidden;
   const std::string name = weight(2 * layer * directions)->name;
   const auto put = [&](const std::vector<float>& data, int64_t columns, const char* suffix) {
-    const Shape shape = columns == 0 ? Shape{directions, 2 * rows}
-                                     : Shape{directions, rows, columns};
+    const Shape shape =
+        columns == 0 ? Shape{directions, 2 * rows} : Shape{directions, rows, columns};
     return e.initializer(Array::from<float>(shape, data, DType::kFloat32), name + suffix);
   };
   return {put(w, static_cast<int64_t>(w.size()) / (directions * rows), ".W"), put(r, hidden, ".R"),
@@ -230,16 +232,15 @@ void rnn(E& e, const Node& node) {
   std::vector<Name> h, c;
   for (int64_t layer = 0; layer < a.num_layers; ++layer) {
     std::vector<Name> in{x};
-    for (Name& w :
-         layer_weights(e, node, cell, layer, directions, a.num_layers, a.hidden_size))
+    for (Name& w : layer_weights(e, node, cell, layer, directions, a.num_layers, a.hidden_size))
       in.push_back(std::move(w));
     in.push_back(lengths);
     in.push_back(part(1, layer));
     if (lstm) in.push_back(part(2, layer));
     const auto out = e.ops(cell.type, in, lstm ? 3 : 2, attrs);
     // [T, D, B, H] -> [T, B, D H]
-    x = e.op("Reshape", {e.op("Transpose", {out[0]}, {{"perm", List{0, 2, 1, 3}}}),
-                         e.ints({0, 0, -1})});
+    x = e.op("Reshape",
+             {e.op("Transpose", {out[0]}, {{"perm", List{0, 2, 1, 3}}}), e.ints({0, 0, -1})});
     h.push_back(out[1]);
     if (lstm) c.push_back(out[2]);
   }

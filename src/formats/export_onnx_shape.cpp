@@ -42,8 +42,7 @@ void concat(E& e, const Node& node) {
 
 void tile(E& e, const Node& node) {
   e.same_attrs(node);
-  e.set(node.out(),
-        e.op("Tile", {e.get(node.inputs[0]), e.ints(node.get<ShapeAttrs>().shape)}));
+  e.set(node.out(), e.op("Tile", {e.get(node.inputs[0]), e.ints(node.get<ShapeAttrs>().shape)}));
 }
 
 void flip(E& e, const Node& node) {
@@ -61,10 +60,10 @@ void pad(E& e, const Node& node) {
   std::vector<int64_t> pads;
   for (size_t side = 0; side < 2; ++side)
     for (size_t i = side; i < a.paddings.size(); i += 2) pads.push_back(a.paddings[i]);
-  e.set(node.out(),
-        e.op("Pad",
-             {e.get(node.inputs[0]), e.ints(pads), e.number(a.value, node.out()->type.dtype)},
-             {{"mode", std::string(a.mode == "replicate" ? "edge" : a.mode)}}));
+  e.set(
+      node.out(),
+      e.op("Pad", {e.get(node.inputs[0]), e.ints(pads), e.number(a.value, node.out()->type.dtype)},
+           {{"mode", std::string(a.mode == "replicate" ? "edge" : a.mode)}}));
 }
 
 constexpr OnnxExport kTable[] = {

@@ -111,8 +111,7 @@ OutId PaddleEmitter::reshape(const Node& node, OutId x, const Dims& from, const 
   const DType dtype = sink.type(x).dtype;
   OutOp made{"reshape2", "reshape", {{"X", {x}}}, {{"Out", {type_of(dtype, to)}}}, {}, {}, {}, {}};
   bool computed = false;
-  made.attrs.push_back(
-      {"shape", list_as<int32_t>(reshape_numbers(from, to, computed)), "Shape"});
+  made.attrs.push_back({"shape", list_as<int32_t>(reshape_numbers(from, to, computed)), "Shape"});
   if (computed) {
     made.shape = runtime_shape(node, to);
     made.legacy_shape_slot = "ShapeTensor";

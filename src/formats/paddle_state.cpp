@@ -308,8 +308,8 @@ class PickleWriter {
   FileWriter out_;
 };
 
-// Plain: bare arrays and a table of their names. Paddle reads the tuples of a name and an array that
-// nested tensors are only in a file without that table, so there all tensors are tuples.
+// Plain: bare arrays and a table of their names. Paddle reads the tuples of a name and an array
+// that nested tensors are only in a file without that table, so there all tensors are tuples.
 void write_tensors(PickleWriter& out, std::span<const PaddleTensor> tensors, bool plain) {
   std::unordered_set<std::string_view> keys;
   for (const PaddleTensor& t : tensors) {

@@ -45,8 +45,8 @@ void fill(onnx::AttributeProto& to, const OnnxEmitter::Attr& attr) {
 int onnx_dtype(DType dtype) {
   using onnx::TensorProto;
   static constexpr int kNumbers[] = {
-      TensorProto::BOOL,  TensorProto::UINT8,   TensorProto::INT8,     TensorProto::INT16,
-      TensorProto::INT32, TensorProto::INT64,   TensorProto::FLOAT16,  TensorProto::BFLOAT16,
+      TensorProto::BOOL,  TensorProto::UINT8, TensorProto::INT8,    TensorProto::INT16,
+      TensorProto::INT32, TensorProto::INT64, TensorProto::FLOAT16, TensorProto::BFLOAT16,
       TensorProto::FLOAT, TensorProto::DOUBLE};
   return kNumbers[static_cast<size_t>(dtype)];
 }
@@ -69,9 +69,9 @@ OnnxEmitter::Name OnnxEmitter::get(const Value* value) {
   if (const auto it = names_.find(value); it != names_.end()) return it->second;
   const Array& array = *constant_of(value);
   const ConstantForm form = constant_form(model, value);
-  const Name name = form.sized ? expand(*value->node, number(form.number, array.dtype()), {},
-                                        model.dims(value))
-                               : initializer(array, value->name.empty() ? "constant" : value->name);
+  const Name name =
+      form.sized ? expand(*value->node, number(form.number, array.dtype()), {}, model.dims(value))
+                 : initializer(array, value->name.empty() ? "constant" : value->name);
   return names_[value] = name;
 }
 
@@ -88,9 +88,9 @@ OnnxEmitter::Name OnnxEmitter::initializer(const Array& array, const std::string
 OnnxEmitter::Name OnnxEmitter::ints(const std::vector<int64_t>& values) {
   Name& name = lists_[values];
   if (name.empty())
-    name = initializer(Array::from<int64_t>(Shape{static_cast<int64_t>(values.size())}, values,
-                                            DType::kInt64),
-                       "shape");
+    name = initializer(
+        Array::from<int64_t>(Shape{static_cast<int64_t>(values.size())}, values, DType::kInt64),
+        "shape");
   return name;
 }
 
@@ -189,8 +189,8 @@ void OnnxEmitter::declare(onnx::ValueInfoProto& to, const std::string& name, DTy
   onnx::TensorShapeProto& shape = *tensor.mutable_shape();
   for (size_t d = 0; d < dims.size(); ++d) {
     auto& dim = *shape.add_dim();
-    const bool known = declared != nullptr ? (*declared)[static_cast<int>(d)] >= 0
-                                           : dims[d].known();
+    const bool known =
+        declared != nullptr ? (*declared)[static_cast<int>(d)] >= 0 : dims[d].known();
     if (known) {
       dim.set_dim_value(dims[d].first);
     } else if (declared == nullptr) {

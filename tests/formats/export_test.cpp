@@ -70,42 +70,59 @@ Values recurrent(const Values& in, const std::string& mode, int64_t gates) {
     weights.push_back(param("b_hh_" + std::to_string(i), Shape{gates * 4}));
   }
   Value* zero = ops::full({4, x->type.shape[1], 4}, 0, DType::kFloat32);
-  const auto y = ops::rnn(x, zero, mode == "LSTM" ? zero : nullptr, nullptr, weights,
-                          rnn_attrs(mode));
+  const auto y =
+      ops::rnn(x, zero, mode == "LSTM" ? zero : nullptr, nullptr, weights, rnn_attrs(mode));
   return {ops::transpose(y[0], {1, 0, 2}), y[1]};
 }
 
 const Case kCases[] = {
-    {"conv", {{-1, 4, -1, -1}}, {{2, 4, 9, 7}}, [](const Values& in) -> Values {
+    {"conv",
+     {{-1, 4, -1, -1}},
+     {{2, 4, 9, 7}},
+     [](const Values& in) -> Values {
        Value* y = ops::conv2d(in[0], param("conv.w", {6, 4, 3, 3}), param("conv.b", {6}),
                               {.strides = {2, 1}, .paddings = {1, 0, 2, 1}});
        Value* d = ops::conv2d(y, param("dw.w", {6, 1, 3, 3}), nullptr,
                               {.paddings = {1, 1, 1, 1}, .groups = 6});
        Value* g = ops::conv2d(d, param("group.w", {4, 3, 1, 1}), nullptr, {.groups = 2});
-       return {ops::conv2d_transpose(g, param("up.w", {4, 3, 3, 3}), param("up.b", {3}),
-                                     {.strides = {2, 2}, .paddings = {1, 1, 1, 1},
-                                      .output_padding = {1, 1}})};
+       return {ops::conv2d_transpose(
+           g, param("up.w", {4, 3, 3, 3}), param("up.b", {3}),
+           {.strides = {2, 2}, .paddings = {1, 1, 1, 1}, .output_padding = {1, 1}})};
      }},
-    {"norms", {{-1, 6, 4, 5}}, {{3, 6, 4, 5}}, [](const Values& in) -> Values {
-       Value* b = ops::batch_norm(in[0], param("bn.w", {6}), param("bn.b", {6}),
-                                  param("bn.m", {6}), param("bn.v", {6}, 0.1), 1e-4);
+    {"norms",
+     {{-1, 6, 4, 5}},
+     {{3, 6, 4, 5}},
+     [](const Values& in) -> Values {
+       Value* b = ops::batch_norm(in[0], param("bn.w", {6}), param("bn.b", {6}), param("bn.m", {6}),
+                                  param("bn.v", {6}, 0.1), 1e-4);
        Value* g = ops::group_norm(in[0], param("gn.w", {6}), param("gn.b", {6}), 3, 1e-5);
        Value* i = ops::instance_norm(in[0], param("in.w", {6}), param("in.b", {6}), 1e-5);
        Value* l = ops::layer_norm(in[0], param("ln.w", {20}), param("ln.b", {20}), 2, 1e-6);
        Value* n = ops::layer_norm(in[0], nullptr, nullptr, 3, 1e-5);
        return {b, g, i, l, n, ops::softmax(in[0], 1), ops::log_softmax(in[0], 3)};
      }},
-    {"pools", {{-1, 3, 12, 8}}, {{2, 3, 12, 8}}, [](const Values& in) -> Values {
+    {"pools",
+     {{-1, 3, 12, 8}},
+     {{2, 3, 12, 8}},
+     [](const Values& in) -> Values {
        Value* x = in[0];
        return {ops::pool2d(x, {.kernel = {3, 2}, .strides = {2, 2}, .paddings = {1, 1, 0, 0}}),
-               ops::pool2d(x, {.pooling_type = "avg", .kernel = {3, 3}, .strides = {2, 2},
+               ops::pool2d(x, {.pooling_type = "avg",
+                               .kernel = {3, 3},
+                               .strides = {2, 2},
                                .paddings = {1, 1, 1, 1}}),
-               ops::pool2d(x, {.pooling_type = "avg", .kernel = {3, 3}, .strides = {2, 2},
-                               .paddings = {1, 1, 1, 1}, .exclusive = false}),
+               ops::pool2d(x, {.pooling_type = "avg",
+                               .kernel = {3, 3},
+                               .strides = {2, 2},
+                               .paddings = {1, 1, 1, 1},
+                               .exclusive = false}),
                ops::pool2d(x, {.pooling_type = "avg", .kernel = {1, 1}, .adaptive = true}),
                ops::pool2d(x, {.pooling_type = "avg", .kernel = {3, 4}, .adaptive = true})};
      }},
-    {"resize", {{-1, 2, -1, -1}}, {{2, 2, 5, 6}}, [](const Values& in) -> Values {
+    {"resize",
+     {{-1, 2, -1, -1}},
+     {{2, 2, 5, 6}},
+     [](const Values& in) -> Values {
        Value* x = in[0];
        const int64_t h = x->type.shape[2], w = x->type.shape[3];
        return {ops::nearest_interp(x, {.size = {2 * h, 2 * w}, .scale = {2, 2}}),
@@ -114,43 +131,84 @@ const Case kCases[] = {
                ops::nearest_interp(x, {.size = {11, 4}}),
                ops::bilinear_interp(x, {.size = {10, 3}})};
      }},
-    {"products", {{-1, 4, 6}}, {{3, 4, 6}}, [](const Values& in) -> Values {
+    {"products",
+     {{-1, 4, 6}},
+     {{3, 4, 6}},
+     [](const Values& in) -> Values {
        Value* y = ops::matmul(in[0], param("fc.w", {6, 5}), param("fc.b", {5}));
        Value* s = ops::matmul(in[0], in[0], nullptr, false, true);
        return {y, ops::matmul(s, in[0]), ops::matmul(in[0], y, nullptr, true, false)};
      }},
-    {"activations", {{-1, 3, 7}}, {{2, 3, 7}}, [](const Values& in) -> Values {
+    {"activations",
+     {{-1, 3, 7}},
+     {{2, 3, 7}},
+     [](const Values& in) -> Values {
        Value* x = ops::affine(in[0], 4, 0.5);
-       return {ops::relu(x),     ops::relu6(x),         ops::leaky_relu(x, 0.1),
-               ops::elu(x, 0.7), ops::sigmoid(x),       ops::hardsigmoid(x, 0.2, 0.4),
-               ops::hardswish(x), ops::swish(x, 1),     ops::swish(x, 1.5),
-               ops::mish(x),     ops::gelu(x),          ops::gelu_tanh(x),
-               ops::tanh(x),     ops::softplus(x, 2, 20), ops::clip(x, -1, 2),
+       return {ops::relu(x),
+               ops::relu6(x),
+               ops::leaky_relu(x, 0.1),
+               ops::elu(x, 0.7),
+               ops::sigmoid(x),
+               ops::hardsigmoid(x, 0.2, 0.4),
+               ops::hardswish(x),
+               ops::swish(x, 1),
+               ops::swish(x, 1.5),
+               ops::mish(x),
+               ops::gelu(x),
+               ops::gelu_tanh(x),
+               ops::tanh(x),
+               ops::softplus(x, 2, 20),
+               ops::clip(x, -1, 2),
                ops::prelu(x, param("slope", {3, 1}))};
      }},
-    {"functions", {{-1, 9}}, {{4, 9}}, [](const Values& in) -> Values {
+    {"functions",
+     {{-1, 9}},
+     {{4, 9}},
+     [](const Values& in) -> Values {
        Value* x = ops::affine(in[0], 1, 1.5);
-       return {ops::exp(x),  ops::log(x),  ops::sqrt(x), ops::rsqrt(x),  ops::square(x),
-               ops::abs(in[0]), ops::floor(ops::affine(x, 3, 0)), ops::ceil(x), ops::erf(x),
-               ops::sin(x),  ops::cos(x),  ops::reciprocal(x), ops::pow(x, 1.7),
+       return {ops::exp(x),
+               ops::log(x),
+               ops::sqrt(x),
+               ops::rsqrt(x),
+               ops::square(x),
+               ops::abs(in[0]),
+               ops::floor(ops::affine(x, 3, 0)),
+               ops::ceil(x),
+               ops::erf(x),
+               ops::sin(x),
+               ops::cos(x),
+               ops::reciprocal(x),
+               ops::pow(x, 1.7),
                ops::round(ops::affine(x, 3.3, 0))};
      }},
-    {"arithmetic", {{-1, 3, 4}, {-1, 1, 4}}, {{2, 3, 4}, {2, 1, 4}},
+    {"arithmetic",
+     {{-1, 3, 4}, {-1, 1, 4}},
+     {{2, 3, 4}, {2, 1, 4}},
      [](const Values& in) -> Values {
        Value *x = ops::affine(in[0], 3, 0), *y = ops::affine(in[1], 1, 1.5);
        Value* less = ops::less_than(x, y);
        Value* big = ops::greater_equal(x, scalar(0.5));
-       return {ops::add(x, y),      ops::subtract(x, y),     ops::multiply(param("s", {1}), x),
-               ops::divide(x, y),   ops::maximum(x, y),      ops::minimum(x, y),
-               ops::elementwise_pow(y, x), ops::remainder(x, y), ops::floor_divide(x, y),
-               ops::where(less, x, y), ops::where(big, x, scalar(0)),
+       return {ops::add(x, y),
+               ops::subtract(x, y),
+               ops::multiply(param("s", {1}), x),
+               ops::divide(x, y),
+               ops::maximum(x, y),
+               ops::minimum(x, y),
+               ops::elementwise_pow(y, x),
+               ops::remainder(x, y),
+               ops::floor_divide(x, y),
+               ops::where(less, x, y),
+               ops::where(big, x, scalar(0)),
                ops::cast(ops::logical_xor(less, big), DType::kInt32),
                ops::cast(ops::logical_and(ops::logical_not(less), ops::not_equal(x, y)),
                          DType::kFloat32),
                ops::cast(ops::logical_or(ops::less_equal(x, y), ops::equal(x, y)), DType::kInt64),
                ops::cast(ops::greater_than(x, y), DType::kFloat32)};
      }},
-    {"reductions", {{-1, 3, 4}}, {{2, 3, 4}}, [](const Values& in) -> Values {
+    {"reductions",
+     {{-1, 3, 4}},
+     {{2, 3, 4}},
+     [](const Values& in) -> Values {
        Value* x = in[0];
        Value* positive = ops::greater_than(x, scalar(0));
        return {ops::reduce(ops::sum_op, x, {1}, false),
@@ -160,43 +218,67 @@ const Case kCases[] = {
                ops::reduce(ops::prod_op, x, {2}, true),
                ops::cast(ops::reduce(ops::any_op, positive, {2}, false), DType::kInt32),
                ops::cast(ops::reduce(ops::all_op, positive, {1}, true), DType::kInt32),
-               ops::cumsum(x, 2, false, false, false), ops::cumsum(x, 1, false, true, true)};
+               ops::cumsum(x, 2, false, false, false),
+               ops::cumsum(x, 1, false, true, true)};
      }},
-    {"shapes", {{-1, 6, -1}}, {{2, 6, 7}}, [](const Values& in) -> Values {
+    {"shapes",
+     {{-1, 6, -1}},
+     {{2, 6, 7}},
+     [](const Values& in) -> Values {
        Value* x = in[0];
        const int64_t b = x->type.shape[0], t = x->type.shape[2];
        Value* heads = ops::transpose(ops::reshape(x, {b, 2, 3, t}), {0, 3, 1, 2});
        Value* merged = ops::reshape(heads, {b * t, 6});
        Value* back = ops::reshape(merged, {b, t, 6});
        Value* wide = ops::expand(ops::slice(x, {1}, {0}, {1}), {b, 4, t});
-       return {heads, merged, back, wide, ops::expand(param("token", {1, 6, 1}), {b, 6, t}),
-               ops::slice(x, {1, 2}, {1, t - 3}, {5, t}), ops::slice(x, {1}, {4}, {0}, {-2}),
-               ops::slice(x, {2}, {0}, {t - 1}), ops::flip(x, {1, 2}), ops::tile(x, {1, 2, 3}),
+       return {heads,
+               merged,
+               back,
+               wide,
+               ops::expand(param("token", {1, 6, 1}), {b, 6, t}),
+               ops::slice(x, {1, 2}, {1, t - 3}, {5, t}),
+               ops::slice(x, {1}, {4}, {0}, {-2}),
+               ops::slice(x, {2}, {0}, {t - 1}),
+               ops::flip(x, {1, 2}),
+               ops::tile(x, {1, 2, 3}),
                ops::concat({x, wide, ops::full({b, 1, t}, 2, DType::kFloat32)}, 1),
                ops::pad(x, {0, 0, 1, 0, 2, 1}, "constant", 0.5),
                ops::pad(x, {0, 0, 0, 0, 2, 1}, "reflect", 0),
                ops::pad(x, {0, 0, 0, 0, 1, 2}, "replicate", 0)};
      }},
-    {"indices", {{-1, 5}, {-1, 4, 6}}, {{3, 5}, {3, 4, 6}}, [](const Values& in) -> Values {
+    {"indices",
+     {{-1, 5}, {-1, 4, 6}},
+     {{3, 5}, {3, 4, 6}},
+     [](const Values& in) -> Values {
        Value* ids = in[0];
        Value* x = in[1];
        Value* table = param("embedding.w", {6, 8});
        const std::vector<int64_t> picks{3, 0, 2};
        Value* some = constant(Array::from<int64_t>(Shape{3}, picks, DType::kInt64));
        const auto top = ops::topk(x, 2, 2, true, true);
-       return {ops::embedding(table, ids), ops::embedding(table, ids, 2), ops::one_hot(ids, 6),
-               ops::gather(x, some, 1), ops::gather(table, ids, 0), top[0], top[1],
+       return {ops::embedding(table, ids),
+               ops::embedding(table, ids, 2),
+               ops::one_hot(ids, 6),
+               ops::gather(x, some, 1),
+               ops::gather(table, ids, 0),
+               top[0],
+               top[1],
                ops::argmax(x, 2, false, false, DType::kInt64),
                ops::argmax(x, 1, true, false, DType::kInt32, true),
-               ops::gather_nd(x, constant(Array::from<int64_t>(Shape{1, 2},
-                                                               std::vector<int64_t>{0, 3},
-                                                               DType::kInt64)))};
+               ops::gather_nd(x, constant(Array::from<int64_t>(
+                                     Shape{1, 2}, std::vector<int64_t>{0, 3}, DType::kInt64)))};
      }},
-    {"lstm", {{-1, -1, 3}}, {{2, 5, 3}},
+    {"lstm",
+     {{-1, -1, 3}},
+     {{2, 5, 3}},
      [](const Values& in) -> Values { return recurrent(in, "LSTM", 4); }},
-    {"gru", {{-1, -1, 3}}, {{2, 5, 3}},
+    {"gru",
+     {{-1, -1, 3}},
+     {{2, 5, 3}},
      [](const Values& in) -> Values { return recurrent(in, "GRU", 3); }},
-    {"rnn_tanh", {{-1, -1, 3}}, {{2, 5, 3}},
+    {"rnn_tanh",
+     {{-1, -1, 3}},
+     {{2, 5, 3}},
      [](const Values& in) -> Values { return recurrent(in, "RNN_TANH", 1); }},
 };
 
@@ -293,8 +375,8 @@ TEST(ExportModel, KeepsTheNamesOfParametersInputsAndOutputs) {
     const auto program = load_program(folder.path());
     std::vector<std::string> names;
     for (const auto& p : program->parameters()) names.push_back(p.name);
-    EXPECT_EQ(names, (std::vector<std::string>{"conv.b", "conv.w", "dw.w", "group.w", "up.b",
-                                               "up.w"}));
+    EXPECT_EQ(names,
+              (std::vector<std::string>{"conv.b", "conv.w", "dw.w", "group.w", "up.b", "up.w"}));
     EXPECT_EQ(program->inputs()[0].name, "x0");
     EXPECT_EQ(program->inputs()[0].shape, (Shape{-1, 4, -1, -1}));
     EXPECT_EQ(program->outputs()[0].name, format == ExportFormat::kPir ? "fetch_name_0" : "y0");
@@ -304,11 +386,13 @@ TEST(ExportModel, KeepsTheNamesOfParametersInputsAndOutputs) {
 TEST(ExportModel, SaysWhatDependsOnTheSize) {
   const Case c{"size", {{-1, 8}}, {}, [](const Values& in) -> Values {
                  const int64_t n = in[0]->type.shape[0];
-                 return {ops::add(in[0], ops::reshape(
-                     ops::arange(0, static_cast<double>(n), 1, DType::kFloat32), {n, 1}))};
+                 return {ops::add(
+                     in[0], ops::reshape(ops::arange(0, static_cast<double>(n), 1, DType::kFloat32),
+                                         {n, 1}))};
                }};
   const test::TempFolder folder;
-  const Error error = error_of([&] { write_model(model_of(c, 1), ExportFormat::kPir, folder.path()); });
+  const Error error =
+      error_of([&] { write_model(model_of(c, 1), ExportFormat::kPir, folder.path()); });
   EXPECT_EQ(error.code(), Code::kUnimplemented);
   EXPECT_HAS(error.what(), "depends on the size of the inputs");
 }
