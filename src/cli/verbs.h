@@ -16,5 +16,7 @@ void add_model(CLI::App& app);
 void add_convert(CLI::App& app);
 void add_train(CLI::App& app);
 void add_export(CLI::App& app);
+void add_train(CLI::App& app);
+void add_export(CLI::App& app);
 
 }  // namespace trireme::cli
