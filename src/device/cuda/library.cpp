@@ -29,7 +29,7 @@ constexpr Known kKnown[] = {
     {"NVML", "libnvidia-ml.so.1", true,
      "install NVIDIA's driver (in a container: NVIDIA_DRIVER_CAPABILITIES=compute,utility)"},
     {"cuDNN", "libcudnn.so.9", false,
-     "install cuDNN 9 for CUDA 13 (pip: nvidia-cudnn-cu13) or name its folder in TRIREME_CUDA_PATH"},
+     "install cuDNN 9 (pip: nvidia-cudnn-cu13) or name its folder in TRIREME_CUDA_PATH"},
     {"cuBLASLt", "libcublasLt.so.13", false,
      "install CUDA 13's cuBLAS (pip: nvidia-cublas) or name its folder in TRIREME_CUDA_PATH"},
     {"NVRTC", "libnvrtc.so.13", false,
