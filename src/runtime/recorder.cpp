@@ -64,8 +64,7 @@ void Recorder::flush_all() {
 
 void Recorder::flush_due() {
   for (auto& [device, recorder] : recorders)
-    if (!recorder->tracing_ && (recorder->due_ || recorder->pending() > 50'000))
-      recorder->flush();
+    if (!recorder->tracing_ && (recorder->due_ || recorder->pending() > 50'000)) recorder->flush();
 }
 
 Recorder::Recorder(Device& device)
@@ -292,9 +291,10 @@ void Recorder::run(Replay& replay, const std::vector<std::shared_ptr<Slot>>& out
 }
 
 void Recorder::flush() {
-  TRI_CHECK(!tracing_,
-            "[jit] a value was read while a program is being recorded; forward() must not depend on "
-            "the numbers in its tensors");
+  TRI_CHECK(
+      !tracing_,
+      "[jit] a value was read while a program is being recorded; forward() must not depend on "
+      "the numbers in its tensors");
   due_ = false;
   if (graph_->nodes.empty()) return;
   if (random_count_ > 0) {  // the next flush draws other numbers

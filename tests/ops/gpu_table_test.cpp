@@ -1,5 +1,5 @@
-// The op table on a GPU against the CPU: every sample of the gradient checker, forward and backward,
-// in each floating dtype, operator by operator and behind the passes.
+// The op table on a GPU against the CPU: every sample of the gradient checker, forward and
+// backward, in each floating dtype, operator by operator and behind the passes.
 #include <algorithm>
 #include <cmath>
 #include <cstring>

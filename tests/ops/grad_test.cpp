@@ -249,19 +249,17 @@ std::set<std::string> sampled_operators() {
 TEST(Gradient, EveryOperatorHasARule) {
   // The gradient stops here: results are integers, or constant almost everywhere.
   const std::set<std::string> constant = {
-      "argmax",        "one_hot",     "floor",        "ceil",        "round",
-      "equal",         "not_equal",   "less_than",    "less_equal",  "greater_than",
-      "greater_equal", "logical_and", "logical_or",   "logical_xor", "logical_not",
-      "any",           "all",         "floor_divide", "trunc",       "sign",
-      "bitwise_not",   "bitwise_and", "bitwise_or",   "bitwise_xor", "searchsorted",
-      "uniform",       "gaussian",    "randint",      "randperm",    "bernoulli"};
+      "argmax",       "one_hot",     "floor",       "ceil",         "round",         "equal",
+      "not_equal",    "less_than",   "less_equal",  "greater_than", "greater_equal", "logical_and",
+      "logical_or",   "logical_xor", "logical_not", "any",          "all",           "floor_divide",
+      "trunc",        "sign",        "bitwise_not", "bitwise_and",  "bitwise_or",    "bitwise_xor",
+      "searchsorted", "uniform",     "gaussian",    "randint",      "randperm",      "bernoulli"};
   // Leaves; made by passes behind `gradient`; or lowered otherwise in training; or (rnn, float32
   // alone) compared with its training form, which has samples.
   const std::set<std::string> elsewhere = {"data", "constant", "fused", "if", "while", "rnn"};
   // Rules that are still to come.
-  const std::set<std::string> missing = {
-      "group_norm", "instance_norm",
-      "nearest_interp", "bilinear_interp"};
+  const std::set<std::string> missing = {"group_norm", "instance_norm", "nearest_interp",
+                                         "bilinear_interp"};
   const std::set<std::string> sampled = sampled_operators();
   for (const Op* op : all_ops()) {
     const std::string name(op->name);

@@ -82,7 +82,9 @@ TEST(Autograd, StopsWhereItIsTold) {
     EXPECT_FALSE((x * 2.0).stop_gradient());
   }
   EXPECT_NE(error_of([&] { y.detach().backward(); }).find("stop_gradient"), std::string::npos);
-  EXPECT_NE(error_of([&] { (leaf({1, 2}) * 1.0).backward(); }).find("one element"),
+  EXPECT_NE(error_of([&] {
+              (leaf({1, 2}) * 1.0).backward();
+            }).find("one element"),
             std::string::npos);
 }
 

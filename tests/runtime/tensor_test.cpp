@@ -97,7 +97,8 @@ TEST(Trace, MakesAProgramWithNamedConstants) {
   EXPECT_EQ(graph->inputs[0]->name, "x");
   ASSERT_EQ(graph->outputs.size(), 1U);
   bool found = false;
-  for (const auto& n : graph->nodes) found = found || (constant_of(n->out()) && n->out()->name == "w");
+  for (const auto& n : graph->nodes)
+    found = found || (constant_of(n->out()) && n->out()->name == "w");
   EXPECT_TRUE(found);
   EXPECT_EQ(sum(w).item(), 3);  // the tensor goes on as before
   EXPECT_THROW(current_recorder().trace({{DType::kFloat32, {2}, Layout::kPlain}}, {"x"},

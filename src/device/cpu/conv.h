@@ -2,10 +2,10 @@
 // AMX (bfloat16).
 //
 // One family serves conv2d (any kernel size, stride, dilation, groups), depthwise conv2d, depthwise
-// followed by 1x1 in one go, transposed convolutions (those whose kernel equals their stride at once,
-// others as one convolution for each phase of the stride), and matmul by a constant matrix (a 1x1
-// convolution over M pixels). Preparing one is cheap: no code is
-// generated, only the weights are packed, once per model.
+// followed by 1x1 in one go, transposed convolutions (those whose kernel equals their stride at
+// once, others as one convolution for each phase of the stride), and matmul by a constant matrix (a
+// 1x1 convolution over M pixels). Preparing one is cheap: no code is generated, only the weights
+// are packed, once per model.
 //
 // Where cpu_supports() says no, oneDNN does the work (ops/*).
 #pragma once
@@ -57,7 +57,7 @@ struct ConvSpec {
   int64_t ldx = 0, ldy = 0;   // elements between neighbouring pixels; 0: ic and oc
   // The convolution's adjoint: input pixel (y, x) goes to the outputs y sh + ky dh - top, ...
   bool transposed = false;
-  bool x_planar = false;      // the input is row-major NCHW instead (only for ic <= 4, groups 1)
+  bool x_planar = false;  // the input is row-major NCHW instead (only for ic <= 4, groups 1)
   DType dtype = DType::kFloat32;  // of input, output, residual: kFloat32 or kBFloat16
 };
 
@@ -101,8 +101,8 @@ class Conv {
 
   // The packed form depends on ic, oc, the kernel's size, stride and dilation, groups, transposed
   // and dtype only, for transposed also on the padding (and on the processor), so plans of
-  // different picture sizes share it. `weight` is float32 in Paddle's layout: [oc, ic / groups, kh, kw], or
-  // [ic, oc / groups, kh, kw] for transposed.
+  // different picture sizes share it. `weight` is float32 in Paddle's layout: [oc, ic / groups, kh,
+  // kw], or [ic, oc / groups, kh, kw] for transposed.
   static size_t packed_bytes(const ConvSpec& spec);
   static void pack(const ConvSpec& spec, const float* weight, void* packed);
 };

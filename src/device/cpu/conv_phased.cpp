@@ -14,11 +14,11 @@ namespace {
 // The outputs of one dimension that are `first`, `first` + stride, ... and the taps they see.
 // Output first + stride i sums the inputs i + shift - j times tap[j].
 struct Phase {
-  int64_t first = 0, count = 0;   // outputs
-  std::vector<int64_t> taps;      // indices into the kernel, in the order of the convolution
-  int64_t before = 0;             // zeros before the input
-  int64_t skip = 0;               // inputs that no output sees (instead of `before`)
-  int64_t step = 1;               // dilation
+  int64_t first = 0, count = 0;  // outputs
+  std::vector<int64_t> taps;     // indices into the kernel, in the order of the convolution
+  int64_t before = 0;            // zeros before the input
+  int64_t skip = 0;              // inputs that no output sees (instead of `before`)
+  int64_t step = 1;              // dilation
 };
 
 int64_t floor_div(int64_t a, int64_t b) { return a >= 0 ? a / b : -((-a + b - 1) / b); }
@@ -131,8 +131,8 @@ class Phased final : public Conv {
         const int64_t oy = p.y.first + r % p.y.count * spec_.sh, n = r / p.y.count;
         for (int64_t i = 0; i < p.x.count; ++i) {
           const int64_t ox = p.x.first + i * spec_.sw;
-          char* to = y + static_cast<size_t>(((n * spec_.oh + oy) * spec_.ow + ox) * spec_.ldy) *
-                             element;
+          char* to =
+              y + static_cast<size_t>(((n * spec_.oh + oy) * spec_.ow + ox) * spec_.ldy) * element;
           if (p.conv) std::memcpy(to, from + static_cast<size_t>(r * p.x.count + i) * pixel, pixel);
           else std::memset(to, 0, pixel);
         }
@@ -149,8 +149,7 @@ class Phased final : public Conv {
 }  // namespace
 
 std::unique_ptr<Conv> make_phased(const ConvSpec& s, const Epilogue& epilogue) {
-  if (epilogue.residual != Epilogue::kNone || s.oh < s.sh || s.ow < s.sw)
-    return nullptr;
+  if (epilogue.residual != Epilogue::kNone || s.oh < s.sh || s.ow < s.sw) return nullptr;
   std::vector<Part> parts = parts_of(s);
   place_weights(parts);
   for (Part& p : parts) {
@@ -188,8 +187,7 @@ void phased_pack(const ConvSpec& s, const float* weight, void* packed) {
                    for (int64_t o = begin; o < end; ++o) {
                      float* to = turned.data() + o * ig * taps;
                      for (int64_t c = 0; c < ig; ++c, to += taps) {
-                       const float* from =
-                           weight + ((o / og * ig + c) * og + o % og) * area;
+                       const float* from = weight + ((o / og * ig + c) * og + o % og) * area;
                        for (int64_t t = 0; t < taps; ++t) to[t] = from[tap[static_cast<size_t>(t)]];
                      }
                    }

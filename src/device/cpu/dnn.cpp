@@ -173,8 +173,8 @@ class DnnWgrad : public ConvWgrad {
     x_ = picture(s.n, s.ic, s.h, s.w, s.ldx, s.dtype);
     dy_ = picture(s.n, s.oc, s.oh, s.ow, s.ldy, s.dtype);
     const int64_t og = s.oc / s.groups, ig = s.ic / s.groups;
-    const dims shape = s.groups > 1 ? dims{s.groups, og, ig, s.kh, s.kw}
-                                    : dims{s.oc, s.ic, s.kh, s.kw};
+    const dims shape =
+        s.groups > 1 ? dims{s.groups, og, ig, s.kh, s.kw} : dims{s.oc, s.ic, s.kh, s.kw};
     plain_ = {shape, memory::data_type::f32,
               s.groups > 1 ? memory::format_tag::abcde : memory::format_tag::abcd};
     const memory::desc any(shape, memory::data_type::f32, memory::format_tag::any);

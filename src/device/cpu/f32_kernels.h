@@ -78,8 +78,8 @@ void scale_pixels(const float* x, int64_t ldx, const float* scale, int64_t n, in
 
 // ---- for the gradients of weights (wgrad_f32.cpp)
 
-// out[c * pitch + j] = x[column * ldx + c] where column = first + j * step (zero outside [0, width))
-// for count columns and some channels. bfloat16 comes as its bits.
+// out[c * pitch + j] = x[column * ldx + c] where column = first + j * step (zero outside [0,
+// width)) for count columns and some channels. bfloat16 comes as its bits.
 struct TurnRun {
   int64_t first = 0, step = 1, count = 0, width = 0;
   int64_t ldx = 0, channels = 0, pitch = 0;

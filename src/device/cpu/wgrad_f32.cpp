@@ -66,8 +66,7 @@ class Wgrad final : public ConvWgrad {
   void run(const void* x, const void* dy, float* dw, void* scratch) const override {
     if (s_.dtype == DType::kFloat32)
       run_as(static_cast<const float*>(x), static_cast<const float*>(dy), dw, scratch);
-    else
-      run_as(static_cast<const uint16_t*>(x), static_cast<const uint16_t*>(dy), dw, scratch);
+    else run_as(static_cast<const uint16_t*>(x), static_cast<const uint16_t*>(dy), dw, scratch);
   }
 
  private:
@@ -108,8 +107,7 @@ class Wgrad final : public ConvWgrad {
       for (int64_t i = begin; i < end; ++i) {
         const int64_t k = i / c_parts_, c = i % c_parts_;
         float* own = parts + i * part_floats();
-        const Memory m{own, own + round_up(s_.sw * c_most_ * pitch_, kLanes),
-                       sums_at + k * sums()};
+        const Memory m{own, own + round_up(s_.sw * c_most_ * pitch_, kLanes), sums_at + k * sums()};
         run_part(x, dy, c * c_most_, std::min(ic_, (c + 1) * c_most_), k, m);
       }
     });
@@ -141,8 +139,7 @@ class Wgrad final : public ConvWgrad {
           line += rows;
         }
         pack_ready(pixels, m.panels);
-        multiply(segments, c0, c1, pixels, accumulate,
-                 m.sums + g * taps_ * ic_ * o_pitch_, m);
+        multiply(segments, c0, c1, pixels, accumulate, m.sums + g * taps_ * ic_ * o_pitch_, m);
         accumulate = true;
       }
     }
@@ -166,7 +163,11 @@ class Wgrad final : public ConvWgrad {
   // Input rows that the output rows [y, y + rows) see, one array for each phase of the stride.
   template <class T>
   void turn_rows(const T* image, int64_t y, int64_t rows, int64_t channels, float* out) const {
-    TurnRun run{.step = s_.sw, .count = cols_, .width = s_.w, .ldx = s_.ldx, .channels = channels,
+    TurnRun run{.step = s_.sw,
+                .count = cols_,
+                .width = s_.w,
+                .ldx = s_.ldx,
+                .channels = channels,
                 .pitch = pitch_};
     for (int64_t r = 0; r < in_rows(rows); ++r) {
       if (!is_seen(r, s_.kh, s_.sh, s_.dh)) continue;

@@ -42,7 +42,8 @@ TRI_INLINE void turn_square(const T* const (&column)[16], __mmask16 channels, in
                                 _mm512_shuffle_i32x4(b, d, 0x88), _mm512_shuffle_i32x4(b, d, 0xdd)};
 #pragma GCC unroll 4
     for (int j = 0; j < 4; ++j)
-      if (4 * j + k < rows) _mm512_mask_storeu_epi32(out + (4 * j + k) * pitch, columns, channel[j]);
+      if (4 * j + k < rows)
+        _mm512_mask_storeu_epi32(out + (4 * j + k) * pitch, columns, channel[j]);
   }
 }
 
