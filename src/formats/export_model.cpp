@@ -51,8 +51,8 @@ ExportModel::ExportModel(ExportSpec spec, const Record& record) : spec_(std::mov
   std::unordered_map<const Value*, const Value*> values;
   for (size_t i = 0; i < count; ++i) {
     const Node &a = *first_->nodes[i], &b = *second_->nodes[i];
-    bool same =
-        a.op == b.op && a.inputs.size() == b.inputs.size() && a.outputs.size() == b.outputs.size();
+    bool same = a.op == b.op && a.inputs.size() == b.inputs.size() &&
+                a.outputs.size() == b.outputs.size();
     for (size_t k = 0; same && k < a.inputs.size(); ++k)
       same = (a.inputs[k] == nullptr) == (b.inputs[k] == nullptr) &&
              (a.inputs[k] == nullptr || values.at(a.inputs[k]) == b.inputs[k]);

@@ -47,9 +47,8 @@ class ExportModel {
   const Graph& graph() const { return *first_; }
   // The node (value) of the second recording.
   const Node& twin(const Node& node) const { return *nodes_.at(&node); }
-  const Value* twin(const Value* value) const {
-    return twin(*value->node).out(static_cast<size_t>(value->index));
-  }
+  const Value* twin(const Value* value) const { return twin(*value->node).out(
+      static_cast<size_t>(value->index)); }
 
   Dims dims(const Value* value) const;
   // Both recordings' lists, which must be of one length; throws naming the node and `what`.

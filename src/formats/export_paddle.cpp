@@ -76,7 +76,8 @@ OutId PaddleEmitter::constant(const Value* value) {
   }
   if (array.data() != other.data() && std::memcmp(array.data(), other.data(), array.bytes()) != 0)
     refuse_export(*value->node, "a constant depends on the size of the inputs");
-  if (uniform && !is_parameter(value)) return sink.full(type_of(value).dims, number, array.dtype());
+  if (uniform && !is_parameter(value))
+    return sink.full(type_of(value).dims, number, array.dtype());
   return sink.parameter(fresh_name(value->name.empty() ? "constant_0" : value->name), array);
 }
 

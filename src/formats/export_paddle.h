@@ -19,9 +19,7 @@ class PaddleEmitter {
   // ---- values
   OutId get(const Value* value);  // a constant is written at its first use; null gives 0
   void set(const Value* value, OutId id);
-  OutType type_of(const Value* value) const {
-    return type_of(value->type.dtype, model.dims(value));
-  }
+  OutType type_of(const Value* value) const { return type_of(value->type.dtype, model.dims(value)); }
   static OutType type_of(DType dtype, const Dims& dims);
 
   // ---- operators

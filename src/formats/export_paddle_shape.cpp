@@ -46,16 +46,16 @@ void concat(E& e, const Node& node) {
   const DType dtype = node.out()->type.dtype;
   OutSlot xs{"X", {}, true};
   for (const Value* v : node.inputs) xs.values.push_back(e.cast(e.get(v), dtype));
-  e.set(node.out(),
-        e.op("concat", {xs}, "Out", e.type_of(node.out()),
-             {{"axis", static_cast<int32_t>(node.get<AxisAttrs>().axis), "AxisTensor"}}));
+  e.set(node.out(), e.op("concat", {xs}, "Out", e.type_of(node.out()),
+                         {{"axis", static_cast<int32_t>(node.get<AxisAttrs>().axis),
+                           "AxisTensor"}}));
 }
 
 void tile(E& e, const Node& node) {
   e.same_attrs(node);
-  e.set(node.out(),
-        e.op("tile", {{"X", {e.get(node.inputs[0])}}}, "Out", e.type_of(node.out()),
-             {{"repeat_times", list_as<int32_t>(node.get<ShapeAttrs>().shape), "RepeatTimes"}}));
+  e.set(node.out(), e.op("tile", {{"X", {e.get(node.inputs[0])}}}, "Out", e.type_of(node.out()),
+                         {{"repeat_times", list_as<int32_t>(node.get<ShapeAttrs>().shape),
+                           "RepeatTimes"}}));
 }
 
 void flip(E& e, const Node& node) {

@@ -23,9 +23,8 @@ std::string_view element_name(DType dtype) {
 }
 
 Out tensor_type(const OutType& type) {
-  return {
-      {"#", "0.t_dtensor"},
-      {"D", Out::array({{{"#", element_name(type.dtype)}}, type.dims, "NCHW", Out::array(), 0})}};
+  return {{"#", "0.t_dtensor"},
+          {"D", Out::array({{{"#", element_name(type.dtype)}}, type.dims, "NCHW", Out::array(), 0})}};
 }
 
 Out tagged(const char* tag, Out data) { return {{"#", tag}, {"D", std::move(data)}}; }
@@ -55,7 +54,9 @@ Out attribute(const OutNumber& number) {
       number);
 }
 
-Out named(const std::string& name, Out attr) { return {{"AT", std::move(attr)}, {"N", name}}; }
+Out named(const std::string& name, Out attr) {
+  return {{"AT", std::move(attr)}, {"N", name}};
+}
 
 Out place() { return tagged("1.a_place", Out::array({1, 0, ""})); }
 
@@ -102,7 +103,8 @@ class PirSink : public PaddleSink {
     push("1.fetch", operands({value}), {id},
          {named("name", tagged("0.a_str", "fetch_name_" + std::to_string(outputs_))),
           named("col", tagged("0.a_i32", outputs_))});
-    ops_.back()["OA"].insert(ops_.back()["OA"].begin(), named("persistable", flags(1, true)));
+    ops_.back()["OA"].insert(ops_.back()["OA"].begin(),
+                             named("persistable", flags(1, true)));
     ++outputs_;
   }
 
@@ -114,7 +116,8 @@ class PirSink : public PaddleSink {
   OutId full(const std::vector<int64_t>& shape, double value, DType dtype) override {
     const OutId id = add({dtype, shape});
     push("1.full", Out::array(), {id},
-         {named("shape", tagged("1.a_intarray", shape)), named("value", floating("0.a_f64", value)),
+         {named("shape", tagged("1.a_intarray", shape)),
+          named("value", floating("0.a_f64", value)),
           named("dtype", tagged("1.a_dtype", name_of(dtype))), named("place", place())});
     return id;
   }

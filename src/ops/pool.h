@@ -11,8 +11,8 @@ struct Pool2dAttrs {
   std::vector<int64_t> strides{1, 1};
   std::vector<int64_t> paddings{0, 0, 0, 0};  // top, bottom, left, right
   bool ceil_mode = false;
-  bool exclusive = true;        // avg: padding does not count
-  bool adaptive = false;        // kernel is the output size
+  bool exclusive = true;  // avg: padding does not count
+  bool adaptive = false;  // kernel is the output size
   std::vector<int64_t> size{};  // pool2d_grad only: H, W of its result
   static const Field fields[];
 };
@@ -34,8 +34,8 @@ inline constexpr Field InterpAttrs::fields[] = {
     TRI_FIELD(InterpAttrs, align_corners), TRI_FIELD(InterpAttrs, align_mode)};
 
 namespace ops {
-extern const Op pool2d_op;       // (x [N, C, H, W])
-extern const Op pool2d_grad_op;  // (gradient of the result, x; for avg null) -> [N, C, H, W]
+extern const Op pool2d_op;          // (x [N, C, H, W])
+extern const Op pool2d_grad_op;     // (gradient of the result, x; for avg null) -> [N, C, H, W]
 // (x [N, C, H, W]) -> (maxima, int32 places h * W + w of them)
 extern const Op max_pool2d_with_index_op;
 extern const Op nearest_interp_op;  // (x [N, C, H, W])

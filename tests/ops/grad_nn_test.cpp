@@ -49,15 +49,9 @@ const SampleList convolutions([] {
       {"depthwise strided",
        conv({.strides = {2, 1}, .paddings = {2, 2, 2, 2}, .groups = 2}),
        {noise({1, 2, 5, 6}), noise({2, 1, 5, 5}, 2)}},
-      {"one channel",
-       conv({.paddings = {1, 1, 1, 1}}),
-       {noise({2, 1, 5, 5}), noise({2, 1, 3, 3}, 2)}},
-      {"rest of the stride",
-       conv({.strides = {3, 3}}),
-       {noise({1, 1, 6, 7}), noise({2, 1, 2, 2}, 2)}},
-      {"transposed",
-       conv_transpose({}),
-       {noise({1, 3, 3, 2}), noise({3, 2, 3, 3}, 2), noise({2}, 3)}},
+      {"one channel", conv({.paddings = {1, 1, 1, 1}}), {noise({2, 1, 5, 5}), noise({2, 1, 3, 3}, 2)}},
+      {"rest of the stride", conv({.strides = {3, 3}}), {noise({1, 1, 6, 7}), noise({2, 1, 2, 2}, 2)}},
+      {"transposed", conv_transpose({}), {noise({1, 3, 3, 2}), noise({3, 2, 3, 3}, 2), noise({2}, 3)}},
       {"transposed kernel is stride",
        conv_transpose({.strides = {2, 2}}),
        {noise({2, 2, 3, 2}), noise({2, 3, 2, 2}, 2)}},
@@ -122,9 +116,7 @@ const SampleList rows([] {
   return std::vector<Sample>{
       {"layer_norm", layer(1), {noise({5, 21}), noise({21}, 2), noise({21}, 3)}, no_second},
       {"layer_norm of two dimensions",
-       layer(1),
-       {noise({2, 3, 4}), noise({3, 4}, 2), noise({12}, 3)},
-       no_second},
+       layer(1), {noise({2, 3, 4}), noise({3, 4}, 2), noise({12}, 3)}, no_second},
       {"layer_norm, no scale", layer(2), {noise({2, 2, 5}), {}, noise({5}, 3)}, no_second},
       {"layer_norm alone", layer(0), {noise({7})}, no_second},
       {"softmax", soft(false, -1), {noise({3, 19})}},
@@ -152,8 +144,7 @@ const SampleList dropouts([] {
 TEST(Gradient, Dropout) { dropouts.check(); }
 
 // x, h0, c0, lengths and the weights of a network.
-std::vector<Array> rnn_inputs(const RnnAttrs& a, int64_t gates, int64_t width,
-                              const Array& lengths) {
+std::vector<Array> rnn_inputs(const RnnAttrs& a, int64_t gates, int64_t width, const Array& lengths) {
   const int64_t d = a.is_bidirec ? 2 : 1, h = a.hidden_size, steps = 4, batch = 3;
   const Shape state{a.num_layers * d, batch, h};
   std::vector<Array> in{noise({steps, batch, width}), noise(state, 2), noise(state, 3), lengths};
@@ -200,7 +191,8 @@ TEST(Gradient, RnnIsItsTrainingForm) {
   for (const RnnAttrs& a :
        {RnnAttrs{.mode = "LSTM", .hidden_size = 20, .num_layers = 2, .is_bidirec = true},
         RnnAttrs{.mode = "GRU", .hidden_size = 17, .num_layers = 2, .is_bidirec = false}}) {
-    const std::vector<Array> in = rnn_inputs(a, a.mode == "LSTM" ? 4 : 3, 19, ints({3}, {4, 0, 3}));
+    const std::vector<Array> in =
+        rnn_inputs(a, a.mode == "LSTM" ? 4 : 3, 19, ints({3}, {4, 0, 3}));
     const Record plain = [&](const Values& x) {
       return ops::rnn(x[0], x[1], x[2], x[3], {x.begin() + 4, x.end()}, a);
     };
@@ -231,13 +223,9 @@ const SampleList pools([] {
   return std::vector<Sample>{
       {"max", pool({.kernel = {2, 2}, .strides = {2, 2}}), {x}, no_second},
       {"overlapping max",
-       pool({.kernel = {3, 3}, .strides = {2, 2}, .paddings = {1, 1, 1, 1}}),
-       {x},
-       no_second},
+       pool({.kernel = {3, 3}, .strides = {2, 2}, .paddings = {1, 1, 1, 1}}), {x}, no_second},
       {"max, ceil mode",
-       pool({.kernel = {2, 3}, .strides = {2, 2}, .ceil_mode = true}),
-       {x},
-       no_second},
+       pool({.kernel = {2, 3}, .strides = {2, 2}, .ceil_mode = true}), {x}, no_second},
       {"adaptive max", pool({.kernel = {3, 2}, .adaptive = true}), {x}, no_second},
       {"global max", pool({.kernel = {1, 1}, .adaptive = true}), {x}, no_second},
       {"average", pool({.pooling_type = "avg", .kernel = {2, 2}, .strides = {2, 2}}), {x}},
@@ -245,12 +233,8 @@ const SampleList pools([] {
        pool({.pooling_type = "avg", .kernel = {3, 2}, .strides = {2, 1}, .paddings = {1, 1, 1, 0}}),
        {x}},
       {"average, padding counted",
-       pool({.pooling_type = "avg",
-             .kernel = {3, 3},
-             .strides = {2, 2},
-             .paddings = {1, 1, 1, 1},
-             .ceil_mode = true,
-             .exclusive = false}),
+       pool({.pooling_type = "avg", .kernel = {3, 3}, .strides = {2, 2}, .paddings = {1, 1, 1, 1},
+             .ceil_mode = true, .exclusive = false}),
        {x}},
       {"adaptive average", pool({.pooling_type = "avg", .kernel = {3, 4}, .adaptive = true}), {x}},
       {"global average", pool({.pooling_type = "avg", .kernel = {1, 1}, .adaptive = true}), {x}},
@@ -308,8 +292,7 @@ TEST(Gradient, LargeConvolutions) {
             Conv2dAttrs by_weight = a;
             by_weight.kernel = {w[2], w[3]};
             Value* y = ops::conv2d(v[0], v[1], nullptr, a);
-            return Values{ops::conv2d_dgrad(y, v[1], v[0], a),
-                          ops::conv2d_wgrad(v[0], y, by_weight)};
+            return Values{ops::conv2d_dgrad(y, v[1], v[0], a), ops::conv2d_wgrad(v[0], y, by_weight)};
           },
           {noise(x).to(dtype), noise(w, 2, -0.1, 0.1).to(dtype)},
           {.layout = spread ? Layout::kChannelsLast : Layout::kPlain, .spread = spread});
@@ -327,8 +310,7 @@ TEST(Gradient, LargeConvolutions) {
   check({}, {3, 70, 20, 21}, {33, 70, 1, 1});
   check({.paddings = {1, 1, 1, 1}}, {9, 64, 7, 7}, {64, 64, 3, 3});
   check({.paddings = {2, 2, 2, 2}, .groups = 40}, {2, 40, 9, 30}, {40, 1, 5, 5});
-  check({.strides = {2, 1}, .paddings = {4, 4, 4, 4}, .groups = 20}, {2, 20, 12, 20},
-        {20, 1, 9, 9});
+  check({.strides = {2, 1}, .paddings = {4, 4, 4, 4}, .groups = 20}, {2, 20, 12, 20}, {20, 1, 9, 9});
   check({.paddings = {1, 1, 1, 1}, .groups = 4}, {2, 48, 12, 12}, {64, 12, 3, 3});
 }
 
