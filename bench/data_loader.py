@@ -1,7 +1,7 @@
-"""The peer of bench/data_loader.cpp: torchvision's ImageFolder and torch's DataLoader, same files, same steps.
+"""The peer of bench/data_loader.cpp: torchvision's ImageFolder and torch's DataLoader.
 
 data_loader.py FOLDER [WORKERS [BATCH [EPOCHS]]] prints the same JSON object.
-data_loader.py --make FOLDER [COUNT] writes COUNT (512) synthetic photographs of about 500 x 375, quality 85.
+data_loader.py --make FOLDER [COUNT] writes COUNT (512) synthetic photographs of about 500 x 375.
 """
 
 import json
@@ -20,7 +20,9 @@ def make(folder, count):
         # Smooth shapes and fine grain: about 50 kB a file, as photographs of this size have.
         noise = np.zeros((height, width, 3))
         for cells in (4, 12, 40, 120):
-            grid = random.normal(0, 1, (cells * height // width + 1, cells, 3)) * (300 / cells**0.75)
+            grid = random.normal(0, 1, (cells * height // width + 1, cells, 3)) * (
+                300 / cells**0.75
+            )
             small = Image.fromarray((grid.clip(-127, 127) + 128).astype(np.uint8))
             noise += np.asarray(small.resize((width, height), Image.BICUBIC), float) - 128
         pixels = (noise + 128 + random.normal(0, 4, (height, width, 1))).clip(0, 255)

@@ -2,8 +2,8 @@
 # bench_data.sh [ROUNDS]: pictures a second of the DataLoader beside torchvision's, and their ratio.
 #
 # Two workers make augmented 224 x 224 batches of JPEGs: 512 synthetic ones of about 500 x 375, and
-# CIFAR-10's test set where ../shared/data/cifar10.tar.xz is. The two programs take turns. $TRIREME_PEERS
-# is a python with torchvision and Pillow (default: python3).
+# CIFAR-10's test set where ../shared/data/cifar10.tar.xz is. The two programs take turns.
+# $TRIREME_PEERS is a python with torchvision and Pillow (default: python3).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -34,7 +34,8 @@ rates = []
 for path in sys.argv[2:]:
     runs = [json.loads(line)["pictures_per_s"] for line in open(path)]
     rates.append(statistics.median(rate for run in runs for rate in run))
-print(f"{sys.argv[1]}: {rates[0]:.0f} pictures/s, torchvision {rates[1]:.0f}, ratio {rates[0] / rates[1]:.2f}")
+ours, peer = rates
+print(f"{sys.argv[1]}: {ours:.0f} pictures/s, torchvision {peer:.0f}, ratio {ours / peer:.2f}")
 PYTHON
   rm "$work"/*.jsonl
 done

@@ -5,7 +5,6 @@
 #include <memory>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
 #include "trireme/io.h"
@@ -123,7 +122,8 @@ class Alphabet {
 
  private:
   std::vector<std::string> characters_;
-  std::unordered_map<std::string, int64_t> ids_;
+  struct Ids;
+  std::shared_ptr<const Ids> ids_;
 };
 using AlphabetPtr = std::shared_ptr<const Alphabet>;
 

@@ -21,7 +21,8 @@ void add_convert(CLI::App& app) {
   verb->add_option("model", r->model,
                    "A model's folder or program file; or a .pdparams, .pdopt or .safetensors file")
       ->required();
-  verb->add_option("--params", r->options.params, "The parameters' file, when it is not beside the program");
+  verb->add_option("--params", r->options.params,
+                   "The parameters' file, when it is not beside the program");
   verb->add_option("--format", r->format,
                    "pdmodel, pir or onnx; of training files pdparams, pdopt or safetensors")
       ->check(CLI::IsMember({"pdmodel", "pir", "onnx", "pdparams", "pdopt", "safetensors"}))

@@ -15,5 +15,9 @@ void add_ocr(CLI::App& app);
 void add_model(CLI::App& app);
 void add_doctor(CLI::App& app);
 void add_convert(CLI::App& app);
+void add_train(CLI::App& app);
+void add_export(CLI::App& app);
+void add_train(CLI::App& app);
+void add_export(CLI::App& app);
 
 }  // namespace trireme::cli

@@ -19,7 +19,9 @@ class PaddleEmitter {
   // ---- values
   OutId get(const Value* value);  // a constant is written at its first use; null gives 0
   void set(const Value* value, OutId id);
-  OutType type_of(const Value* value) const { return type_of(value->type.dtype, model.dims(value)); }
+  OutType type_of(const Value* value) const {
+    return type_of(value->type.dtype, model.dims(value));
+  }
   static OutType type_of(DType dtype, const Dims& dims);
 
   // ---- operators
@@ -67,8 +69,5 @@ template <class To, class From> std::vector<To> list_as(const From& from) {
   for (const auto x : from) to.push_back(static_cast<To>(x));
   return to;
 }
-
-// One uniform value: what it is, else nothing.
-bool is_uniform(const Array& array, double& value);
 
 }  // namespace trireme

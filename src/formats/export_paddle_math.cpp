@@ -84,9 +84,8 @@ void clip(E& e, const Node& node) {
 
 void pow(E& e, const Node& node) {
   e.same_attrs(node);
-  e.set(node.out(),
-        e.unary("pow", e.get(node.inputs[0]),
-                {{"factor", static_cast<float>(node.get<PointwiseAttrs>().alpha)}}));
+  e.set(node.out(), e.unary("pow", e.get(node.inputs[0]),
+                            {{"factor", static_cast<float>(node.get<PointwiseAttrs>().alpha)}}));
 }
 
 template <bool kTanh> void gelu(E& e, const Node& node) {
@@ -186,8 +185,8 @@ struct Reduction {
   std::string_view names;
 };
 constexpr Reduction kReductions[] = {
-    {&ops::sum_op, "reduce_sum|sum"}, {&ops::mean_op, "reduce_mean|mean"},
-    {&ops::max_op, "reduce_max|max"}, {&ops::min_op, "reduce_min|min"},
+    {&ops::sum_op, "reduce_sum|sum"},    {&ops::mean_op, "reduce_mean|mean"},
+    {&ops::max_op, "reduce_max|max"},    {&ops::min_op, "reduce_min|min"},
     {&ops::prod_op, "reduce_prod|prod"}, {&ops::any_op, "reduce_any|any"},
     {&ops::all_op, "reduce_all|all"}};
 
@@ -207,8 +206,8 @@ void reduce(E& e, const Node& node) {
   attrs.push_back({"keep_dim", a.keepdim});
   attrs.push_back({"reduce_all", all});
   if (row->op == &ops::sum_op) attrs.push_back({"out_dtype", int32_t{-1}});
-  e.set(node.out(), e.op(row->names, {{"X", {e.get(node.inputs[0])}}}, "Out",
-                         e.type_of(node.out()), attrs));
+  e.set(node.out(),
+        e.op(row->names, {{"X", {e.get(node.inputs[0])}}}, "Out", e.type_of(node.out()), attrs));
 }
 
 template <bool kLog> void softmax(E& e, const Node& node) {

@@ -1,6 +1,4 @@
 // Convolutions, products, normalisations, pools and recurrent networks into Paddle's formats.
-#include <cmath>
-
 #include "formats/export_paddle.h"
 #include "ops/conv.h"
 #include "ops/matmul.h"
@@ -34,18 +32,16 @@ template <bool kTransposed> void conv(E& e, const Node& node) {
   const int64_t channels = node.inputs[0]->type.shape[1];
   const bool depthwise = a.groups > 1 && a.groups == channels && w[1] == 1;
   OutType type = e.type_of(node.out());
-  std::vector<OutAttr> attrs = {{"strides", list_as<int32_t>(a.strides)},
-                                {"paddings", paddings_of(a.paddings)},
-                                {"padding_algorithm", std::string("EXPLICIT")},
-                                {"groups", static_cast<int32_t>(a.groups)},
-                                {"dilations", list_as<int32_t>(a.dilations)},
-                                {"data_format", std::string("NCHW")}};
+  std::vector<OutAttr> attrs = {
+      {"strides", list_as<int32_t>(a.strides)},       {"paddings", paddings_of(a.paddings)},
+      {"padding_algorithm", std::string("EXPLICIT")}, {"groups", static_cast<int32_t>(a.groups)},
+      {"dilations", list_as<int32_t>(a.dilations)},   {"data_format", std::string("NCHW")}};
   std::string_view name = depthwise ? "depthwise_conv2d" : "conv2d";
   if (kTransposed) {
     name = "conv2d_transpose";
     const bool extra = a.output_padding[0] != 0 || a.output_padding[1] != 0;
-    attrs.push_back({"output_padding",
-                     extra ? list_as<int32_t>(a.output_padding) : std::vector<int32_t>{}});
+    attrs.push_back(
+        {"output_padding", extra ? list_as<int32_t>(a.output_padding) : std::vector<int32_t>{}});
     attrs.push_back({"output_size", std::vector<int32_t>{}, "OutputSizeTensor"});
   }
   OutId y = e.op(name, {{"Input", {e.get(node.inputs[0])}}, {"Filter", {e.get(node.inputs[1])}}},
@@ -61,9 +57,9 @@ void matmul(E& e, const Node& node) {
   if (!a.perm_x.empty() || !a.perm_y.empty() || !a.perm_out.empty())
     refuse_export(node, "it has permutations of a later pass");
   const OutType type = e.type_of(node.out());
-  OutId y = e.op("matmul_v2|matmul",
-                 {{"X", {e.get(node.inputs[0])}}, {"Y", {e.get(node.inputs[1])}}}, "Out", type,
-                 {{"trans_x", a.transpose_x}, {"trans_y", a.transpose_y}});
+  OutId y =
+      e.op("matmul_v2|matmul", {{"X", {e.get(node.inputs[0])}}, {"Y", {e.get(node.inputs[1])}}},
+           "Out", type, {{"trans_x", a.transpose_x}, {"trans_y", a.transpose_y}});
   if (node.inputs.size() > 2 && node.inputs[2] != nullptr)
     y = e.binary("elementwise_add|add", y, e.get(node.inputs[2]), type);
   e.set(node.out(), y);
@@ -80,9 +76,9 @@ void batch_norm(E& e, const Node& node) {
                {"Bias", {id(2)}},
                {"Mean", {id(3)}},
                {"Variance", {id(4)}}};
-  op.results = {{"Y", {e.type_of(node.out())}}, {"MeanOut", {channel}}, {"VarianceOut", {channel}},
-                {"SavedMean", {channel}},       {"SavedVariance", {channel}},
-                {"ReserveSpace", {{DType::kUInt8, {-1}}}}};
+  op.results = {{"Y", {e.type_of(node.out())}}, {"MeanOut", {channel}},
+                {"VarianceOut", {channel}},     {"SavedMean", {channel}},
+                {"SavedVariance", {channel}},   {"ReserveSpace", {{DType::kUInt8, {-1}}}}};
   op.attrs = {{"is_test", true},
               {"momentum", 0.9f},
               {"epsilon", static_cast<float>(node.get<NormAttrs>().epsilon)},
@@ -105,8 +101,8 @@ void norm(E& e, const Node& node, const std::string& name, const std::string& me
           const std::string& variance, const OutType& statistic, std::vector<OutAttr> attrs) {
   e.same_attrs(node);
   OutOp op{name, name, {}, {}, std::move(attrs), {}, {}, {}};
-  op.inputs = {{"X", {e.get(node.inputs[0])}}, {"Scale", {flat(e, node, 1)}},
-               {"Bias", {flat(e, node, 2)}}};
+  op.inputs = {
+      {"X", {e.get(node.inputs[0])}}, {"Scale", {flat(e, node, 1)}}, {"Bias", {flat(e, node, 2)}}};
   op.results = {{"Y", {e.type_of(node.out())}}, {mean, {statistic}}, {variance, {statistic}}};
   e.set(node.out(), e.sink.op(std::move(op))[0]);
 }
@@ -149,31 +145,13 @@ void pool2d(E& e, const Node& node) {
                                 {"global_pooling", false},
                                 {"adaptive", a.adaptive},
                                 {"padding_algorithm", std::string("EXPLICIT")}};
-  e.set(node.out(), e.op("pool2d", {{"X", {e.get(node.inputs[0])}}}, "Out", e.type_of(node.out()),
-                         attrs));
-}
-
-// The factors, where they are what the size follows from; else none, and the size is fixed.
-std::vector<double> factors_of(E& e, const Node& node) {
-  const auto& a = node.get<InterpAttrs>();
-  const Dims in = e.model.dims(node.inputs[0]), out = e.model.dims(node.out());
-  if (!(a.scale == e.model.twin(node).get<InterpAttrs>().scale))
-    refuse_export(node, "its factors depend on the size of the inputs");
-  if (!a.scale.empty()) return a.scale;
-  if (out[2].known() && out[3].known()) return {};
-  std::vector<double> factors;
-  for (size_t i = 2; i < 4; ++i) {
-    const double factor = static_cast<double>(out[i].first) / static_cast<double>(in[i].first);
-    if (std::floor(static_cast<double>(in[i].second) * factor) != static_cast<double>(out[i].second))
-      refuse_export(node, "its size depends on the size of the inputs, by no fixed factor");
-    factors.push_back(factor);
-  }
-  return factors;
+  e.set(node.out(),
+        e.op("pool2d", {{"X", {e.get(node.inputs[0])}}}, "Out", e.type_of(node.out()), attrs));
 }
 
 template <bool kLinear> void interp(E& e, const Node& node) {
   const auto& a = node.get<InterpAttrs>();
-  const std::vector<double> factors = factors_of(e, node);
+  const std::vector<double> factors = resize_factors(e.model, node);
   const bool by_size = factors.empty();
   e.set(node.out(),
         e.op(kLinear ? "bilinear_interp_v2|bilinear_interp" : "nearest_interp_v2|nearest_interp",

@@ -35,9 +35,9 @@ void slice(E& e, const Node& node) {
     attrs.push_back({"axes", list_as<int32_t>(a.axes)});
   } else {
     attrs.push_back({"axes", a.axes});
-    attrs.push_back({"infer_flags", std::vector<int64_t>(a.axes.size(), 1)});
-    attrs.push_back({"decrease_axis", std::vector<int64_t>{}});
   }
+  attrs.push_back({"infer_flags", std::vector<int64_t>(a.axes.size(), 1)});
+  attrs.push_back({"decrease_axis", std::vector<int64_t>{}});
   e.set(node.out(), e.op(steps ? "strided_slice" : "slice", {{"Input", {e.get(node.inputs[0])}}},
                          "Out", e.type_of(node.out()), attrs));
 }
@@ -46,16 +46,16 @@ void concat(E& e, const Node& node) {
   const DType dtype = node.out()->type.dtype;
   OutSlot xs{"X", {}, true};
   for (const Value* v : node.inputs) xs.values.push_back(e.cast(e.get(v), dtype));
-  e.set(node.out(), e.op("concat", {xs}, "Out", e.type_of(node.out()),
-                         {{"axis", static_cast<int32_t>(node.get<AxisAttrs>().axis),
-                           "AxisTensor"}}));
+  e.set(node.out(),
+        e.op("concat", {xs}, "Out", e.type_of(node.out()),
+             {{"axis", static_cast<int32_t>(node.get<AxisAttrs>().axis), "AxisTensor"}}));
 }
 
 void tile(E& e, const Node& node) {
   e.same_attrs(node);
-  e.set(node.out(), e.op("tile", {{"X", {e.get(node.inputs[0])}}}, "Out", e.type_of(node.out()),
-                         {{"repeat_times", list_as<int32_t>(node.get<ShapeAttrs>().shape),
-                           "RepeatTimes"}}));
+  e.set(node.out(),
+        e.op("tile", {{"X", {e.get(node.inputs[0])}}}, "Out", e.type_of(node.out()),
+             {{"repeat_times", list_as<int32_t>(node.get<ShapeAttrs>().shape), "RepeatTimes"}}));
 }
 
 void flip(E& e, const Node& node) {

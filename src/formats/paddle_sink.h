@@ -19,9 +19,9 @@ struct OutType {
 };
 
 // The alternatives are PIR's kinds. A DType is an enumeration in both formats.
-using OutNumber = std::variant<bool, int32_t, int64_t, float, double, std::string,
-                               std::vector<int32_t>, std::vector<int64_t>, std::vector<double>,
-                               DType>;
+using OutNumber =
+    std::variant<bool, int32_t, int64_t, float, double, std::string, std::vector<int32_t>,
+                 std::vector<int64_t>, std::vector<double>, DType>;
 
 // An attribute under the legacy name. With a slot, PIR takes it as an input there: a list becomes
 // full_int_array, a number `full` of `dtype` and shape [1].

@@ -60,9 +60,7 @@ class LegacySink : public PaddleSink {
   }
 
   std::vector<OutId> op(OutOp made) override {
-    if (!made.shape.empty()) {
-      made.inputs.push_back({made.legacy_shape_slot, made.shape, true});
-    }
+    if (!made.shape.empty()) { made.inputs.push_back({made.legacy_shape_slot, made.shape, true}); }
     if (made.legacy == "reshape2" || made.legacy == "transpose2") {
       OutType x = type(made.inputs[0].values[0]);
       x.dims.insert(x.dims.begin(), 0);
@@ -71,9 +69,7 @@ class LegacySink : public PaddleSink {
     std::vector<OutId> ids;
     for (const OutResult& result : made.results)
       for (const OutType& t : result.types)
-        ids.push_back(add_named(t, made.legacy + "_" + std::to_string(ops_.size()) + ".tmp_" +
-                                       std::to_string(ids.size()),
-                                false));
+        ids.push_back(add_named(t, temporary_name(made.legacy, ids.size()), false));
     ops_.push_back({std::move(made), ids});
     return ids;
   }
@@ -82,7 +78,13 @@ class LegacySink : public PaddleSink {
     OutId& shape = shapes_[of];
     if (shape == 0) {
       const auto rank = static_cast<int64_t>(type(of).dims.size());
-      shape = op({"shape", {}, {{"Input", {of}}}, {{"Out", {{DType::kInt32, {rank}}}}}, {}, {}, {},
+      shape = op({"shape",
+                  {},
+                  {{"Input", {of}}},
+                  {{"Out", {{DType::kInt32, {rank}}}}},
+                  {},
+                  {},
+                  {},
                   {}})[0];
     }
     return op({"slice",
@@ -117,6 +119,11 @@ class LegacySink : public PaddleSink {
     OutOp op;
     std::vector<OutId> results;
   };
+
+  // Unlike Paddle's own names, which outputs and parameters keep.
+  std::string temporary_name(const std::string& op_type, size_t result) const {
+    return op_type + '.' + std::to_string(ops_.size()) + '.' + std::to_string(result);
+  }
 
   OutId add_named(const OutType& type, const std::string& name, bool fixed) {
     const OutId id = add(type);

@@ -23,8 +23,9 @@ std::string_view element_name(DType dtype) {
 }
 
 Out tensor_type(const OutType& type) {
-  return {{"#", "0.t_dtensor"},
-          {"D", Out::array({{{"#", element_name(type.dtype)}}, type.dims, "NCHW", Out::array(), 0})}};
+  return {
+      {"#", "0.t_dtensor"},
+      {"D", Out::array({{{"#", element_name(type.dtype)}}, type.dims, "NCHW", Out::array(), 0})}};
 }
 
 Out tagged(const char* tag, Out data) { return {{"#", tag}, {"D", std::move(data)}}; }
@@ -54,9 +55,7 @@ Out attribute(const OutNumber& number) {
       number);
 }
 
-Out named(const std::string& name, Out attr) {
-  return {{"AT", std::move(attr)}, {"N", name}};
-}
+Out named(const std::string& name, Out attr) { return {{"AT", std::move(attr)}, {"N", name}}; }
 
 Out place() { return tagged("1.a_place", Out::array({1, 0, ""})); }
 
@@ -82,8 +81,9 @@ std::string pir_attr_name(const PirName& spelling, const std::string& legacy) {
 
 // What the legacy format has and PIR has not.
 bool is_legacy_only(const std::string& op, const std::string& attr) {
-  return attr == "reduce_all" || attr == "in_dtype" || attr == "lambda" ||
+  return attr == "in_dtype" || (attr == "reduce_all" && op != "reduce_prod") ||
          (attr == "axis" && (op.starts_with("elementwise_") || op == "equal")) ||
+         (op == "strided_slice" && (attr == "infer_flags" || attr == "decrease_axis")) ||
          (op == "mish" && attr == "threshold") || (op == "swish" && attr == "beta");
 }
 
@@ -103,8 +103,7 @@ class PirSink : public PaddleSink {
     push("1.fetch", operands({value}), {id},
          {named("name", tagged("0.a_str", "fetch_name_" + std::to_string(outputs_))),
           named("col", tagged("0.a_i32", outputs_))});
-    ops_.back()["OA"].insert(ops_.back()["OA"].begin(),
-                             named("persistable", flags(1, true)));
+    ops_.back()["OA"].insert(ops_.back()["OA"].begin(), named("persistable", flags(1, true)));
     ++outputs_;
   }
 
@@ -116,8 +115,7 @@ class PirSink : public PaddleSink {
   OutId full(const std::vector<int64_t>& shape, double value, DType dtype) override {
     const OutId id = add({dtype, shape});
     push("1.full", Out::array(), {id},
-         {named("shape", tagged("1.a_intarray", shape)),
-          named("value", floating("0.a_f64", value)),
+         {named("shape", tagged("1.a_intarray", shape)), named("value", floating("0.a_f64", value)),
           named("dtype", tagged("1.a_dtype", name_of(dtype))), named("place", place())});
     return id;
   }
@@ -136,12 +134,15 @@ class PirSink : public PaddleSink {
       put(slot.name, slot.list ? combine(slot.values) : slot.values[0]);
     std::vector<Out> attrs;
     for (const OutAttr& attr : made.attrs) {
+      // The table has one row for sums, whose axes are an input, and for any, where they are not.
+      if (attr.slot.empty() && !slots.empty() && slots.back() == attr.name) in.pop_back();
       if (!attr.slot.empty()) {
         if (made.shape.empty() || attr.slot != made.pir_shape_slot) put(attr.slot, literal(attr));
       } else if (!is_legacy_only(made.legacy, attr.name)) {
         attrs.push_back(named(pir_attr_name(*spelling, attr.name), pir_value(attr)));
       }
     }
+    if (made.pir == "round") attrs.push_back(named("decimals", attribute(int32_t{0})));
     if (!made.shape.empty()) put(made.pir_shape_slot, stacked(made.shape));
     if (made.pir == "rnn") in.back() = dropout_state();
     return results(made, in, attrs);

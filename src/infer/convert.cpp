@@ -67,8 +67,7 @@ void convert_state(const std::string& file, const std::string& format, const std
   const PaddleState state = read_state(file);
   std::error_code error;
   fs::create_directories(folder, error);
-  const std::string path =
-      (fs::path(folder) / fs::path(file).stem()).string() + '.' + format;
+  const std::string path = (fs::path(folder) / fs::path(file).stem()).string() + '.' + format;
   if (format == "safetensors") return write_state(state, path);
   if (format == "pdopt") return write_pdopt(path, state);
   TRI_CHECK(state.scheduler.empty() && state.master_weights.empty(),
@@ -81,8 +80,8 @@ void convert_state(const std::string& file, const std::string& format, const std
 void convert(const std::string& model, const std::string& format, const std::string& folder,
              const ConvertOptions& options) {
   const bool state_format = format == "pdparams" || format == "pdopt" || format == "safetensors";
-  const bool state_file = model.ends_with(".pdparams") || model.ends_with(".pdopt") ||
-                          model.ends_with(".safetensors");
+  const bool state_file =
+      model.ends_with(".pdparams") || model.ends_with(".pdopt") || model.ends_with(".safetensors");
   TRI_CHECK(state_format == state_file,
             "'" + model + "' cannot become " + format +
                 ": models become pdmodel, pir or onnx, training files pdparams, pdopt or "

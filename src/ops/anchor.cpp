@@ -109,9 +109,9 @@ Weights prepare_weights(const Prepare& p, size_t input, const Node* node, const 
     return w;
   }
   const Type& type = node->inputs[1]->type;
-  TRI_CHECK(type.dtype == DType::kFloat32 || type.dtype == DType::kBFloat16,
-            message(node->op->name, "a computed weight expects float32 or bfloat16, got ",
-                    type.dtype));
+  TRI_CHECK(
+      type.dtype == DType::kFloat32 || type.dtype == DType::kBFloat16,
+      message(node->op->name, "a computed weight expects float32 or bfloat16, got ", type.dtype));
   w.scratch = align_up(c.packed_bytes);
   w.pack = [pack, type](const void* weight, void* packed) {
     if (type.dtype == DType::kFloat32) return pack(static_cast<const float*>(weight), packed);

@@ -200,8 +200,9 @@ class CpuTarget : public Target {
     const cpu::ConvSpec spec = conv_spec(*m->anchor);
     const bool ours = cpu::cpu_supports(dtype);
     if (m->depthwise)
-      return ours && constant_of(m->depthwise->inputs[1]) && cpu::Conv::create(conv_spec(*m->depthwise), m->depthwise_epilogue, spec,
-                                       m->epilogue) != nullptr;
+      return ours && constant_of(m->depthwise->inputs[1]) &&
+             cpu::Conv::create(conv_spec(*m->depthwise), m->depthwise_epilogue, spec,
+                               m->epilogue) != nullptr;
     return !m->input_scale || (ours && cpu::Conv::create(spec, m->epilogue) != nullptr);
   }
 

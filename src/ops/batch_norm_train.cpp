@@ -104,8 +104,7 @@ struct Form {
 };
 
 // Sums are taken around one value of the channel, so that a large mean does not drown the variance.
-template <class T, class A>
-void take_shift(const Form& f, const T* x, A* shift) {
+template <class T, class A> void take_shift(const Form& f, const T* x, A* shift) {
   for (int64_t c = 0; c < f.channels; ++c) shift[c] = A(x[f.run ? c * f.run : c]);
 }
 
@@ -137,8 +136,8 @@ template <class T> Kernel train_kernel(const Prepare& p) {
       const double variance = std::max(0.0, sums[n + c] / static_cast<double>(f.count) - d * d);
       const double inverse = 1 / std::sqrt(variance + attrs.epsilon);
       const auto moved = [&](size_t k, double batch) {
-        l.output<A>(k)[c] = static_cast<A>(attrs.momentum * l.input<A>(k)[c] +
-                                           (1 - attrs.momentum) * batch);
+        l.output<A>(k)[c] =
+            static_cast<A>(attrs.momentum * l.input<A>(k)[c] + (1 - attrs.momentum) * batch);
       };
       moved(kMean, mean);
       moved(kVariance, variance);
@@ -147,13 +146,11 @@ template <class T> Kernel train_kernel(const Prepare& p) {
       factor[c] = static_cast<A>(scale[c] * inverse);
       offset[c] = static_cast<A>(bias[c] - mean * scale[c] * inverse);
     }
-    f.apply(
-        [&](int64_t r0, int64_t r1) {
-          loops.affine(x + r0 * n, y + r0 * n, r1 - r0, n, factor, offset);
-        },
-        [&](int64_t r, int64_t c) {
-          loops.run_affine(x + r * f.run, y + r * f.run, f.run, factor[c], offset[c]);
-        });
+    f.apply([&](int64_t r0,
+                int64_t r1) { loops.affine(x + r0 * n, y + r0 * n, r1 - r0, n, factor, offset); },
+            [&](int64_t r, int64_t c) {
+              loops.run_affine(x + r * f.run, y + r * f.run, f.run, factor[c], offset[c]);
+            });
   };
   return {run, static_cast<size_t>(f.sums()) * sizeof(double) +
                    static_cast<size_t>(5 * f.channels) * sizeof(A)};
@@ -221,8 +218,8 @@ template <size_t kData> Kernel prepare(const Prepare& p) {
 
 void grad(Grad& g) {
   if (g.dout(2) == nullptr) return;  // the running statistics pass no gradient on
-  const std::vector<Value*> back = record(
-      ops::batch_norm_grad_op, {g.in(kX), g.in(kScale), g.out(3), g.out(4), g.dout(2)});
+  const std::vector<Value*> back =
+      record(ops::batch_norm_grad_op, {g.in(kX), g.in(kScale), g.out(3), g.out(4), g.dout(2)});
   g.set(kX, back[0]);
   g.set(kScale, back[1]);
   g.set(kBias, back[2]);

@@ -15,10 +15,9 @@ struct Conv2dAttrs {
   static const Field fields[];
 };
 inline constexpr Field Conv2dAttrs::fields[] = {
-    TRI_FIELD(Conv2dAttrs, strides), TRI_FIELD(Conv2dAttrs, paddings),
-    TRI_FIELD(Conv2dAttrs, dilations), TRI_FIELD(Conv2dAttrs, groups),
-    TRI_FIELD(Conv2dAttrs, output_padding),
-    TRI_FIELD(Conv2dAttrs, kernel)};
+    TRI_FIELD(Conv2dAttrs, strides),        TRI_FIELD(Conv2dAttrs, paddings),
+    TRI_FIELD(Conv2dAttrs, dilations),      TRI_FIELD(Conv2dAttrs, groups),
+    TRI_FIELD(Conv2dAttrs, output_padding), TRI_FIELD(Conv2dAttrs, kernel)};
 
 namespace ops {
 extern const Op conv2d_op;  // (x [N, C, H, W], weight [O, C/groups, kh, kw], bias [O] or null) ->

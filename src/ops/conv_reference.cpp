@@ -51,8 +51,8 @@ template <class T> Kernel reference_as(const Prepare& p) {
   const bool turned = p.node.op == &ops::conv2d_transpose_op,
              by_weight = p.node.op == &ops::conv2d_wgrad_op;
   const Type &x = turned ? p.out() : p.in(0), &y = turned ? p.in(0) : by_weight ? p.in(1) : p.out();
-  const Loops loops{x.shape, y.shape, by_weight ? p.out().shape : p.in(1).shape, strides_of(x),
-                    strides_of(y), p.attrs<Conv2dAttrs>()};
+  const Loops loops{x.shape,       y.shape,       by_weight ? p.out().shape : p.in(1).shape,
+                    strides_of(x), strides_of(y), p.attrs<Conv2dAttrs>()};
   const int64_t count = p.out().shape.numel();
   const Picture out = by_weight ? Picture{} : strides_of(p.out());
   const Shape shape = p.out().shape;
@@ -69,7 +69,8 @@ template <class T> Kernel reference_as(const Prepare& p) {
     });
     if (b) {
       const int64_t pixels = shape[2] * shape[3];
-      for (int64_t i = 0; i < count; ++i) sum[i] += b[out.c == 1 ? i % shape[1] : i / pixels % shape[1]];
+      for (int64_t i = 0; i < count; ++i)
+        sum[i] += b[out.c == 1 ? i % shape[1] : i / pixels % shape[1]];
     }
     for (int64_t i = 0; i < count; ++i) l.output<T>()[i] = T(sum[i]);
   };

@@ -13,14 +13,13 @@ void infer(const Infer& i) {
             message(i.op.name, "x expects a floating dtype, got ", i.dtype(0)));
   check_state(i, 1);
   TRI_CHECK(a.p >= 0 && a.p <= 1, message(i.op.name, "p expects a value from 0 to 1"));
-  TRI_CHECK(a.mode == "upscale_in_train" || a.mode == "downscale_in_infer",
-            message(i.op.name, "mode expects upscale_in_train or downscale_in_infer, got ",
-                    a.mode));
+  TRI_CHECK(
+      a.mode == "upscale_in_train" || a.mode == "downscale_in_infer",
+      message(i.op.name, "mode expects upscale_in_train or downscale_in_infer, got ", a.mode));
   for (size_t k = 0; k < a.axis.size(); ++k)
-    TRI_CHECK(a.axis[k] >= 0 && a.axis[k] < i.shape(0).rank() &&
-                  (k == 0 || a.axis[k - 1] < a.axis[k]),
-              message(i.op.name, "axis expects sorted dimensions of ", i.shape(0), ", got ",
-                      a.axis[k]));
+    TRI_CHECK(
+        a.axis[k] >= 0 && a.axis[k] < i.shape(0).rank() && (k == 0 || a.axis[k - 1] < a.axis[k]),
+        message(i.op.name, "axis expects sorted dimensions of ", i.shape(0), ", got ", a.axis[k]));
   i.out(i.dtype(0), i.shape(0));
 }
 
@@ -73,8 +72,7 @@ template <class T> Kernel prepare_as(const Prepare& p) {
 }
 
 Kernel prepare(const Prepare& p) {
-  return with_floating(*p.node.op, p.in().dtype,
-                       [&]<class T>(Tag<T>) { return prepare_as<T>(p); });
+  return with_floating(*p.node.op, p.in().dtype, [&]<class T>(Tag<T>) { return prepare_as<T>(p); });
 }
 
 }  // namespace
@@ -97,8 +95,7 @@ Value* dropout(Value* x, Value* state, const DropoutAttrs& attrs) {
   if (a.axis.empty()) return record1(dropout_op, {x, state}, a);
   // One number for what lies along the other dimensions: the mask is ones that were dropped.
   std::vector<int64_t> shape(static_cast<size_t>(s.rank()), 1);
-  for (const int64_t d : a.axis)
-    shape[static_cast<size_t>(d)] = s[static_cast<int>(d)];
+  for (const int64_t d : a.axis) shape[static_cast<size_t>(d)] = s[static_cast<int>(d)];
   a.axis.clear();
   return multiply(x, record1(dropout_op, {full(shape, 1, x->type.dtype), state}, a));
 }

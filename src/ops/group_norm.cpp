@@ -160,6 +160,14 @@ Kernel prepare(const Prepare& p) {
   });
 }
 
+void grad(Grad& g) {
+  NormAttrs a = g.attrs<NormAttrs>();
+  a.groups = groups_of(g.op, a, g.in()->type.shape);
+  const std::vector<Value*> back = record(ops::group_norm_grad_op, {g.in(0), g.in(1), g.dout()}, a);
+  for (const size_t k : {0, 1, 2})
+    if (g.wants(k)) g.set(k, back[k]);
+}
+
 }  // namespace
 
 namespace ops {
@@ -168,6 +176,7 @@ constinit const Op group_norm_op{.name = "group_norm",
                                  .inputs = 3,
                                  .attrs = &attr_info<NormAttrs>,
                                  .infer = infer,
+                                 .grad = grad,
                                  .cpu = prepare,
                                  .layouts = Layouts::kFollow,
                                  .in_place = 1};
@@ -175,6 +184,7 @@ constinit const Op instance_norm_op{.name = "instance_norm",
                                     .inputs = 3,
                                     .attrs = &attr_info<NormAttrs>,
                                     .infer = infer,
+                                    .grad = grad,
                                     .cpu = prepare,
                                     .layouts = Layouts::kFollow,
                                     .in_place = 1};

@@ -2,6 +2,7 @@
 #include "base/parallel.h"
 #include "ops/copy_run.h"
 #include "ops/elements.h"
+#include "ops/interp_tables.h"
 #include "ops/pool.h"
 
 namespace trireme {
@@ -23,25 +24,7 @@ void infer(const Infer& i) {
   i.out(i.dtype(0), Shape{x[0], x[1], a.size[0], a.size[1]});
 }
 
-// Input pixels per output pixel; in float, as Paddle does, so that the same pixels are chosen.
-float ratio_of(const InterpAttrs& a, int64_t in, int64_t out, size_t d) {
-  if (out <= 1) return 0.f;
-  if (a.align_corners) return static_cast<float>(in - 1) / static_cast<float>(out - 1);
-  if (!a.scale.empty()) return 1.f / static_cast<float>(a.scale[d]);
-  return static_cast<float>(in) / static_cast<float>(out);
-}
-
 // ---- nearest ------------------------------------------------------------------------------------
-
-std::vector<int64_t> nearest_table(const InterpAttrs& a, int64_t in, int64_t out, size_t d) {
-  const float ratio = ratio_of(a, in, out, d);
-  std::vector<int64_t> table;
-  for (int64_t o = 0; o < out; ++o) {
-    const float at = ratio * static_cast<float>(o) + (a.align_corners ? 0.5f : 0.f);
-    table.push_back(std::min(in - 1, static_cast<int64_t>(at)));
-  }
-  return table;
-}
 
 struct Nearest {
   std::vector<int64_t> h, w;
@@ -88,26 +71,6 @@ Kernel prepare_nearest(const Prepare& p) {
 
 // ---- bilinear -----------------------------------------------------------------------------------
 
-// The two pixels of one dimension and the weight of the second.
-struct Pair {
-  int64_t first, second;
-  float weight;
-};
-
-std::vector<Pair> bilinear_table(const InterpAttrs& a, int64_t in, int64_t out, size_t d) {
-  const float ratio = ratio_of(a, in, out, d);
-  const bool half_pixel = a.align_mode == 0 && !a.align_corners;
-  std::vector<Pair> table;
-  for (int64_t o = 0; o < out; ++o) {
-    float at =
-        half_pixel ? ratio * (static_cast<float>(o) + 0.5f) - 0.5f : ratio * static_cast<float>(o);
-    at = std::max(at, 0.f);
-    const int64_t first = std::min(in - 1, static_cast<int64_t>(at));
-    table.push_back({first, std::min(first + 1, in - 1), at - static_cast<float>(first)});
-  }
-  return table;
-}
-
 // A pixel is `run` adjacent elements: one, or its channels.
 template <class T> Kernel bilinear_kernel(const Prepare& p) {
   using A = Compute<T>;
@@ -116,16 +79,17 @@ template <class T> Kernel bilinear_kernel(const Prepare& p) {
   const bool last = channels_last(p.in()) || channels_last(p.out());
   const int64_t run = last ? x[1] : 1, images = last ? x[0] : x[0] * x[1], oh = a.size[0],
                 ow = a.size[1];
-  const std::vector<Pair> hs = bilinear_table(a, x[2], oh, 0), ws = bilinear_table(a, x[3], ow, 1);
+  const std::vector<InterpPair> hs = bilinear_table(a, x[2], oh, 0),
+                                ws = bilinear_table(a, x[3], ow, 1);
   return {[=, height = x[2], width = x[3]](const Launch& l) {
     parallel_for(images * oh, grain_of(4 * ow * run), [&](int64_t begin, int64_t end, int) {
       for (int64_t r = begin; r < end; ++r) {
-        const Pair& h = hs[static_cast<size_t>(r % oh)];
+        const InterpPair& h = hs[static_cast<size_t>(r % oh)];
         const T* image = l.input<T>(0) + r / oh * height * width * run;
         const T *top = image + h.first * width * run, *bottom = image + h.second * width * run;
         T* to = l.output<T>() + r * ow * run;
         const A s = static_cast<A>(h.weight);
-        for (const Pair& w : ws) {
+        for (const InterpPair& w : ws) {
           const A t = static_cast<A>(w.weight);
           const int64_t left = w.first * run, right = w.second * run;
           for (int64_t c = 0; c < run; ++c) {
@@ -145,6 +109,13 @@ Kernel prepare_bilinear(const Prepare& p) {
                        [&]<class T>(Tag<T>) { return bilinear_kernel<T>(p); });
 }
 
+// Linear in x: the gradient goes to the pixels that were read.
+void grad(Grad& g) {
+  const bool nearest = &g.op == &ops::nearest_interp_op;
+  g.set(0, ops::interp_grad(nearest ? ops::nearest_interp_grad_op : ops::bilinear_interp_grad_op,
+                            g.dout(), g.in(), g.attrs<InterpAttrs>()));
+}
+
 }  // namespace
 
 namespace ops {
@@ -152,11 +123,13 @@ namespace ops {
 constinit const Op nearest_interp_op{.name = "nearest_interp",
                                      .attrs = &attr_info<InterpAttrs>,
                                      .infer = infer,
+                                     .grad = grad,
                                      .cpu = prepare_nearest,
                                      .layouts = Layouts::kFollow};
 constinit const Op bilinear_interp_op{.name = "bilinear_interp",
                                       .attrs = &attr_info<InterpAttrs>,
                                       .infer = infer,
+                                      .grad = grad,
                                       .cpu = prepare_bilinear,
                                       .layouts = Layouts::kFollow};
 

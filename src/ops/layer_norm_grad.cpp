@@ -39,8 +39,8 @@ template <class T> Kernel prepare_as(const Prepare& p) {
   const auto& attrs = p.attrs<NormAttrs>();
   const AxisSplit s = rows_of(p.in().shape, attrs.axis);
   const int64_t rows = s.outer, n = s.size;
-  const int64_t parts = std::clamp<int64_t>(rows * n / kTaskElements, 1,
-                                            std::min<int64_t>(rows, num_threads()));
+  const int64_t parts =
+      std::clamp<int64_t>(rows * n / kTaskElements, 1, std::min<int64_t>(rows, num_threads()));
   const Param<A> scale_of(p, 1);
   const A epsilon = static_cast<A>(attrs.epsilon);
   const NormRows<T, A>& loops = norm_rows<T, A>();
@@ -75,8 +75,7 @@ Kernel prepare(const Prepare& p) {
         if (bytes > 0) std::memset(l.out[k], 0, bytes);
     }};
   }
-  return with_floating(*p.node.op, p.in().dtype,
-                       [&]<class T>(Tag<T>) { return prepare_as<T>(p); });
+  return with_floating(*p.node.op, p.in().dtype, [&]<class T>(Tag<T>) { return prepare_as<T>(p); });
 }
 
 }  // namespace

@@ -37,9 +37,10 @@ extern const Op batch_norm_grad_op;  // (x, scale, saved_mean, saved_inv_std, dy
 extern const Op
     layer_norm_op;  // (x, scale or null, bias or null), scale and bias have the normalised elements
 extern const Op layer_norm_grad_op;  // (x, scale or null, dy) -> (dx, dscale, dbias)
-extern const Op group_norm_op;     // (x [N, C, ...], scale or null, bias or null)
-extern const Op instance_norm_op;  // (x [N, C, ...], scale or null, bias or null)
-extern const Op softmax_op;        // (x), along attrs.axis
+extern const Op group_norm_op;       // (x [N, C, ...], scale or null, bias or null)
+extern const Op group_norm_grad_op;  // (x, scale or null, dy) -> (dx, dscale, dbias)
+extern const Op instance_norm_op;    // (x [N, C, ...], scale or null, bias or null)
+extern const Op softmax_op;          // (x), along attrs.axis
 extern const Op log_softmax_op;
 extern const Op softmax_grad_op;  // (y, dy)
 Value* batch_norm(Value* x, Value* scale, Value* bias, Value* mean, Value* variance,

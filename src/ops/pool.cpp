@@ -19,9 +19,7 @@ int64_t output_size(const Op& op, const Pool2dAttrs& a, int64_t in, size_t d) {
   return room / s + 1;
 }
 
-void grad(Grad& g) {
-  g.set(0, ops::pool2d_grad(g.dout(), g.in(), g.attrs<Pool2dAttrs>()));
-}
+void grad(Grad& g) { g.set(0, ops::pool2d_grad(g.dout(), g.in(), g.attrs<Pool2dAttrs>())); }
 
 // One channel of one window; pixels are `step` elements apart.
 template <class T>
@@ -142,8 +140,7 @@ namespace ops {
 
 constinit const Op pool2d_op{.name = "pool2d",
                              .attrs = &attr_info<Pool2dAttrs>,
-                             .infer =
-                                 [](const Infer& i) { i.out(i.dtype(0), pool_output(i)); },
+                             .infer = [](const Infer& i) { i.out(i.dtype(0), pool_output(i)); },
                              .grad = grad,
                              .cpu =
                                  [](const Prepare& p) {

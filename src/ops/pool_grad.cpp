@@ -65,16 +65,15 @@ template <class T> Kernel grad_kernel(const Prepare& p) {
   const auto& a = p.attrs<Pool2dAttrs>();
   const Shape &x = p.out().shape, &y = p.in().shape;
   const bool max = a.pooling_type == "max";
-  const Tasks tasks(x, channels_last(p.in()) || channels_last(p.out()) ||
-                           (p.has(1) && channels_last(p.in(1))));
+  const Tasks tasks(
+      x, channels_last(p.in()) || channels_last(p.out()) || (p.has(1) && channels_last(p.in(1))));
   const PoolWindows windows(a, x, y);
   const PoolGradRows<T>& loops = pool_grad_rows<T>();
   return {[=, &loops, pixels = x[2] * x[3], oh = y[2], ow = y[3]](const Launch& l) {
     tasks.run(pixels, [&](int64_t image, int64_t c, int64_t n) {
       T* dx = l.output<T>() + image * tasks.image + c;
       for (int64_t i = 0; i < pixels; ++i)
-        std::memset(static_cast<void*>(dx + i * tasks.step), 0,
-                    static_cast<size_t>(n) * sizeof(T));
+        std::memset(static_cast<void*>(dx + i * tasks.step), 0, static_cast<size_t>(n) * sizeof(T));
       const T* dy = l.input<T>(0) + image * oh * ow * tasks.channels + c;
       const T* from = max ? l.input<T>(1) + image * tasks.image + c : nullptr;
       for (int64_t h = 0; h < oh; ++h) {
@@ -143,14 +142,14 @@ constinit const Op pool2d_grad_op{.name = "pool2d_grad",
                                   .infer = infer,
                                   .grad = grad,
                                   .cpu = prepare_grad,
-                                  .layouts = Layouts::kFollow};
+                                  .layouts = Layouts::kPrefersChannelsLast};
 constinit const Op max_pool2d_with_index_op{.name = "max_pool2d_with_index",
                                             .outputs = 2,
                                             .attrs = &attr_info<Pool2dAttrs>,
                                             .infer = infer_index,
                                             .grad = index_grad,
                                             .cpu = prepare_index,
-                                            .layouts = Layouts::kFollow};
+                                            .layouts = Layouts::kPrefersChannelsLast};
 
 Value* pool2d_grad(Value* dout, Value* x, const Pool2dAttrs& attrs) {
   Pool2dAttrs a = attrs;

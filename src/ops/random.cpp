@@ -33,10 +33,10 @@ void infer_integer(const Infer& i) {
   check_state(i, 0);
   TRI_CHECK(a.dtype == DType::kInt32 || a.dtype == DType::kInt64,
             message(i.op.name, "dtype expects int32 or int64, got ", a.dtype));
-  TRI_CHECK(a.low < a.high && static_cast<uint64_t>(a.high) - static_cast<uint64_t>(a.low) <=
-                                  (uint64_t{1} << 32),
-            message(i.op.name, "low and high expect at most 2^32 values, got ", a.low, " and ",
-                    a.high));
+  TRI_CHECK(
+      a.low < a.high &&
+          static_cast<uint64_t>(a.high) - static_cast<uint64_t>(a.low) <= (uint64_t{1} << 32),
+      message(i.op.name, "low and high expect at most 2^32 values, got ", a.low, " and ", a.high));
   i.out(a.dtype, checked_shape(i, a));
 }
 

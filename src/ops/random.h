@@ -1,5 +1,5 @@
-// Random numbers and dropout. A number is a pure function of the state (int64 [2]: seed, offset), of
-// attrs.index, which tells the places of a program apart, and of the element's place: nothing is
+// Random numbers and dropout. A number is a pure function of the state (int64 [2]: seed, offset),
+// of attrs.index, which tells the places of a program apart, and of the element's place: nothing is
 // stored, and whoever moves the offset gets new numbers.
 #pragma once
 
@@ -21,7 +21,7 @@ inline constexpr Field DropoutAttrs::fields[] = {
 struct RandomAttrs {
   std::vector<int64_t> shape{};
   DType dtype = DType::kFloat32;
-  double min = 0, max = 1;  // uniform: [min, max); gaussian: mean and deviation
+  double min = 0, max = 1;    // uniform: [min, max); gaussian: mean and deviation
   int64_t low = 0, high = 1;  // randint: [low, high); randperm: high is n
   int64_t index = 0;
   static const Field fields[];

@@ -7,7 +7,8 @@ namespace {
 
 // Upper and lower halves of the products of sixteen numbers by one.
 inline void multiply(__m512i a, __m512i by, __m512i& high, __m512i& low) {
-  const __m512i even = _mm512_mul_epu32(a, by), odd = _mm512_mul_epu32(_mm512_srli_epi64(a, 32), by);
+  const __m512i even = _mm512_mul_epu32(a, by),
+                odd = _mm512_mul_epu32(_mm512_srli_epi64(a, 32), by);
   low = _mm512_mask_mov_epi32(even, 0xaaaa, _mm512_slli_epi64(odd, 32));
   high = _mm512_mask_mov_epi32(_mm512_srli_epi64(even, 32), 0xaaaa, odd);
 }

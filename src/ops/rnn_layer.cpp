@@ -74,8 +74,8 @@ template <class T> T sigmoid(T v) { return 1 / (1 + std::exp(-v)); }
 
 // One row, with the weights as they are: for float64.
 template <class T>
-void plain_step(const RnnShape& s, const T* w, const T* x, const T* reset_bias, T* gates, T* h, T* c,
-                T* y) {
+void plain_step(const RnnShape& s, const T* w, const T* x, const T* reset_bias, T* gates, T* h,
+                T* c, T* y) {
   const int64_t n = s.hidden, with_x = s.mode == RnnMode::kGru ? 2 * n : s.gates;
   for (int64_t g = 0; g < s.gates; ++g) {
     T sum = g < with_x ? x[g] : T(0);
@@ -88,8 +88,7 @@ void plain_step(const RnnShape& s, const T* w, const T* x, const T* reset_bias, 
       c[i] = sigmoid(gates[n + i]) * c[i] + sigmoid(v) * std::tanh(gates[2 * n + i]);
       v = sigmoid(gates[3 * n + i]) * std::tanh(c[i]);
     } else if (s.mode == RnnMode::kGru) {
-      const T candidate =
-          std::tanh(x[2 * n + i] + sigmoid(v) * (gates[2 * n + i] + reset_bias[i]));
+      const T candidate = std::tanh(x[2 * n + i] + sigmoid(v) * (gates[2 * n + i] + reset_bias[i]));
       v = (h[i] - candidate) * sigmoid(gates[n + i]) + candidate;
     } else {
       v = s.mode == RnnMode::kTanh ? std::tanh(v) : std::max(v, T(0));
@@ -145,13 +144,12 @@ template <class T> struct Forward {
     const T* x = x_gates + (row + b) * s.gates;
     T *gates = l.output<T>(3) + (row + b) * s.gates, *kept = l.output<T>(4) + (row + b) * n;
     if constexpr (std::is_same_v<T, float>) {
-      step({s.mode, e - b, n, x, s.gates,
-            packed + d * s.gates * rnn_padded(n), reset, gates, h + b * n, c + b * n,
-            y + b * stride, stride});
+      step({s.mode, e - b, n, x, s.gates, packed + d * s.gates * rnn_padded(n), reset, gates,
+            h + b * n, c + b * n, y + b * stride, stride});
     } else {
       for (int64_t r = 0; r < e - b; ++r)
-        plain_step<T>(s, l.input<T>(s.weight(d, true)), x + r * s.gates, reset,
-                      gates + r * s.gates, h + (b + r) * n, c + (b + r) * n, y + (b + r) * stride);
+        plain_step<T>(s, l.input<T>(s.weight(d, true)), x + r * s.gates, reset, gates + r * s.gates,
+                      h + (b + r) * n, c + (b + r) * n, y + (b + r) * stride);
     }
     for (int64_t r = 0; r < e - b; ++r) {
       if (s.mode == RnnMode::kLstm) std::copy_n(c + (b + r) * n, n, kept + r * n);
@@ -182,7 +180,7 @@ template <class T> Kernel prepare_as(const Prepare& p) {
       if (s.rows() > 0) input_gates(s, l, d, x + d * s.rows() * s.gates);
       if constexpr (std::is_same_v<T, float>)
         rnn_pack_hidden(l.input<float>(s.weight(d, true)), s.gates / s.hidden, s.hidden,
-                    packed + d * padded);
+                        packed + d * padded);
     }
     const Forward<T> forward{s, l, x, packed, step};
     s.for_tasks([&](int64_t d, int64_t first, int64_t last) { forward.run_rows(d, first, last); });
@@ -242,8 +240,8 @@ void grad(Grad& g) {
 
 // Whoever recorded rnn itself kept nothing: the layers run once more.
 void rnn_grad(Grad& g) {
-  const Network net{g.in(1), g.in(2), g.in(3), {g.inputs.begin() + 4, g.inputs.end()},
-                    g.attrs<RnnAttrs>()};
+  const Network net{
+      g.in(1), g.in(2), g.in(3), {g.inputs.begin() + 4, g.inputs.end()}, g.attrs<RnnAttrs>()};
   std::vector<std::vector<Value*>> ins, outs;
   Value* x = g.in(0);
   for (int64_t layer = 0; layer < net.attrs.num_layers; ++layer) {

@@ -60,7 +60,7 @@ template <class T> void grad_row(RnnMode mode, int64_t n, const RnnGradRow<T>& r
 template <class T> struct Backward {
   const RnnShape& s;
   const Launch& l;
-  size_t extra;  // index of the first input behind rnn_layer's
+  size_t extra;                     // index of the first input behind rnn_layer's
   T *dx_gates, *dh_gates, *before;  // [D, T, B, ...]
   RnnGradRowFn<T> row;
 
@@ -113,8 +113,8 @@ template <class T> struct Backward {
     if (const T* dy = in(kDy))
       for (int64_t i = 0; i < n; ++i) dh[i] += dy[(t * s.batch + b) * stride + d * n + i];
     const T* reset = l.input<T>(s.bias(d, true)) + (s.mode == RnnMode::kGru ? 2 * n : 0);
-    row(s.mode, n, {in(kGates) + at * s.gates, in(kKept) + at * n, c_before, h_before, reset, dh,
-                    dc, x, h});
+    row(s.mode, n,
+        {in(kGates) + at * s.gates, in(kKept) + at * n, c_before, h_before, reset, dh, dc, x, h});
   }
 
   void weights(int64_t d) const {
@@ -173,18 +173,17 @@ template <class T> Kernel prepare_as(const Prepare& p) {
 
 namespace ops {
 
-constinit const Op rnn_layer_grad_op{.name = "rnn_layer_grad",
-                                     .inputs = -1,
-                                     .outputs = -1,
-                                     .attrs = &attr_info<RnnAttrs>,
-                                     .infer = infer,
-                                     .cpu =
-                                         [](const Prepare& p) {
-                                           return p.in().dtype == DType::kFloat64
-                                                      ? prepare_as<double>(p)
-                                                      : prepare_as<float>(p);
-                                         },
-                                     .amp = Amp::kFloat};
+constinit const Op rnn_layer_grad_op{
+    .name = "rnn_layer_grad",
+    .inputs = -1,
+    .outputs = -1,
+    .attrs = &attr_info<RnnAttrs>,
+    .infer = infer,
+    .cpu =
+        [](const Prepare& p) {
+          return p.in().dtype == DType::kFloat64 ? prepare_as<double>(p) : prepare_as<float>(p);
+        },
+    .amp = Amp::kFloat};
 
 }  // namespace ops
 }  // namespace trireme

@@ -35,13 +35,14 @@ void rnn_step_avx512(const RnnStep& s);
 // One row's part of a step backwards, from what the forward step kept: the gates before their
 // activations and, of an LSTM, the cells; of a GRU, the input's part of the candidate.
 template <class T> struct RnnGradRow {
-  const T *gates, *kept;             // of this step
-  const T *c_before, *h_before;      // states before it, null for zero
-  const T* reset_bias;               // GRU: b_hh of the candidate
-  T *dh, *dc;                        // gradients of the states: after the step, then before it
-  T *dx_gates, *dh_gates;            // of the gates' two parts (the same but for the GRU)
+  const T *gates, *kept;         // of this step
+  const T *c_before, *h_before;  // states before it, null for zero
+  const T* reset_bias;           // GRU: b_hh of the candidate
+  T *dh, *dc;                    // gradients of the states: after the step, then before it
+  T *dx_gates, *dh_gates;        // of the gates' two parts (the same but for the GRU)
 };
-template <class T> using RnnGradRowFn = void (*)(RnnMode mode, int64_t hidden, const RnnGradRow<T>&);
+template <class T>
+using RnnGradRowFn = void (*)(RnnMode mode, int64_t hidden, const RnnGradRow<T>&);
 void rnn_grad_row_avx512(RnnMode mode, int64_t hidden, const RnnGradRow<float>& r);
 
 }  // namespace trireme

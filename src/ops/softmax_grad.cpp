@@ -75,8 +75,7 @@ template <class T> Kernel prepare_as(const AxisSplit& s) {
 Kernel prepare(const Prepare& p) {
   const AxisSplit s = split_at(p.in().shape, p.attrs<NormAttrs>().axis);
   if (s.outer * s.size * s.inner == 0) return {[](const Launch&) {}};
-  return with_floating(*p.node.op, p.in().dtype,
-                       [&]<class T>(Tag<T>) { return prepare_as<T>(s); });
+  return with_floating(*p.node.op, p.in().dtype, [&]<class T>(Tag<T>) { return prepare_as<T>(s); });
 }
 
 }  // namespace

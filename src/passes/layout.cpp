@@ -62,10 +62,10 @@ class LayoutRewriter {
     if (reads) rank = 4;
     for (size_t i = 0; i < inputs.size(); ++i) {
       if (inputs[i] == nullptr) continue;
+      const bool anchor = n.op->fuse == Fuse::kAnchor;
       if (n.op->layouts == Layouts::kPrefersChannelsLast) {
-        if (i == 0)
-          inputs[i] = in(inputs[i], n.op->fuse == Fuse::kAnchor ? target_.input_layout(n) : layout);
-        else inputs[i] = in(inputs[i], Layout::kPlain);
+        if (i == 0) inputs[i] = in(inputs[i], anchor ? target_.input_layout(n) : layout);
+        else inputs[i] = in(inputs[i], anchor ? Layout::kPlain : layout);
       } else if (n.op->layouts == Layouts::kPlainOnly || inputs[i]->type.shape.rank() == rank) {
         inputs[i] = in(inputs[i], layout);
       }

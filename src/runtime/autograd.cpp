@@ -9,6 +9,7 @@
 #include "ops/pointwise.h"
 #include "ops/shape.h"
 #include "passes/gradient.h"
+#include "runtime/amp_mode.h"
 #include "runtime/call.h"
 
 namespace trireme {
@@ -220,6 +221,7 @@ std::vector<Tensor> run_backward(const std::vector<Tensor>& roots,
   Recorder& recorder = recorder_for(roots);
   const BuilderScope scope(recorder);
   const set_grad_enabled mode(options.create_graph);
+  const AmpScope amp_off(nullptr);  // gradients have the precision of what they belong to
   Walk walk(recorder, options);
   for (const Tensor& t : targets) walk.watch(t);
   for (size_t i = 0; i < roots.size(); ++i) {

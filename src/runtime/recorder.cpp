@@ -7,6 +7,7 @@
 #include "ops/cuda_target.h"
 #include "ops/pointwise.h"
 #include "passes/pass.h"
+#include "runtime/amp_mode.h"
 
 namespace trireme {
 namespace {
@@ -33,16 +34,16 @@ Array host_copy(const Slot& slot) {
   return array;
 }
 
-std::shared_ptr<Variable> leaf(Device& device, const Array& array) {
+}  // namespace
+
+Tensor device_tensor(Device& device, const Array& array) {
   auto v = std::make_shared<Variable>();
   v->slot = std::make_shared<Slot>();
   v->slot->type = {array.dtype(), array.shape(), Layout::kPlain};
   v->slot->device = &device;
   v->slot->storage = device.upload(array.data(), static_cast<int64_t>(array.bytes()), "a tensor");
-  return v;
+  return Tensor(std::move(v));
 }
-
-}  // namespace
 
 Device& current_device() {
   if (chosen_device == nullptr) chosen_device = &find_device("cpu");
@@ -74,7 +75,7 @@ Recorder::Recorder(Device& device)
       cache_(std::make_unique<SharedCache>(find_device("cpu").shared_pool())) {
   Array state(DType::kInt64, Shape{2});
   state.as<int64_t>()[0] = state.as<int64_t>()[1] = 0;
-  generator_ = leaf(device, state);
+  generator_ = device_tensor(device, state).variable();
 }
 
 Recorder::~Recorder() { forget({}); }
@@ -82,6 +83,7 @@ Recorder::~Recorder() { forget({}); }
 // ---- recording
 
 std::vector<Value*> Recorder::add(const Op& op, std::vector<Value*> inputs, Attrs attrs) {
+  if (const AmpMode* mode = amp_mode()) amp_cast(*mode, op, inputs);
   const bool taped = grad_enabled() && op.grad != nullptr &&
                      std::any_of(inputs.begin(), inputs.end(), needs_gradient);
   std::vector<Value*> results =
@@ -168,6 +170,7 @@ std::unique_ptr<Graph> Recorder::trace(
   } tracing(*this);
   const bool before = grad_enabled();
   set_grad_mode(false);
+  graph_->fold_named = false;  // parameters stay what they are
   std::vector<Tensor> given;
   for (size_t i = 0; i < inputs.size(); ++i)
     given.push_back(tensor(graph_->add_input(inputs[i], names[i])));

@@ -187,9 +187,13 @@ void Tensor::set_value(const Tensor& value) {
                 variable_of(value).slot->type.str());
   // A handle of its own, so that later updates of either leave the other alone.
   const Tensor own = value.variable().use_count() > 1 ? value.detach() : value;
-  variable_->slot = own.variable()->slot;
-  Slot& slot = *variable_->slot;
-  if (slot.recorder != nullptr && slot.value != nullptr) slot.value->variable = variable_;
+  rebind(variable_, own.variable()->slot);
+}
+
+void rebind(const std::shared_ptr<Variable>& variable, std::shared_ptr<Slot> slot) {
+  variable->slot = std::move(slot);
+  const Slot& s = *variable->slot;
+  if (s.recorder != nullptr && s.value != nullptr) s.value->variable = variable;
 }
 
 Tensor Tensor::astype(DType dtype) const {

@@ -74,6 +74,12 @@ struct TapeNode {
   bool released = false;  // backward() without retain_graph went over it
 };
 
+// The variable stands for another value from now on: an update. Nothing is recorded.
+void rebind(const std::shared_ptr<Variable>& variable, std::shared_ptr<Slot> slot);
+
+// A leaf on that device with a copy of these elements.
+Tensor device_tensor(Device& device, const Array& array);
+
 uint64_t next_sequence();  // of this thread's history
 
 bool grad_enabled();  // of this thread

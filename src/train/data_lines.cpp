@@ -43,7 +43,7 @@ bool can_draw(const std::string& font, const std::string& sample) {
 
 // Scanned and photographed paper: each step with a chance of its own.
 t::Compose photograph() {
-  return t::Compose(t::PerspectiveWarp(0.25, 0.06), t::RandomApply(t::GaussianBlur(0.3, 1.1), 0.3),
+  return t::Compose(t::RandomApply(t::GaussianBlur(0.3, 1.1), 0.3),
                     t::RandomApply(t::MotionBlur(4), 0.12),
                     t::RandomApply(t::BackgroundNoise(10, 35), 0.6),
                     t::RandomApply(t::JpegArtefacts(30, 85), 0.3));
@@ -77,7 +77,8 @@ cv::Mat blend(const cv::Mat& cover, const Colours& colours) {
   return picture;
 }
 
-// Puts the strip into a larger field: margins, a slight turn, as boxes cut from a page have them.
+// Puts the strip into a larger field: margins, a slight turn, perspective, as boxes cut from a page
+// have them. On the ink alone: the paper goes on behind it.
 cv::Mat placed(const cv::Mat& strip, RandomStream& random) {
   const int h = strip.rows;
   const auto part = [&](double most) { return static_cast<int>(random.uniform(0, most) * h); };
@@ -87,8 +88,11 @@ cv::Mat placed(const cv::Mat& strip, RandomStream& random) {
   const double rise = random.uniform(-0.06, 0.06) * h;  // over the whole length
   const double shear = random.uniform(-0.15, 0.15);
   const cv::Matx23d turn(1, shear, -shear * field.rows / 2, rise / field.cols, 1, -rise / 2);
-  cv::warpAffine(field, field, turn, field.size(), cv::INTER_LINEAR);
-  return field;
+  cv::Mat turned;
+  cv::warpAffine(field, turned, turn, field.size(), cv::INTER_LINEAR);
+  Picture picture(array_of(turned), Colour::kGray);
+  t::PerspectiveWarp(0.25, 0.06).apply(picture, random);
+  return matrix_of(picture.pixels()).clone();
 }
 
 }  // namespace

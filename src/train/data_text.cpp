@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <unordered_map>
 
 #include "train/data_files.h"
 
@@ -44,13 +45,17 @@ void read_points(const nlohmann::json& box, std::vector<float>& points) {
 
 }  // namespace
 
+struct Alphabet::Ids : std::unordered_map<std::string, int64_t> {};
+
 Alphabet::Alphabet(std::vector<std::string> characters, bool use_space)
     : characters_(std::move(characters)) {
   characters_.insert(characters_.begin(), "");
   if (use_space && std::ranges::find(characters_, " ") == characters_.end())
     characters_.emplace_back(" ");
+  auto ids = std::make_shared<Ids>();
   for (size_t i = 1; i < characters_.size(); ++i)
-    ids_.emplace(characters_[i], static_cast<int64_t>(i));  // of two the first counts
+    ids->emplace(characters_[i], static_cast<int64_t>(i));  // of two the first counts
+  ids_ = std::move(ids);
 }
 
 Alphabet Alphabet::from_file(const std::string& path, bool use_space) {
@@ -68,8 +73,8 @@ std::vector<int64_t> Alphabet::encode(std::string_view text) const {
   std::vector<int64_t> ids;
   while (!text.empty()) {
     const std::string character(text.substr(0, character_bytes(text)));
-    const auto found = ids_.find(character);
-    TRI_CHECK(found != ids_.end(), "[data] \"" + character + "\" is not in the dictionary");
+    const auto found = ids_->find(character);
+    TRI_CHECK(found != ids_->end(), "[data] \"" + character + "\" is not in the dictionary");
     ids.push_back(found->second);
     text.remove_prefix(character.size());
   }

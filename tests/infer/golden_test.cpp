@@ -14,12 +14,14 @@
 
 #include "base/npy.h"
 #include "support/data.h"
+#include "support/xz.h"
 #include "trireme/inference.h"
 
 namespace trireme::inference {
 namespace {
 
 namespace fs = std::filesystem;
+using test::read_xz;
 using Json = nlohmann::json;
 
 Json read_json(const fs::path& path) { return Json::parse(std::ifstream(path)); }
@@ -87,18 +89,6 @@ INSTANTIATE_TEST_SUITE_P(All, PaddleModel,
                          [](const auto& given) { return std::string(given.param); });
 
 // ---- PP-OCRv4 ----
-
-// An .xz file's content: raw elements.
-Array read_xz(const fs::path& path, DType dtype, const Shape& shape) {
-  const std::string command = "xz -dc -- '" + path.string() + "'";
-  const std::unique_ptr<FILE, int (*)(FILE*)> pipe(::popen(command.c_str(), "r"), &::pclose);
-  Array tensor(dtype, shape);
-  const size_t count = pipe ? std::fread(tensor.data(), 1, tensor.bytes(), pipe.get()) : 0;
-  if (count != tensor.bytes() || std::fgetc(pipe.get()) != EOF) {
-    fail(Code::kInvalidArgument, "not the size that cases.json says", path.string());
-  }
-  return tensor;
-}
 
 Array read_input(const fs::path& folder, const Json& test) {
   const auto dims = test["input_shape"].get<std::vector<int64_t>>();

@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "base/parallel.h"
+#include "ops/assign.h"
 #include "ops/grad_test.h"
 #include "ops/index.h"
 #include "ops/pointwise.h"
@@ -101,6 +102,7 @@ std::vector<Sample> shapes() {
               [](Value* x) {
                 return pad(x, {3, -2}, "reflect", 0);
               }),
+      squared("assign", {2, 3}, [](Value* x) { return assign(x); }),
       squared("reorder", {2, 3, 2, 2}, [](Value* x) { return reorder(x, Layout::kPlain); }),
       squared("roll", {3, 4},
               [](Value* x) {
@@ -128,6 +130,10 @@ std::vector<Sample> shapes() {
                     return split(square(x[0]), {1, 2, 2}, 1);
                   },
                   {noise({2, 5}, 1)}});
+  list.push_back({"later",
+                  [](const Values& x) { return Values{square(later(x[0], x[1]))}; },
+                  {noise({2, 3}, 1), noise({2}, 2)},
+                  {.fixed = {1}}});
   list.push_back({"unbind and meshgrid",
                   [](const Values& x) { return meshgrid(unbind(square(x[0]), 0)); },
                   {noise({2, 3}, 1)}});

@@ -2,6 +2,7 @@
 // library or a kernel of their own serves.
 #include "ops/conv.h"
 
+#include "ops/ctc.h"
 #include "ops/grad_test.h"
 #include "ops/norm.h"
 #include "ops/pool.h"
@@ -49,9 +50,15 @@ const SampleList convolutions([] {
       {"depthwise strided",
        conv({.strides = {2, 1}, .paddings = {2, 2, 2, 2}, .groups = 2}),
        {noise({1, 2, 5, 6}), noise({2, 1, 5, 5}, 2)}},
-      {"one channel", conv({.paddings = {1, 1, 1, 1}}), {noise({2, 1, 5, 5}), noise({2, 1, 3, 3}, 2)}},
-      {"rest of the stride", conv({.strides = {3, 3}}), {noise({1, 1, 6, 7}), noise({2, 1, 2, 2}, 2)}},
-      {"transposed", conv_transpose({}), {noise({1, 3, 3, 2}), noise({3, 2, 3, 3}, 2), noise({2}, 3)}},
+      {"one channel",
+       conv({.paddings = {1, 1, 1, 1}}),
+       {noise({2, 1, 5, 5}), noise({2, 1, 3, 3}, 2)}},
+      {"rest of the stride",
+       conv({.strides = {3, 3}}),
+       {noise({1, 1, 6, 7}), noise({2, 1, 2, 2}, 2)}},
+      {"transposed",
+       conv_transpose({}),
+       {noise({1, 3, 3, 2}), noise({3, 2, 3, 3}, 2), noise({2}, 3)}},
       {"transposed kernel is stride",
        conv_transpose({.strides = {2, 2}}),
        {noise({2, 2, 3, 2}), noise({2, 3, 2, 2}, 2)}},
@@ -116,7 +123,9 @@ const SampleList rows([] {
   return std::vector<Sample>{
       {"layer_norm", layer(1), {noise({5, 21}), noise({21}, 2), noise({21}, 3)}, no_second},
       {"layer_norm of two dimensions",
-       layer(1), {noise({2, 3, 4}), noise({3, 4}, 2), noise({12}, 3)}, no_second},
+       layer(1),
+       {noise({2, 3, 4}), noise({3, 4}, 2), noise({12}, 3)},
+       no_second},
       {"layer_norm, no scale", layer(2), {noise({2, 2, 5}), {}, noise({5}, 3)}, no_second},
       {"layer_norm alone", layer(0), {noise({7})}, no_second},
       {"softmax", soft(false, -1), {noise({3, 19})}},
@@ -144,7 +153,8 @@ const SampleList dropouts([] {
 TEST(Gradient, Dropout) { dropouts.check(); }
 
 // x, h0, c0, lengths and the weights of a network.
-std::vector<Array> rnn_inputs(const RnnAttrs& a, int64_t gates, int64_t width, const Array& lengths) {
+std::vector<Array> rnn_inputs(const RnnAttrs& a, int64_t gates, int64_t width,
+                              const Array& lengths) {
   const int64_t d = a.is_bidirec ? 2 : 1, h = a.hidden_size, steps = 4, batch = 3;
   const Shape state{a.num_layers * d, batch, h};
   std::vector<Array> in{noise({steps, batch, width}), noise(state, 2), noise(state, 3), lengths};
@@ -191,8 +201,7 @@ TEST(Gradient, RnnIsItsTrainingForm) {
   for (const RnnAttrs& a :
        {RnnAttrs{.mode = "LSTM", .hidden_size = 20, .num_layers = 2, .is_bidirec = true},
         RnnAttrs{.mode = "GRU", .hidden_size = 17, .num_layers = 2, .is_bidirec = false}}) {
-    const std::vector<Array> in =
-        rnn_inputs(a, a.mode == "LSTM" ? 4 : 3, 19, ints({3}, {4, 0, 3}));
+    const std::vector<Array> in = rnn_inputs(a, a.mode == "LSTM" ? 4 : 3, 19, ints({3}, {4, 0, 3}));
     const Record plain = [&](const Values& x) {
       return ops::rnn(x[0], x[1], x[2], x[3], {x.begin() + 4, x.end()}, a);
     };
@@ -213,6 +222,109 @@ TEST(Gradient, RnnIsItsTrainingForm) {
   }
 }
 
+Record ctc(const CtcAttrs& a) {
+  return [a](const Values& x) { return Values{ops::warpctc(x[0], x[1], x[2], x[3], a)[0]}; };
+}
+
+const SampleList ctcs([] {
+  const GradOptions no_second{.second = false};
+  return std::vector<Sample>{
+      {"ctc",
+       ctc({}),
+       {noise({6, 4, 5}), ints({4, 3}, {1, 2, 0, 3, 3, 0, 1, 1, 1, 0, 0, 0}),
+        ints({4}, {6, 5, 6, 3}), ints({4}, {2, 2, 3, 0})},
+       no_second},
+      {"ctc, another blank",
+       ctc({.blank = 2}),
+       {noise({4, 2, 3}), ints({2, 2}, {0, 1, 1, 1}), ints({2}, {4, 4}), ints({2}, {2, 2})},
+       no_second},
+  };
+});
+
+TEST(Gradient, Ctc) { ctcs.check(); }
+
+// Losses and gradients of real Paddle 3.3.1, paddle.nn.functional.ctc_loss with reduction none.
+TEST(Ctc, AsPaddle) {
+  const Array x = ramp({5, 3, 4}, 0), labels = ints({3, 2 + 1}, {1, 2, 0, 3, 3, 0, 1, 1, 1});
+  const Record run = [](const Values& v) { return ops::warpctc(v[0], v[1], v[2], v[3], {}); };
+  const auto r = run_ops(run, {x, labels, ints({3}, {5, 4, 5}), ints({3}, {2, 2, 3})});
+  expect_near(r[0], {3.2607059, 5.9922261, 8.1643133}, 1e-5, 0, "losses");
+  std::vector<double> g = doubles_of(r[1]);
+  const std::vector<double> first{
+      0.0456186, -0.3463642, 0.0719833, 0.2287623, 0.1666249,  0.0461538,  0.1466764,  -0.3594547,
+      0.1673661, -0.4681116, 0.0719833, 0.2287623, -0.2882847, -0.0925514, -0.0853003, 0.4661368};
+  const std::vector<double> last{-0.1578654, 0.0833532, 0.0386624,  0.0358498, 0,        0, 0,
+                                 0,          0.3410330, -0.9538462, 0.1466764, 0.4661368};
+  for (size_t i = 0; i < first.size(); ++i) EXPECT_NEAR(g[i], first[i], 1e-6) << i;
+  for (size_t i = 0; i < last.size(); ++i) EXPECT_NEAR(g[48 + i], last[i], 1e-6) << i;
+
+  const auto short_one = run_ops(run, {x, labels, ints({3}, {5, 2, 5}), ints({3}, {2, 2, 3})});
+  EXPECT_EQ(doubles_of(short_one[0])[1], 0);
+  for (const int64_t t : {0, 1, 4})
+    for (int64_t c = 0; c < 4; ++c) EXPECT_EQ(short_one[1].as<float>()[(t * 3 + 1) * 4 + c], 0);
+  const auto by_times = run_ops(
+      [](const Values& v) { return ops::warpctc(v[0], v[1], v[2], v[3], {.norm_by_times = true}); },
+      {x, labels, ints({3}, {5, 4, 5}), ints({3}, {2, 2, 3})});
+  EXPECT_NEAR(doubles_of(by_times[1])[0], 0.00912372, 1e-7);
+}
+
+TEST(Ctc, RefusesLabelsAndLengthsOutOfRange) {
+  const auto error = [](std::vector<int64_t> labels, int64_t steps, int64_t length) {
+    return error_of([&] {
+      run_ops([](const Values& v) { return ops::warpctc(v[0], v[1], v[2], v[3], {}); },
+              {ramp({3, 1, 4}), ints({1, 2}, labels), ints({1}, {steps}), ints({1}, {length})});
+    });
+  };
+  EXPECT_NE(error({1, 4}, 3, 2).find("label 1 of row 0"), std::string::npos);
+  EXPECT_NE(error({1, 2}, 4, 2).find("logits_length"), std::string::npos);
+  EXPECT_NE(error({1, 2}, 3, 3).find("labels_length"), std::string::npos);
+}
+
+const SampleList group_norms([] {
+  const auto group = [](int64_t groups) -> Record {
+    return [groups](const Values& x) {
+      return Values{ops::group_norm(x[0], at(x, 1), at(x, 2), groups, 1e-4)};
+    };
+  };
+  const Record instance = [](const Values& x) {
+    return Values{ops::instance_norm(x[0], at(x, 1), at(x, 2), 1e-4)};
+  };
+  const GradOptions no_second{.second = false};
+  const Array x = noise({2, 6, 3, 4});
+  return std::vector<Sample>{
+      {"two groups", group(2), {x, noise({6}, 2), noise({6}, 3)}, no_second},
+      {"one group", group(1), {noise({3, 4, 5}), {}, noise({4}, 3)}, no_second},
+      {"no pixels", group(2), {noise({3, 8}), noise({8}, 2)}, no_second},
+      {"instance", instance, {x, noise({6}, 2), noise({6}, 3)}, no_second},
+      {"instance, bare", instance, {noise({2, 3, 5})}, no_second},
+  };
+});
+
+TEST(Gradient, GroupNorm) { group_norms.check(); }
+
+const SampleList resizes([] {
+  const auto nearest = [](const InterpAttrs& a) -> Record {
+    return [a](const Values& x) { return Values{ops::nearest_interp(x[0], a)}; };
+  };
+  const auto bilinear = [](const InterpAttrs& a) -> Record {
+    return [a](const Values& x) { return Values{ops::bilinear_interp(x[0], a)}; };
+  };
+  const Array x = noise({2, 3, 4, 5});
+  return std::vector<Sample>{
+      {"nearest up", nearest({.size = {8, 10}}), {x}},
+      {"nearest down", nearest({.size = {3, 2}}), {x}},
+      {"nearest, corners", nearest({.size = {7, 3}, .align_corners = true}), {x}},
+      {"bilinear up", bilinear({.size = {7, 9}, .align_mode = 0}), {x}},
+      {"bilinear down", bilinear({.size = {2, 3}}), {x}},
+      {"bilinear, corners", bilinear({.size = {8, 4}, .align_corners = true}), {x}},
+      {"bilinear of many channels",
+       bilinear({.size = {3, 5}, .scale = {1.5, 1.25}}),
+       {noise({1, 70, 2, 4})}},
+  };
+});
+
+TEST(Gradient, Resizes) { resizes.check(); }
+
 Record pool(const Pool2dAttrs& a) {
   return [a](const Values& x) { return Values{ops::pool2d(x[0], a)}; };
 }
@@ -223,9 +335,13 @@ const SampleList pools([] {
   return std::vector<Sample>{
       {"max", pool({.kernel = {2, 2}, .strides = {2, 2}}), {x}, no_second},
       {"overlapping max",
-       pool({.kernel = {3, 3}, .strides = {2, 2}, .paddings = {1, 1, 1, 1}}), {x}, no_second},
+       pool({.kernel = {3, 3}, .strides = {2, 2}, .paddings = {1, 1, 1, 1}}),
+       {x},
+       no_second},
       {"max, ceil mode",
-       pool({.kernel = {2, 3}, .strides = {2, 2}, .ceil_mode = true}), {x}, no_second},
+       pool({.kernel = {2, 3}, .strides = {2, 2}, .ceil_mode = true}),
+       {x},
+       no_second},
       {"adaptive max", pool({.kernel = {3, 2}, .adaptive = true}), {x}, no_second},
       {"global max", pool({.kernel = {1, 1}, .adaptive = true}), {x}, no_second},
       {"average", pool({.pooling_type = "avg", .kernel = {2, 2}, .strides = {2, 2}}), {x}},
@@ -233,8 +349,12 @@ const SampleList pools([] {
        pool({.pooling_type = "avg", .kernel = {3, 2}, .strides = {2, 1}, .paddings = {1, 1, 1, 0}}),
        {x}},
       {"average, padding counted",
-       pool({.pooling_type = "avg", .kernel = {3, 3}, .strides = {2, 2}, .paddings = {1, 1, 1, 1},
-             .ceil_mode = true, .exclusive = false}),
+       pool({.pooling_type = "avg",
+             .kernel = {3, 3},
+             .strides = {2, 2},
+             .paddings = {1, 1, 1, 1},
+             .ceil_mode = true,
+             .exclusive = false}),
        {x}},
       {"adaptive average", pool({.pooling_type = "avg", .kernel = {3, 4}, .adaptive = true}), {x}},
       {"global average", pool({.pooling_type = "avg", .kernel = {1, 1}, .adaptive = true}), {x}},
@@ -292,7 +412,8 @@ TEST(Gradient, LargeConvolutions) {
             Conv2dAttrs by_weight = a;
             by_weight.kernel = {w[2], w[3]};
             Value* y = ops::conv2d(v[0], v[1], nullptr, a);
-            return Values{ops::conv2d_dgrad(y, v[1], v[0], a), ops::conv2d_wgrad(v[0], y, by_weight)};
+            return Values{ops::conv2d_dgrad(y, v[1], v[0], a),
+                          ops::conv2d_wgrad(v[0], y, by_weight)};
           },
           {noise(x).to(dtype), noise(w, 2, -0.1, 0.1).to(dtype)},
           {.layout = spread ? Layout::kChannelsLast : Layout::kPlain, .spread = spread});
@@ -310,7 +431,8 @@ TEST(Gradient, LargeConvolutions) {
   check({}, {3, 70, 20, 21}, {33, 70, 1, 1});
   check({.paddings = {1, 1, 1, 1}}, {9, 64, 7, 7}, {64, 64, 3, 3});
   check({.paddings = {2, 2, 2, 2}, .groups = 40}, {2, 40, 9, 30}, {40, 1, 5, 5});
-  check({.strides = {2, 1}, .paddings = {4, 4, 4, 4}, .groups = 20}, {2, 20, 12, 20}, {20, 1, 9, 9});
+  check({.strides = {2, 1}, .paddings = {4, 4, 4, 4}, .groups = 20}, {2, 20, 12, 20},
+        {20, 1, 9, 9});
   check({.paddings = {1, 1, 1, 1}, .groups = 4}, {2, 48, 12, 12}, {64, 12, 3, 3});
 }
 

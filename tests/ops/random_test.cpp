@@ -82,14 +82,14 @@ TEST(Random, GaussianHasItsMoments) {
 TEST(Random, IntegersAndPermutations) {
   const std::vector<double> x = draw(
       [](const Values& v) {
-        return Values{ops::randint(
-            v[0], {.shape = {5000}, .dtype = DType::kInt64, .low = -2, .high = 3})};
+        return Values{
+            ops::randint(v[0], {.shape = {5000}, .dtype = DType::kInt64, .low = -2, .high = 3})};
       },
       state(3, 0));
   for (int v = -2; v < 3; ++v) EXPECT_NEAR(std::count(x.begin(), x.end(), v), 1000, 150) << v;
-  std::vector<double> p = draw(
-      [](const Values& v) { return Values{ops::randperm(v[0], 1000, DType::kInt32, 4)}; },
-      state(3, 0));
+  std::vector<double> p =
+      draw([](const Values& v) { return Values{ops::randperm(v[0], 1000, DType::kInt32, 4)}; },
+           state(3, 0));
   std::vector<double> want(1000);
   std::iota(want.begin(), want.end(), 0);
   EXPECT_NE(p, want);
@@ -137,7 +137,9 @@ TEST(Dropout, AxisDropsWholeChannels) {
   Array x(DType::kFloat32, {4, 32, 3, 5});
   std::fill_n(x.as<float>(), x.numel(), 1.f);
   const std::vector<double> y = doubles_of(run_ops(
-      [](const Values& v) { return Values{ops::dropout(v[0], v[1], {.p = 0.5, .axis = {1, 0}})}; },
+      [](const Values& v) {
+        return Values{ops::dropout(v[0], v[1], {.p = 0.5, .axis = {1, 0}})};
+      },
       {x, state(1, 2)})[0]);
   int dropped = 0;
   for (size_t c = 0; c < 128; ++c) {

@@ -1,0 +1,83 @@
+// Metrics: Paddle's metric.Accuracy, Precision, Recall, Auc, and OCR's word accuracy and edit
+// distance.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "trireme/array.h"
+
+namespace trireme::metric {
+
+// Numbers gathered over batches, on the host. Not for several threads at once.
+class Metric {
+ public:
+  virtual ~Metric() = default;
+  virtual void reset() = 0;
+  // `prediction` float32 [N, classes] (logits or probabilities); `label` int64 [N] or [N, 1].
+  virtual void update(const Array& prediction, const Array& label) = 0;
+  // "acc_top1" -> 0.93 ...; 0 before the first update.
+  virtual std::vector<std::pair<std::string, double>> accumulate() const = 0;
+};
+
+// The share of samples whose label is among the k largest.
+class Accuracy : public Metric {
+ public:
+  explicit Accuracy(std::vector<int> topk = {1});
+  void reset() override;
+  void update(const Array& prediction, const Array& label) override;
+  std::vector<std::pair<std::string, double>> accumulate() const override;
+
+ private:
+  std::vector<int> topk_;
+  std::vector<int64_t> correct_;
+  int64_t count_ = 0;
+};
+
+// Precision, recall and F1 of each class by arg max, averaged over the classes that occur (macro).
+class PrecisionRecall : public Metric {
+ public:
+  void reset() override;
+  void update(const Array& prediction, const Array& label) override;
+  std::vector<std::pair<std::string, double>> accumulate() const override;
+
+ private:
+  std::vector<int64_t> hits_, predicted_, labelled_;  // by class
+};
+
+// Area under the ROC curve of two classes: `prediction` [N, 2] or [N, 1] has the probability of
+// class 1, from num_thresholds buckets as Paddle does it.
+class Auc : public Metric {
+ public:
+  explicit Auc(int num_thresholds = 4095);
+  void reset() override;
+  void update(const Array& prediction, const Array& label) override;
+  std::vector<std::pair<std::string, double>> accumulate() const override;
+
+ private:
+  std::vector<int64_t> positive_, negative_;
+};
+
+// Texts read against texts written: PaddleOCR's RecMetric. "acc": equal texts; "norm_edit_dis": 1 -
+// the mean of edit distance / longer length, by characters.
+class TextAccuracy {
+ public:
+  explicit TextAccuracy(bool ignore_space = true) : ignore_space_(ignore_space) {}
+  void reset();
+  void update(std::string_view read, std::string_view written);
+  std::vector<std::pair<std::string, double>> accumulate() const;
+
+ private:
+  bool ignore_space_;
+  int64_t count_ = 0, equal_ = 0;
+  double distance_ = 0;
+};
+
+// Insertions, deletions and replacements of characters (UTF-8) between two texts.
+int64_t edit_distance(std::string_view a, std::string_view b);
+
+}  // namespace trireme::metric

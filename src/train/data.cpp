@@ -1,0 +1,216 @@
+// Datasets, transforms and loaders from a config.
+#include "train/data.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+
+namespace trireme::train {
+namespace {
+
+namespace fs = std::filesystem;
+namespace tf = vision::transforms;
+namespace ds = vision::datasets;
+
+int whole(const Config& c, const std::string& key, int64_t otherwise) {
+  return static_cast<int>(c.get(key, otherwise));
+}
+
+// "size: 32" or "size: [height, width]" (Paddle's order).
+vision::Size size_of_step(const Config& c, bool square) {
+  const Config size = c.at("size");
+  if (size.is_list()) {
+    const std::vector<double> hw = c.get("size", std::vector<double>{});
+    if (hw.size() != 2) c.fail("size", "expects one number, or [height, width]");
+    return {static_cast<int>(hw[1]), static_cast<int>(hw[0])};
+  }
+  const int side = whole(c, "size", 0);
+  if (side <= 0) c.fail("size", "expects a positive number");
+  return {side, square ? side : 0};
+}
+
+std::vector<float> floats(const Config& c, const std::string& key) {
+  const std::vector<double> values = c.get(key, std::vector<double>{});
+  if (values.empty()) c.fail(key, "is missing");
+  return {values.begin(), values.end()};
+}
+
+template <class T, class... Args> tf::TransformPtr step(Args&&... args) {
+  return std::make_shared<const T>(std::forward<Args>(args)...);
+}
+
+tf::TransformPtr shape_step(const std::string& name, const Config& c) {
+  if (name == "Resize") return step<tf::Resize>(size_of_step(c, false));
+  if (name == "ResizeLine")
+    return step<tf::ResizeLine>(whole(c, "height", 48), whole(c, "width", 320));
+  if (name == "RandomResizedCrop")
+    return step<tf::RandomResizedCrop>(size_of_step(c, true), c.get("min_scale", 0.08),
+                                       c.get("max_scale", 1.0));
+  if (name == "CenterCrop") return step<tf::CenterCrop>(size_of_step(c, true));
+  if (name == "RandomCrop")
+    return step<tf::RandomCrop>(size_of_step(c, true),
+                                tf::Padding::all(whole(c, "padding", 0)));
+  if (name == "RandomHorizontalFlip") return step<tf::RandomHorizontalFlip>(c.get("prob", 0.5));
+  if (name == "RandomVerticalFlip") return step<tf::RandomVerticalFlip>(c.get("prob", 0.5));
+  if (name == "RandomRotation") return step<tf::RandomRotation>(c.get("degrees", 10.0));
+  if (name == "PerspectiveWarp")
+    return step<tf::PerspectiveWarp>(c.get("prob", 0.5), c.get("distortion_scale", 0.5));
+  return nullptr;
+}
+
+tf::TransformPtr look_step(const std::string& name, const Config& c) {
+  if (name == "ColorJitter")
+    return step<tf::ColorJitter>(c.get("brightness", 0.0), c.get("contrast", 0.0),
+                                 c.get("saturation", 0.0), c.get("hue", 0.0));
+  if (name == "Grayscale") return step<tf::Grayscale>(whole(c, "num_output_channels", 1));
+  if (name == "RandomErasing") return step<tf::RandomErasing>(c.get("prob", 0.5));
+  if (name == "GaussianBlur")
+    return step<tf::GaussianBlur>(c.get("min_sigma", 0.1), c.get("max_sigma", 2.0));
+  if (name == "MotionBlur") return step<tf::MotionBlur>(whole(c, "max_length", 9));
+  if (name == "BackgroundNoise")
+    return step<tf::BackgroundNoise>(c.get("sigma", 12.0), c.get("shade", 40.0));
+  if (name == "JpegArtefacts")
+    return step<tf::JpegArtefacts>(whole(c, "min_quality", 20), whole(c, "max_quality", 80));
+  if (name == "ToTensor") return step<tf::ToTensor>();
+  if (name == "Normalize") return step<tf::Normalize>(floats(c, "mean"), floats(c, "std"));
+  return nullptr;
+}
+
+std::string found(const std::string& path, const std::string& base) {
+  if (path.empty() || fs::path(path).is_absolute() || fs::exists(path)) return path;
+  const fs::path beside = fs::path(base) / path;
+  return fs::exists(beside) ? beside.string() : path;
+}
+
+ds::PictureOptions picture_options(const Config& c) {
+  ds::PictureOptions options;
+  if (c.has("transforms")) options.transform = make_transform(c.at("transforms"));
+  const std::string colour = c.get("colour", "rgb");
+  if (colour == "bgr") options.colour = vision::Colour::kBgr;
+  else if (colour == "gray") options.colour = vision::Colour::kGray;
+  else if (colour != "rgb") c.fail("colour", "expects rgb, bgr or gray, got " + colour);
+  return options;
+}
+
+io::OnError on_error(const Config& c) {
+  const std::string what = c.get("on_error", "raise");
+  if (what == "skip") return io::OnError::kSkipAndCount;
+  if (what != "raise") c.fail("on_error", "expects raise or skip, got " + what);
+  return io::OnError::kRaise;
+}
+
+// Every so-many-th sample is held out: hold_out: 5, part: train | eval.
+io::DatasetPtr held_out(const Config& c, io::DatasetPtr all) {
+  const int64_t nth = c.get("hold_out", 0);
+  const int64_t limit = c.get("limit", 0);
+  if (nth > 0) {
+    const std::string part = c.get("part", "train");
+    if (part != "train" && part != "eval") c.fail("part", "expects train or eval, got " + part);
+    std::vector<int64_t> indices;
+    for (int64_t i = 0; i < all->size(); ++i)
+      if ((i % nth == nth - 1) == (part == "eval")) indices.push_back(i);
+    all = std::make_shared<io::Subset>(std::move(all), std::move(indices));
+  }
+  if (limit > 0 && limit < all->size()) {
+    std::vector<int64_t> indices;  // spread over the whole, so that every class is there
+    for (int64_t i = 0; i < limit; ++i) indices.push_back(i * all->size() / limit);
+    all = std::make_shared<io::Subset>(std::move(all), std::move(indices));
+  }
+  return all;
+}
+
+io::DatasetPtr labelled(const Config& c, const ds::LabelledFilesPtr& files, Data& data) {
+  if (data.classes.empty()) data.classes = files->classes();
+  if (files->classes() != data.classes)
+    c.fail("dataset", "has other classes than the training data");
+  data.num_classes = static_cast<int64_t>(data.classes.size());
+  return held_out(c, files);
+}
+
+io::DatasetPtr lines(const std::string& kind, const Config& c, Data& data,
+                     const std::string& base) {
+  if (!data.alphabet) c.fail("dataset", "needs data.dictionary, a file with a character a line");
+  data.num_classes = data.alphabet->size();
+  const int64_t longest = c.get("max_length", 25);
+  if (kind == "text_lines")
+    return held_out(c, std::make_shared<ds::TextLines>(
+                           found(c.need("label_file"), base), found(c.get("root", "."), base),
+                           data.alphabet, longest, picture_options(c), on_error(c)));
+  ds::RenderOptions options;
+  options.lexicon = found(c.get("lexicon", ""), base);
+  options.fonts = c.get("fonts", std::vector<std::string>{});
+  options.count = c.get("count", 10'000);
+  options.seed = static_cast<uint64_t>(c.get("seed", 0));
+  options.augment = c.get("augment", true);
+  options.vary = c.get("vary", true);
+  options.alphabet = data.alphabet;
+  options.max_length = longest;
+  const ds::PictureOptions picture = picture_options(c);
+  options.transform = picture.transform;
+  options.colour = picture.colour;
+  return held_out(c, std::make_shared<ds::RenderedLines>(options));
+}
+
+io::DatasetPtr dataset(const Config& c, Data& data, const std::string& base) {
+  const std::string kind = c.need("dataset");
+  if (kind == "drawn_digits") {
+    data.num_classes = 10;
+    return held_out(c, std::make_shared<ds::DrawnDigits>(
+                           c.get("count", 10'000), static_cast<uint64_t>(c.get("seed", 0))));
+  }
+  if (kind == "text_lines" || kind == "rendered_lines") return lines(kind, c, data, base);
+  const std::string root = found(c.need("root"), base);
+  if (kind == "image_folder") return labelled(c, ds::dataset_folder(root, picture_options(c)), data);
+  if (kind == "files_by_name") return labelled(c, ds::files_by_name(root, picture_options(c)), data);
+  if (kind == "label_file") {
+    data.num_classes = std::max(data.num_classes, c.get("num_classes", data.num_classes));
+    if (data.num_classes <= 0) c.fail("num_classes", "is missing");
+    int64_t skipped = 0;
+    return held_out(c, ds::label_file(found(c.need("label_file"), base), root, data.num_classes,
+                                      picture_options(c), on_error(c), &skipped));
+  }
+  c.fail("dataset",
+         "expects drawn_digits, image_folder, files_by_name, label_file, text_lines or "
+         "rendered_lines, got " +
+             kind);
+}
+
+}  // namespace
+
+tf::TransformPtr make_transform(const Config& steps) {
+  std::vector<tf::TransformPtr> all;
+  for (const Config& c : steps.entries()) {
+    const std::string name = c.need("name");
+    tf::TransformPtr made = shape_step(name, c);
+    if (!made) made = look_step(name, c);
+    if (!made) c.fail("name", "is no transform: " + name);
+    all.push_back(std::move(made));
+  }
+  return std::make_shared<const tf::Compose>(std::move(all));
+}
+
+Data make_data(const Config& config, uint64_t seed, const std::string& base) {
+  Data data;
+  if (const std::string file = config.get("dictionary", ""); !file.empty())
+    data.alphabet = std::make_shared<const ds::Alphabet>(
+        ds::Alphabet::from_file(found(file, base), config.get("use_space", true)));
+  data.train = dataset(config.at("train"), data, base);
+  if (config.has("eval")) data.eval = dataset(config.at("eval"), data, base);
+  io::DataLoaderOptions options;
+  options.batch_size = data.batch_size = config.get("batch_size", 64);
+  options.num_workers = whole(config, "num_workers", 2);
+  options.prefetch_factor = whole(config, "prefetch_factor", 2);
+  options.seed = seed;
+  options.on_error = on_error(config);
+  io::DataLoaderOptions eval = options;
+  options.shuffle = config.get("shuffle", true);
+  options.drop_last = config.get("drop_last", true);
+  if (data.train->size() < options.batch_size && options.drop_last)
+    config.fail("batch_size", "is larger than the training data (" +
+                                  std::to_string(data.train->size()) + " samples)");
+  data.train_loader = std::make_unique<io::DataLoader>(data.train, options);
+  if (data.eval) data.eval_loader = std::make_unique<io::DataLoader>(data.eval, eval);
+  return data;
+}
+
+}  // namespace trireme::train
