@@ -34,7 +34,8 @@ inline ParamAttr no_param() {
 
 // What a layer and all its copies share: the tree of names behind state_dict().
 struct LayerState {
-  std::string type;  // "linear": of made-up parameter names
+  std::string type;       // "linear", with its number once it has parameters: of their names
+  bool numbered = false;  // whether the number is there
   bool training = true;
   std::vector<std::pair<std::string, Tensor>> parameters;
   std::vector<std::pair<std::string, Tensor>> buffers;
@@ -69,6 +70,8 @@ class Layer {
 
   // forward() with hooks around it; errors inside name the layers that they passed through.
   Tensor operator()(const Tensor& x) { return run({x}); }
+  Tensor operator()(const Tensor& x, const Tensor& y) { return run({x, y}); }
+  Tensor operator()(const Tensor& x, const Tensor& y, const Tensor& z) { return run({x, y, z}); }
   Tensor operator()(const std::vector<Tensor>& inputs) { return run(inputs); }
 
   // ---- the tree

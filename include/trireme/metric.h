@@ -1,4 +1,5 @@
-// Metrics: Paddle's metric.Accuracy, Precision, Recall, Auc, and OCR's word accuracy and edit distance.
+// Metrics: Paddle's metric.Accuracy, Precision, Recall, Auc, and OCR's word accuracy and edit
+// distance.
 #pragma once
 
 #include <cstdint>

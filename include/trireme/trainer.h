@@ -12,8 +12,8 @@ namespace trireme::train {
 struct RunOptions {
   std::vector<std::string> overrides{};  // "optimizer.lr.learning_rate=0.1"
   std::string output{};                  // folder
-  std::string resume{};                  // "auto": the newest whole checkpoint of the output, if any
-  int64_t max_steps = -1;                // stop (and save) behind this step
+  std::string resume{};    // "auto": the newest whole checkpoint of the output, if any
+  int64_t max_steps = -1;  // stop (and save) behind this step
   std::string device{};
   int threads = 0;
 };
@@ -27,9 +27,9 @@ struct RunResult {
 };
 
 // Trains as CONFIG says (docs/training.md has every key). Writes OUTPUT/checkpoints/step-N,
-// OUTPUT/log.jsonl (an object a logged step), OUTPUT/tensorboard, OUTPUT/export, OUTPUT/config.yaml.
-// While it runs SIGTERM and SIGINT save at the next step and return. Throws Error for a config that
-// means nothing, data that is not there, a folder that cannot be written.
+// OUTPUT/log.jsonl (an object a logged step), OUTPUT/tensorboard, OUTPUT/export,
+// OUTPUT/config.yaml. While it runs SIGTERM and SIGINT save at the next step and return. Throws
+// Error for a config that means nothing, data that is not there, a folder that cannot be written.
 RunResult run(const std::string& config_file, const RunOptions& options = {});
 
 // Writes a checkpoint's network as an inference model: format "pdmodel", "pir" or "onnx".

@@ -49,8 +49,6 @@ int main(int argc, char** argv) {
   trireme::cli::add_ocr(app);
   trireme::cli::add_model(app);
   trireme::cli::add_convert(app);
-  trireme::cli::add_train(app);
-  trireme::cli::add_export(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& e) { return app.exit(e); } catch (const CLI::ParseError& e) {

@@ -2,9 +2,13 @@
 #include "formats/export_model.h"
 
 #include <algorithm>
+#include <cmath>
+#include <cstring>
 #include <filesystem>
 #include <limits>
 
+#include "formats/context.h"
+#include "ops/pool.h"
 #include "ops/shape.h"
 #include "trireme/error.h"
 
@@ -82,6 +86,77 @@ Dims ExportModel::dims(const Value* value) const {
   Dims dims;
   for (int d = 0; d < a.rank(); ++d) dims.push_back({a[d], b[d]});
   return dims;
+}
+
+namespace {
+
+bool is_uniform(const Array& array, double& value) {
+  if (array.numel() == 0) return false;
+  const char* data = static_cast<const char*>(array.data());
+  const size_t size = size_of(array.dtype());
+  if (array.numel() > 1 && std::memcmp(data, data + size, array.bytes() - size) != 0) return false;
+  value = numbers_of(Array(array.dtype(), Shape{}, const_cast<char*>(data), array.owner()))[0];
+  return true;
+}
+
+}  // namespace
+
+ConstantForm constant_form(const ExportModel& model, const Value* value) {
+  const Array& array = *constant_of(value);
+  const Array& other = *constant_of(model.twin(value));
+  ConstantForm form;
+  form.uniform = is_uniform(array, form.number);
+  form.sized = array.shape() != other.shape();
+  double number = 0;
+  const bool same = form.sized ? form.uniform && is_uniform(other, number) && number == form.number
+                               : array.data() == other.data() ||
+                                     std::memcmp(array.data(), other.data(), array.bytes()) == 0;
+  if (!same) refuse_export(*value->node, "a constant depends on the size of the inputs");
+  form.parameter =
+      !form.sized && !value->name.empty() && is_floating(array.dtype()) && array.shape().rank() > 0;
+  return form;
+}
+
+std::vector<int64_t> reshape_numbers(const Dims& from, const Dims& to, bool& computed) {
+  std::vector<int64_t> shape;
+  int unknown = 0;
+  for (size_t i = 0; i < to.size(); ++i) {
+    const bool kept = !to[i].known() && i < from.size() && from[i] == to[i];
+    unknown += !kept && !to[i].known() ? 1 : 0;
+    shape.push_back(kept ? 0 : to[i].known() ? to[i].first : -1);
+  }
+  computed = unknown > 1;
+  return shape;
+}
+
+std::vector<int64_t> expand_numbers(const Dims& from, const Dims& to, bool& computed) {
+  std::vector<int64_t> shape;
+  const size_t lead = to.size() - from.size();
+  computed = false;
+  for (size_t i = 0; i < to.size(); ++i) {
+    const bool kept = i >= lead && from[i - lead] == to[i];
+    shape.push_back(kept || !to[i].known() ? -1 : to[i].first);
+    computed = computed || (!kept && !to[i].known());
+  }
+  return shape;
+}
+
+std::vector<double> resize_factors(const ExportModel& model, const Node& node) {
+  const auto& a = node.get<InterpAttrs>();
+  const Dims in = model.dims(node.inputs[0]), out = model.dims(node.out());
+  if (!(a.scale == model.twin(node).get<InterpAttrs>().scale))
+    refuse_export(node, "its factors depend on the size of the inputs");
+  if (!a.scale.empty()) return a.scale;
+  if (out[2].known() && out[3].known()) return {};
+  std::vector<double> factors;
+  for (size_t i = 2; i < 4; ++i) {
+    const double factor = static_cast<double>(out[i].first) / static_cast<double>(in[i].first);
+    const double second = std::floor(static_cast<double>(in[i].second) * factor);
+    if (second != static_cast<double>(out[i].second))
+      refuse_export(node, "its size depends on the size of the inputs, by no fixed factor");
+    factors.push_back(factor);
+  }
+  return factors;
 }
 
 void slice_bounds(const ExportModel& model, const Node& node, std::vector<int64_t>& starts,

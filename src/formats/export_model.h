@@ -66,6 +66,22 @@ class ExportModel {
 
 [[noreturn]] void refuse_export(const Node& node, const std::string& why);
 
+// What a constant is for a writer. Throws when it depends on the size of the inputs by more than
+// its shape.
+struct ConstantForm {
+  bool parameter = false;  // a named array, to be kept as one
+  bool uniform = false;    // every element is `number`
+  bool sized = false;      // and its shape depends on the size of the inputs
+  double number = 0;
+};
+ConstantForm constant_form(const ExportModel& model, const Value* value);
+
+// The numbers of a reshape: 0 keeps a dimension, -1 follows from the others. More than one -1: they
+// must be computed when the program runs.
+std::vector<int64_t> reshape_numbers(const Dims& from, const Dims& to, bool& computed);
+// Of an expand: -1 keeps a dimension.
+std::vector<int64_t> expand_numbers(const Dims& from, const Dims& to, bool& computed);
+
 // The bounds of a slice node as every format has them: where they follow the size of the inputs,
 // they count from the end.
 void slice_bounds(const ExportModel& model, const Node& node, std::vector<int64_t>& starts,
@@ -73,6 +89,10 @@ void slice_bounds(const ExportModel& model, const Node& node, std::vector<int64_
 
 // The model of a program that was read; `shapes` (optional, one an input) replace what it declares.
 ExportModel export_of(const Program& program, const std::vector<Shape>& shapes = {});
+
+// The factors of a resize node, where its size follows from the input's by them; empty: the size
+// is fixed.
+std::vector<double> resize_factors(const ExportModel& model, const Node& node);
 
 enum class ExportFormat { kPdmodel, kPir, kOnnx };
 

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 
-#include "formats/context.h"
 #include "trireme/error.h"
 
 namespace trireme {
@@ -20,20 +19,7 @@ const PaddleExport* find_export(const Op* op) {
   return it == table.end() ? nullptr : it->second;
 }
 
-bool is_parameter(const Value* value) {
-  return !value->name.empty() && is_floating(value->type.dtype) && value->type.shape.rank() > 0;
-}
-
 }  // namespace
-
-bool is_uniform(const Array& array, double& value) {
-  if (array.numel() == 0) return false;
-  const char* data = static_cast<const char*>(array.data());
-  const size_t size = size_of(array.dtype());
-  if (array.numel() > 1 && std::memcmp(data, data + size, array.bytes() - size) != 0) return false;
-  value = numbers_of(Array(array.dtype(), Shape{}, const_cast<char*>(data), array.owner()))[0];
-  return true;
-}
 
 OutType PaddleEmitter::type_of(DType dtype, const Dims& dims) {
   OutType type{dtype, {}};
@@ -65,18 +51,11 @@ std::string PaddleEmitter::fresh_name(const std::string& wish) {
 
 OutId PaddleEmitter::constant(const Value* value) {
   const Array& array = *constant_of(value);
-  const Array& other = *constant_of(model.twin(value));
-  const Dims dims = model.dims(value);
-  double number = 0, same = 0;
-  const bool uniform = is_uniform(array, number);
-  if (!std::ranges::all_of(dims, &Dim::known)) {
-    if (!uniform || !is_uniform(other, same) || number != same)
-      refuse_export(*value->node, "a constant depends on the size of the inputs");
-    return expand(*value->node, sink.full({}, number, array.dtype()), {}, dims);
-  }
-  if (array.data() != other.data() && std::memcmp(array.data(), other.data(), array.bytes()) != 0)
-    refuse_export(*value->node, "a constant depends on the size of the inputs");
-  if (uniform && !is_parameter(value)) return sink.full(type_of(value).dims, number, array.dtype());
+  const ConstantForm form = constant_form(model, value);
+  if (form.sized)
+    return expand(*value->node, sink.full({}, form.number, array.dtype()), {}, model.dims(value));
+  if (form.uniform && !form.parameter)
+    return sink.full(type_of(value).dims, form.number, array.dtype());
   return sink.parameter(fresh_name(value->name.empty() ? "constant_0" : value->name), array);
 }
 
@@ -131,15 +110,9 @@ OutId PaddleEmitter::reshape(const Node& node, OutId x, const Dims& from, const 
   if (from == to) return x;
   const DType dtype = sink.type(x).dtype;
   OutOp made{"reshape2", "reshape", {{"X", {x}}}, {{"Out", {type_of(dtype, to)}}}, {}, {}, {}, {}};
-  std::vector<int32_t> shape;
-  int unknown = 0;
-  for (size_t i = 0; i < to.size(); ++i) {
-    const bool kept = !to[i].known() && i < from.size() && from[i] == to[i];
-    unknown += !kept && !to[i].known() ? 1 : 0;
-    shape.push_back(kept ? 0 : to[i].known() ? static_cast<int32_t>(to[i].first) : -1);
-  }
-  made.attrs.push_back({"shape", shape, "Shape"});
-  if (unknown > 1) {
+  bool computed = false;
+  made.attrs.push_back({"shape", list_as<int32_t>(reshape_numbers(from, to, computed)), "Shape"});
+  if (computed) {
     made.shape = runtime_shape(node, to);
     made.legacy_shape_slot = "ShapeTensor";
     made.pir_shape_slot = "Shape";
@@ -151,16 +124,9 @@ OutId PaddleEmitter::expand(const Node& node, OutId x, const Dims& from, const D
   if (from == to) return x;
   const DType dtype = sink.type(x).dtype;
   OutOp made{"expand_v2", "expand", {{"X", {x}}}, {{"Out", {type_of(dtype, to)}}}, {}, {}, {}, {}};
-  std::vector<int32_t> shape;
-  bool unknown = false;
-  const size_t lead = to.size() - from.size();
-  for (size_t i = 0; i < to.size(); ++i) {
-    const bool kept = i >= lead && from[i - lead] == to[i];
-    shape.push_back(kept || !to[i].known() ? -1 : static_cast<int32_t>(to[i].first));
-    unknown = unknown || (!kept && !to[i].known());
-  }
-  made.attrs.push_back({"shape", shape, "Shape"});
-  if (unknown) {
+  bool computed = false;
+  made.attrs.push_back({"shape", list_as<int32_t>(expand_numbers(from, to, computed)), "Shape"});
+  if (computed) {
     made.shape = runtime_shape(node, to);
     made.legacy_shape_slot = "expand_shapes_tensor";
     made.pir_shape_slot = "Shape";

@@ -70,7 +70,4 @@ template <class To, class From> std::vector<To> list_as(const From& from) {
   return to;
 }
 
-// One uniform value: what it is, else nothing.
-bool is_uniform(const Array& array, double& value);
-
 }  // namespace trireme

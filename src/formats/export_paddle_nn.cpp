@@ -1,6 +1,4 @@
 // Convolutions, products, normalisations, pools and recurrent networks into Paddle's formats.
-#include <cmath>
-
 #include "formats/export_paddle.h"
 #include "ops/conv.h"
 #include "ops/matmul.h"
@@ -151,28 +149,9 @@ void pool2d(E& e, const Node& node) {
         e.op("pool2d", {{"X", {e.get(node.inputs[0])}}}, "Out", e.type_of(node.out()), attrs));
 }
 
-// The factors, where they are what the size follows from; else none, and the size is fixed.
-std::vector<double> factors_of(E& e, const Node& node) {
-  const auto& a = node.get<InterpAttrs>();
-  const Dims in = e.model.dims(node.inputs[0]), out = e.model.dims(node.out());
-  if (!(a.scale == e.model.twin(node).get<InterpAttrs>().scale))
-    refuse_export(node, "its factors depend on the size of the inputs");
-  if (!a.scale.empty()) return a.scale;
-  if (out[2].known() && out[3].known()) return {};
-  std::vector<double> factors;
-  for (size_t i = 2; i < 4; ++i) {
-    const double factor = static_cast<double>(out[i].first) / static_cast<double>(in[i].first);
-    if (std::floor(static_cast<double>(in[i].second) * factor) !=
-        static_cast<double>(out[i].second))
-      refuse_export(node, "its size depends on the size of the inputs, by no fixed factor");
-    factors.push_back(factor);
-  }
-  return factors;
-}
-
 template <bool kLinear> void interp(E& e, const Node& node) {
   const auto& a = node.get<InterpAttrs>();
-  const std::vector<double> factors = factors_of(e, node);
+  const std::vector<double> factors = resize_factors(e.model, node);
   const bool by_size = factors.empty();
   e.set(node.out(),
         e.op(kLinear ? "bilinear_interp_v2|bilinear_interp" : "nearest_interp_v2|nearest_interp",

@@ -35,9 +35,9 @@ void slice(E& e, const Node& node) {
     attrs.push_back({"axes", list_as<int32_t>(a.axes)});
   } else {
     attrs.push_back({"axes", a.axes});
-    attrs.push_back({"infer_flags", std::vector<int64_t>(a.axes.size(), 1)});
-    attrs.push_back({"decrease_axis", std::vector<int64_t>{}});
   }
+  attrs.push_back({"infer_flags", std::vector<int64_t>(a.axes.size(), 1)});
+  attrs.push_back({"decrease_axis", std::vector<int64_t>{}});
   e.set(node.out(), e.op(steps ? "strided_slice" : "slice", {{"Input", {e.get(node.inputs[0])}}},
                          "Out", e.type_of(node.out()), attrs));
 }

@@ -308,14 +308,19 @@ class PickleWriter {
   FileWriter out_;
 };
 
-void write_tensors(PickleWriter& out, std::span<const PaddleTensor> tensors) {
+// Plain: bare arrays and a table of their names. Paddle reads the tuples of a name and an array
+// that nested tensors are only in a file without that table, so there all tensors are tuples.
+void write_tensors(PickleWriter& out, std::span<const PaddleTensor> tensors, bool plain) {
   std::unordered_set<std::string_view> keys;
   for (const PaddleTensor& t : tensors) {
     TRI_CHECK(!t.key.empty() && keys.insert(t.key).second,
               "[paddle state] the key '" + t.key + "' is empty or there twice");
     out.text(t.key);
+    if (!plain) out.text(t.name.empty() ? t.key : t.name);
     out.array(t.array);
+    if (!plain) out.op(PickleOp::kTuple2);
   }
+  if (!plain) return;
   out.text(kNames);
   out.op(PickleOp::kEmptyDict);
   out.op(PickleOp::kMark);
@@ -342,7 +347,7 @@ void write_pdparams(const std::string& path, std::span<const PaddleTensor> tenso
   PickleWriter out(path);
   out.op(PickleOp::kEmptyDict);
   out.op(PickleOp::kMark);
-  write_tensors(out, tensors);
+  write_tensors(out, tensors, true);
   out.op(PickleOp::kSetItems);
   out.finish();
 }
@@ -356,7 +361,7 @@ void write_pdopt(const std::string& path, const PaddleState& state) {
   PickleWriter out(path);
   out.op(PickleOp::kEmptyDict);
   out.op(PickleOp::kMark);
-  write_tensors(out, state.tensors);
+  write_tensors(out, state.tensors, state.master_weights.empty());
   if (!state.scheduler.empty()) {
     out.text(kScheduler);
     out.json(scheduler);

@@ -27,6 +27,7 @@ class Program {
   std::span<const ForeignParameter> parameters() const { return foreign_.parameters; }
   std::span<const Array> tensors() const { return tensors_; }
   int64_t parameter_bytes() const;
+  const ForeignProgram& foreign() const { return foreign_; }
   const std::string& file() const { return foreign_.file; }
 
   // Records the program through the current Builder for inputs whose shapes are concrete; returns

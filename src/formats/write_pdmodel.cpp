@@ -69,10 +69,7 @@ class LegacySink : public PaddleSink {
     std::vector<OutId> ids;
     for (const OutResult& result : made.results)
       for (const OutType& t : result.types)
-        ids.push_back(add_named(
-            t,
-            made.legacy + "_" + std::to_string(ops_.size()) + ".tmp_" + std::to_string(ids.size()),
-            false));
+        ids.push_back(add_named(t, temporary_name(made.legacy, ids.size()), false));
     ops_.push_back({std::move(made), ids});
     return ids;
   }
@@ -122,6 +119,11 @@ class LegacySink : public PaddleSink {
     OutOp op;
     std::vector<OutId> results;
   };
+
+  // Unlike Paddle's own names, which outputs and parameters keep.
+  std::string temporary_name(const std::string& op_type, size_t result) const {
+    return op_type + '.' + std::to_string(ops_.size()) + '.' + std::to_string(result);
+  }
 
   OutId add_named(const OutType& type, const std::string& name, bool fixed) {
     const OutId id = add(type);

@@ -81,8 +81,9 @@ std::string pir_attr_name(const PirName& spelling, const std::string& legacy) {
 
 // What the legacy format has and PIR has not.
 bool is_legacy_only(const std::string& op, const std::string& attr) {
-  return attr == "reduce_all" || attr == "in_dtype" || attr == "lambda" ||
+  return attr == "in_dtype" || (attr == "reduce_all" && op != "reduce_prod") ||
          (attr == "axis" && (op.starts_with("elementwise_") || op == "equal")) ||
+         (op == "strided_slice" && (attr == "infer_flags" || attr == "decrease_axis")) ||
          (op == "mish" && attr == "threshold") || (op == "swish" && attr == "beta");
 }
 
@@ -133,12 +134,15 @@ class PirSink : public PaddleSink {
       put(slot.name, slot.list ? combine(slot.values) : slot.values[0]);
     std::vector<Out> attrs;
     for (const OutAttr& attr : made.attrs) {
+      // The table has one row for sums, whose axes are an input, and for any, where they are not.
+      if (attr.slot.empty() && !slots.empty() && slots.back() == attr.name) in.pop_back();
       if (!attr.slot.empty()) {
         if (made.shape.empty() || attr.slot != made.pir_shape_slot) put(attr.slot, literal(attr));
       } else if (!is_legacy_only(made.legacy, attr.name)) {
         attrs.push_back(named(pir_attr_name(*spelling, attr.name), pir_value(attr)));
       }
     }
+    if (made.pir == "round") attrs.push_back(named("decimals", attribute(int32_t{0})));
     if (!made.shape.empty()) put(made.pir_shape_slot, stacked(made.shape));
     if (made.pir == "rnn") in.back() = dropout_state();
     return results(made, in, attrs);

@@ -33,8 +33,8 @@ enum class Fuse : uint8_t { kNone, kPointwise, kAnchor };
 enum class Layouts : uint8_t {
   kPlainOnly,  // wants row-major inputs, gives row-major outputs
   kFollow,     // runs in either layout; output as its first input, the others brought to it
-  kPrefersChannelsLast,  // an anchor: input 0 and output 0 channels-last when rank is 4, the other
-                         // inputs as they are
+  kPrefersChannelsLast,  // input 0 and output 0 channels-last when rank is 4; of an anchor the
+                         // other inputs as they are, of others channels-last as well
   kReadsChannelsLast,    // pictures among the inputs channels-last, outputs row-major
 };
 

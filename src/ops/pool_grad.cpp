@@ -142,14 +142,14 @@ constinit const Op pool2d_grad_op{.name = "pool2d_grad",
                                   .infer = infer,
                                   .grad = grad,
                                   .cpu = prepare_grad,
-                                  .layouts = Layouts::kFollow};
+                                  .layouts = Layouts::kPrefersChannelsLast};
 constinit const Op max_pool2d_with_index_op{.name = "max_pool2d_with_index",
                                             .outputs = 2,
                                             .attrs = &attr_info<Pool2dAttrs>,
                                             .infer = infer_index,
                                             .grad = index_grad,
                                             .cpu = prepare_index,
-                                            .layouts = Layouts::kFollow};
+                                            .layouts = Layouts::kPrefersChannelsLast};
 
 Value* pool2d_grad(Value* dout, Value* x, const Pool2dAttrs& attrs) {
   Pool2dAttrs a = attrs;

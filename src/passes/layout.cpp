@@ -41,17 +41,9 @@ class LayoutRewriter {
     }
     if (n.op->layouts == Layouts::kPlainOnly) return Layout::kPlain;
     if (n.op->layouts == Layouts::kReadsChannelsLast) return Layout::kChannelsLast;
-    bool any_picture = false;
-    bool undecided =
-        n.out()->type.shape.rank() == 4 && n.op->fuse == Fuse::kNone && n.op->inputs > 0;
-    for (const Value* v : inputs) {
-      if (v == nullptr) continue;
-      if (v->type.layout == Layout::kChannelsLast) return Layout::kChannelsLast;
-      any_picture = any_picture || v->type.shape.rank() == 4;
-      undecided = undecided && layouts_agree(v->type.shape);
-    }
-    // Pictures of one pixel lie the same either way: what becomes larger joins the anchors.
-    return any_picture && undecided ? Layout::kChannelsLast : Layout::kPlain;
+    for (const Value* v : inputs)
+      if (v && v->type.layout == Layout::kChannelsLast) return Layout::kChannelsLast;
+    return Layout::kPlain;
   }
 
   void visit(Graph& graph, const Node& n) {
@@ -70,10 +62,10 @@ class LayoutRewriter {
     if (reads) rank = 4;
     for (size_t i = 0; i < inputs.size(); ++i) {
       if (inputs[i] == nullptr) continue;
+      const bool anchor = n.op->fuse == Fuse::kAnchor;
       if (n.op->layouts == Layouts::kPrefersChannelsLast) {
-        if (i == 0)
-          inputs[i] = in(inputs[i], n.op->fuse == Fuse::kAnchor ? target_.input_layout(n) : layout);
-        else inputs[i] = in(inputs[i], Layout::kPlain);
+        if (i == 0) inputs[i] = in(inputs[i], anchor ? target_.input_layout(n) : layout);
+        else inputs[i] = in(inputs[i], anchor ? Layout::kPlain : layout);
       } else if (n.op->layouts == Layouts::kPlainOnly || inputs[i]->type.shape.rank() == rank) {
         inputs[i] = in(inputs[i], layout);
       }

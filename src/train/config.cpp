@@ -100,9 +100,9 @@ std::string Config::joined(const std::string& key) const {
 
 void Config::fail(const std::string& key, const std::string& message) const {
   const YAML::Node node = node_ && node_->IsMap() && !key.empty() ? find(key) : YAML::Node();
-  trireme::fail(Code::kInvalidArgument, "[config] '" + joined(key) + "' " + message,
-                file_ ? file_->name + (node.IsDefined() ? place(node) : std::string())
-                      : std::string());
+  trireme::fail(
+      Code::kInvalidArgument, "[config] '" + joined(key) + "' " + message,
+      file_ ? file_->name + (node.IsDefined() ? place(node) : std::string()) : std::string());
 }
 
 YAML::Node Config::find(const std::string& key) const {
@@ -130,8 +130,7 @@ Config Config::at(const std::string& key) const {
 bool Config::is_map() const { return file_ && node_->IsMap(); }
 bool Config::is_list() const { return file_ && node_->IsSequence(); }
 
-template <class T>
-T Config::convert(const std::string& key, T otherwise, const char* kind) const {
+template <class T> T Config::convert(const std::string& key, T otherwise, const char* kind) const {
   if (!file_ || !has(key)) return otherwise;
   try {
     return find(key).as<T>();
@@ -181,9 +180,7 @@ std::vector<Config> Config::entries() const {
   return all;
 }
 
-void Config::check_unused() const {
-  collect_unknown(file_->root, {}, file_->known, file_->name);
-}
+void Config::check_unused() const { collect_unknown(file_->root, {}, file_->known, file_->name); }
 
 std::string Config::text() const {
   YAML::Emitter out;

@@ -1,5 +1,5 @@
-// Config: a YAML file read strictly: wrong types and keys that nobody asked for are errors with their
-// place.
+// Config: a YAML file read strictly: wrong types and keys that nobody asked for are errors with
+// their place.
 #pragma once
 
 #include <memory>
@@ -25,7 +25,7 @@ class Config {
   void set(const std::string& assignment);
 
   bool has(const std::string& key) const;
-  Config at(const std::string& key) const;    // a map or list below; throws when it is not there
+  Config at(const std::string& key) const;     // a map or list below; throws when it is not there
   Config maybe(const std::string& key) const;  // empty when it is not there
   bool is_map() const;
   bool is_list() const;

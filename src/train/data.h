@@ -12,9 +12,9 @@ namespace trireme::train {
 struct Data {
   io::DatasetPtr train, eval;  // eval may be null
   std::unique_ptr<io::DataLoader> train_loader, eval_loader;
-  std::vector<std::string> classes;             // of classification; may be empty
-  int64_t num_classes = 0;                      // of labels, or of the alphabet
-  vision::datasets::AlphabetPtr alphabet;       // of recognition, else null
+  std::vector<std::string> classes;        // of classification; may be empty
+  int64_t num_classes = 0;                 // of labels, or of the alphabet
+  vision::datasets::AlphabetPtr alphabet;  // of recognition, else null
   int64_t batch_size = 1;
 };
 

@@ -67,8 +67,7 @@ EventFile::EventFile(const std::string& folder) {
   char host[64] = "host";
   (void)gethostname(host, sizeof host - 1);
   std::filesystem::create_directories(folder);
-  const std::string path =
-      folder + "/events.out.tfevents." + std::to_string(seconds) + '.' + host;
+  const std::string path = folder + "/events.out.tfevents." + std::to_string(seconds) + '.' + host;
   file_.reset(std::fopen(path.c_str(), "ab"));
   if (!file_) fail(Code::kInvalidArgument, "[train] cannot write the file", path);
   std::string e = event(0);

@@ -10,8 +10,8 @@
 
 namespace trireme::train {
 
-// Appends to FOLDER/events.out.tfevents.<seconds>.<host>: records of TensorFlow's framing (length, masked
-// CRC-32C, payload) around its Event messages. Throws when the file cannot be made.
+// Appends to FOLDER/events.out.tfevents.<seconds>.<host>: records of TensorFlow's framing (length,
+// masked CRC-32C, payload) around its Event messages. Throws when the file cannot be made.
 class EventFile {
  public:
   explicit EventFile(const std::string& folder);

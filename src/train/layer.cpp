@@ -10,6 +10,7 @@
 
 #include "graph/op.h"
 #include "runtime/recorder.h"
+#include "train/global_initializer.h"
 
 namespace trireme::nn {
 namespace {
@@ -96,11 +97,13 @@ Tensor Layer::create_parameter(const std::string& name, const Shape& shape, cons
     add_parameter(name, {});
     return {};
   }
-  Tensor t((attr.initializer ? attr.initializer : otherwise)(shape, DType::kFloat32));
+  const Initializer& global = is_bias ? global_bias_initializer() : global_weight_initializer();
+  const Initializer& make = attr.initializer ? attr.initializer : global ? global : otherwise;
+  Tensor t(make(shape, DType::kFloat32));
   TRI_CHECK(t.shape() == shape, '[' + state_->type + "] the initializer of " + name +
                                     " expects shape " + shape.str() + ", gave " + t.shape().str());
-  if (state_->parameters.empty() || state_->type.find('_') == std::string::npos)
-    state_->type = unique_name(state_->type);
+  if (!state_->numbered) state_->type = unique_name(state_->type);
+  state_->numbered = true;
   const char* kind = is_bias ? ".b_" : ".w_";
   const auto same =
       std::count_if(state_->parameters.begin(), state_->parameters.end(), [&](const auto& p) {

@@ -15,9 +15,9 @@ struct Rows {
 Rows rows_of(const Array& prediction, const Array& label) {
   TRI_CHECK(prediction.shape().rank() == 2,
             "[metric] prediction expects shape [N, classes], got " + prediction.shape().str());
-  TRI_CHECK(label.numel() == prediction.shape()[0],
-            "[metric] label expects " + std::to_string(prediction.shape()[0]) + " classes, got " +
-                label.shape().str());
+  TRI_CHECK(label.numel() == prediction.shape()[0], "[metric] label expects " +
+                                                        std::to_string(prediction.shape()[0]) +
+                                                        " classes, got " + label.shape().str());
   Rows r{prediction.to(DType::kFloat32), label.to(DType::kInt64), prediction.shape()[0],
          prediction.shape()[1]};
   for (int64_t i = 0; i < r.n; ++i) {
@@ -170,8 +170,8 @@ void TextAccuracy::update(std::string_view read, std::string_view written) {
   std::string a(read), b(written);
   if (ignore_space_)
     for (std::string* s : {&a, &b}) std::erase(*s, ' ');
-  const auto longer = static_cast<double>(
-      std::max<size_t>({characters_of(a).size(), characters_of(b).size(), 1}));
+  const auto longer =
+      static_cast<double>(std::max<size_t>({characters_of(a).size(), characters_of(b).size(), 1}));
   distance_ += static_cast<double>(edit_distance(a, b)) / longer;
   equal_ += a == b ? 1 : 0;
   ++count_;

@@ -67,8 +67,8 @@ void Progress::update(int64_t step, int64_t epoch, const Scalars& scalars) {
     return;
   }
   constexpr size_t kBar = 20;
-  const auto filled = static_cast<size_t>(
-      static_cast<double>(kBar) * static_cast<double>(step) / static_cast<double>(std::max<int64_t>(total_, 1)));
+  const auto filled = static_cast<size_t>(static_cast<double>(kBar) * static_cast<double>(step) /
+                                          static_cast<double>(std::max<int64_t>(total_, 1)));
   std::string bar = "[" + std::string(std::min(filled, kBar), '=') +
                     std::string(kBar - std::min(filled, kBar), ' ') + "] " + text;
   bar.resize(std::min(bar.size(), columns() - 1));

@@ -27,8 +27,8 @@ class Task {
   virtual Scalars accumulate() const = 0;
 };
 
-// "classification" (loss cross_entropy; metrics top1, top5, precision_recall) or "recognition" (CTC;
-// metrics acc, norm_edit_dis).
+// "classification" (loss cross_entropy; metrics top1, top5, precision_recall) or "recognition"
+// (CTC; metrics acc, norm_edit_dis).
 std::unique_ptr<Task> make_task(const Config& config, const Data& data);
 
 }  // namespace trireme::train
