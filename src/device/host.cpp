@@ -5,6 +5,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "device/cuda/gpu.h"
 #include "device/device.h"
 #include "trireme/error.h"
 
@@ -100,8 +101,15 @@ class Host : public Device {
     cache_ = std::make_shared<HostCache>(shared_pool());
   }
   Storage allocate(int64_t bytes, const char* what) override { return cache_->get(bytes, what); }
-  void upload(void* to, const void* from, size_t bytes) override { std::memcpy(to, from, bytes); }
+  Storage upload(const void* from, int64_t bytes, const char* what) override {
+    Storage s = allocate(bytes, what);
+    if (bytes > 0) std::memcpy(s.data, from, static_cast<size_t>(bytes));
+    return s;
+  }
   void download(void* to, const void* from, size_t bytes) override { std::memcpy(to, from, bytes); }
+  void copy(void* to, const void* from, size_t bytes, void*) override {
+    std::memcpy(to, from, bytes);
+  }
 
  private:
   std::shared_ptr<HostCache> cache_;
@@ -109,13 +117,31 @@ class Host : public Device {
 
 }  // namespace
 
-Device& device(const std::string& name) {
+std::unique_ptr<Recording> Device::record(const std::function<void(void*)>&) { return nullptr; }
+
+Device& find_device(const std::string& name) {
   static Host* host = new Host;  // outlives every static tensor
   if (name == "cpu") return *host;
-  if (name == "gpu" || name.starts_with("gpu:"))
-    fail(Code::kUnavailable,
-         "device '" + name + "' cannot be used: this build runs on \"cpu\" alone");
-  fail(Code::kInvalidArgument, "device expects \"cpu\" or \"gpu:N\", got '" + name + "'");
+  int index = name == "gpu" ? 0 : -1;
+  if (name.starts_with("gpu:") && name.size() > 4 && name.size() < 8 &&
+      name.find_first_not_of("0123456789", 4) == std::string::npos)
+    index = std::stoi(name.substr(4));
+  if (index < 0)
+    fail(Code::kInvalidArgument, "device expects \"cpu\" or \"gpu:N\", got '" + name + "'");
+#ifdef TRIREME_CUDA
+  return cuda::gpu(index);
+#else
+  fail(Code::kUnavailable, "device '" + name +
+                               "' cannot be used: this build has no CUDA (-DTRIREME_CUDA=ON makes "
+                               "one that does); it runs on \"cpu\" alone");
+#endif
 }
+
+#ifndef TRIREME_CUDA
+int gpu_count(std::string* why) {
+  if (why != nullptr) *why = "this build has no CUDA";
+  return 0;
+}
+#endif
 
 }  // namespace trireme

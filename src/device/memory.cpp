@@ -12,14 +12,21 @@ namespace trireme {
 
 void MemoryPool::reserve(int64_t bytes, const char* what) {
   int64_t now = used_.load();
+  const int64_t cap = cap_;
   do {
-    if (cap_ > 0 && now + bytes > cap_)
+    if (cap > 0 && now + bytes > cap)
       fail(Code::kResourceExhausted, "[memory] " + std::string(what) + " needs " +
                                          std::to_string(bytes) + " bytes; " + std::to_string(now) +
-                                         " of the cap of " + std::to_string(cap_) + " are in use");
+                                         " of the cap of " + std::to_string(cap) + " are in use");
   } while (!used_.compare_exchange_weak(now, now + bytes));
   int64_t peak = peak_.load();
   while (peak < now + bytes && !peak_.compare_exchange_weak(peak, now + bytes)) {}
+}
+
+void MemoryPool::count(int64_t bytes) {
+  const int64_t now = used_ += bytes;
+  int64_t peak = peak_.load();
+  while (peak < now && !peak_.compare_exchange_weak(peak, now)) {}
 }
 
 Block::Block(std::shared_ptr<MemoryPool> pool, int64_t bytes, const char* what)

@@ -17,13 +17,16 @@ class MemoryPool : public std::enable_shared_from_this<MemoryPool> {
   int64_t used() const { return used_; }
   int64_t peak() const { return peak_; }
   int64_t cap() const { return cap_; }
+  void set_cap(int64_t bytes) { cap_ = bytes; }  // of what comes; 0: none
+  void reset_peak() { peak_ = used_.load(); }
 
   void reserve(int64_t bytes,
                const char* what);  // counts memory that somebody else holds (weights)
   void release(int64_t bytes) { used_ -= bytes; }
+  void count(int64_t bytes);  // like reserve(), but the cap was looked at elsewhere
 
  private:
-  const int64_t cap_;
+  std::atomic<int64_t> cap_;
   std::atomic<int64_t> used_{0}, peak_{0};
 };
 

@@ -14,10 +14,16 @@ std::shared_ptr<const void> Prepare::packed(
     pack(source, t.data());
     return t;
   };
-  if (cache == nullptr) return make().owner();
-  const std::string key =
-      "pack " + tag + ' ' + std::to_string(reinterpret_cast<uintptr_t>(source.data()));
-  return cache->get(key, {source}, make).owner();
+  if (cache == nullptr) return upload ? upload(make()) : make().owner();
+  const std::string key = (upload ? "pack for the device " : "pack ") + tag + ' ' +
+                          std::to_string(reinterpret_cast<uintptr_t>(source.data()));
+  if (!upload) return cache->get(key, {source}, make).owner();
+  const auto make_there = [&] {
+    const auto there = upload(make());
+    return Array(DType::kUInt8, Shape{static_cast<int64_t>(bytes)}, const_cast<void*>(there.get()),
+                 there);
+  };
+  return cache->get(key, {source}, make_there, false).owner();
 }
 
 std::vector<Array> evaluate(const Node& node) {

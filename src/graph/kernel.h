@@ -23,6 +23,7 @@ struct Launch {
 };
 
 // A prepared operation. run() is const, may be called from several threads with different pointers.
+// A GPU's kernel only gives work to the stream: it neither waits nor allocates.
 struct Kernel {
   std::function<void(const Launch&)> run;
   size_t scratch = 0;
@@ -37,12 +38,13 @@ class Device;  // of device/, opaque here
 class ModelCache {
  public:
   virtual ~ModelCache() = default;
+  // Not `counted`: the memory is a device's, which counts it itself.
   virtual Array get(const std::string& key, std::vector<Array> sources,
-                    const std::function<Array()>& make) = 0;
+                    const std::function<Array()>& make, bool counted = true) = 0;
 };
 
-// What an operator's `cpu` sees: a node whose types are final. It chooses the algorithm and returns
-// the kernel.
+// What an operator's `cpu` or `cuda` sees: a node whose types are final. It chooses the algorithm
+// and returns the kernel.
 struct Prepare {
   const Node& node;
   ModelCache* cache = nullptr;  // may be null (a constant folded outside a model)
@@ -50,6 +52,8 @@ struct Prepare {
   // Plans a graph that stands in an attribute (control flow); its inputs and outputs become the
   // kernel's.
   std::function<Kernel(const Graph&)> plan_subgraph;
+  // For a GPU: a copy of host memory on the device, which lives as long as what is returned.
+  std::function<std::shared_ptr<const void>(const Array&)> upload;
 
   bool has(size_t i) const { return i < node.inputs.size() && node.inputs[i] != nullptr; }
   const Type& in(size_t i = 0) const { return node.inputs[i]->type; }
@@ -57,7 +61,8 @@ struct Prepare {
   const Array* constant(size_t i) const { return has(i) ? constant_of(node.inputs[i]) : nullptr; }
   template <class A> const A& attrs() const { return node.attrs.get<A>(); }
 
-  // A form of constant input i made once per model: `tag` names the form and its parameters.
+  // A form of constant input i made once per model: `tag` names the form and its parameters. On a
+  // GPU `pack` writes host memory, and the result is the copy on the device.
   std::shared_ptr<const void> packed(
       size_t i, const std::string& tag, size_t bytes,
       const std::function<void(const Array& source, void* packed)>& pack) const;

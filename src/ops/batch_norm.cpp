@@ -1,5 +1,6 @@
 // batch_norm in its inference form: one factor and one offset a channel.
 #include "base/parallel.h"
+#include "ops/cuda_kernels.h"
 #include "ops/elements.h"
 #include "ops/norm.h"
 #include "ops/pointwise.h"
@@ -108,6 +109,7 @@ constinit const Op batch_norm_op{.name = "batch_norm",
                                            *p.node.op, p.in().dtype,
                                            [&]<class T>(Tag<T>) { return prepare_as<T>(p); });
                                      },
+                                 .cuda = TRI_CUDA(cuda_batch_norm),
                                  .layouts = Layouts::kFollow,
                                  .in_place = 1};
 

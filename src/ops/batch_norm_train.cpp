@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "base/parallel.h"
+#include "ops/cuda_kernels.h"
 #include "ops/elements.h"
 #include "ops/norm.h"
 #include "ops/norm_rows.h"
@@ -236,6 +237,7 @@ constinit const Op batch_norm_train_op{.name = "batch_norm_train",
                                        .infer = infer,
                                        .grad = grad,
                                        .cpu = prepare<kX>,
+                                       .cuda = TRI_CUDA(cuda_batch_norm_train),
                                        .layouts = Layouts::kFollow,
                                        .in_place = 3};
 constinit const Op batch_norm_grad_op{.name = "batch_norm_grad",
@@ -243,6 +245,7 @@ constinit const Op batch_norm_grad_op{.name = "batch_norm_grad",
                                       .outputs = 3,
                                       .infer = infer_grad,
                                       .cpu = prepare<0>,
+                                      .cuda = TRI_CUDA(cuda_batch_norm_grad),
                                       .layouts = Layouts::kFollow};
 
 std::vector<Value*> batch_norm_train(Value* mean, Value* variance, Value* x, Value* scale,

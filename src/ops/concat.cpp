@@ -70,6 +70,23 @@ Kernel prepare(const Prepare& p) {
   }};
 }
 
+#ifdef TRIREME_CUDA
+Kernel prepare_cuda(const Prepare& p) {
+  const int axis = physical_axis(p.out(), static_cast<int>(p.attrs<AxisAttrs>().axis));
+  const AxisSplit whole = split_at(physical_shape(p.out()), axis);
+  const int64_t row = whole.size * whole.inner;
+  std::vector<CopyBox> boxes;
+  int64_t at = 0;
+  for (size_t k = 0; k < p.node.inputs.size(); ++k) {
+    const Shape x = physical_shape({p.in(k).dtype, p.in(k).shape, p.out().layout});
+    const int64_t run = x[axis] * whole.inner;
+    boxes.push_back({{whole.outer, run}, {run, 1}, {row, 1}, 0, at, k});
+    at += run;
+  }
+  return copy_boxes(p, boxes, size_of(p.out().dtype));
+}
+#endif
+
 void rule(Grad& g) {
   const int64_t axis = g.attrs<AxisAttrs>().axis;
   int64_t at = 0;
@@ -90,6 +107,7 @@ constinit const Op concat_op{.name = "concat",
                              .infer = infer,
                              .grad = rule,
                              .cpu = prepare,
+                             .cuda = TRI_CUDA(prepare_cuda),
                              .layouts = Layouts::kFollow};
 
 Value* concat(const std::vector<Value*>& xs, int64_t axis) {

@@ -3,6 +3,7 @@
 
 #include "base/cpu_features.h"
 #include "base/parallel.h"
+#include "ops/cuda_kernels.h"
 #include "ops/elements.h"
 #include "ops/indices.h"
 #include "ops/pointwise.h"
@@ -217,6 +218,7 @@ constinit const Op cross_entropy_with_softmax_op{
           return with_floating(*p.node.op, p.in().dtype,
                                [&]<class T>(Tag<T>) { return prepare_as<T>(p); });
         },
+    .cuda = TRI_CUDA(cuda_cross_entropy),
     .amp = Amp::kFloat};
 constinit const Op cross_entropy_with_softmax_grad_op{
     .name = "cross_entropy_with_softmax_grad",
@@ -229,6 +231,7 @@ constinit const Op cross_entropy_with_softmax_grad_op{
           return with_floating(*p.node.op, p.in(1).dtype,
                                [&]<class T>(Tag<T>) { return prepare_grad_as<T>(p); });
         },
+    .cuda = TRI_CUDA(cuda_cross_entropy_grad),
     .amp = Amp::kFloat};
 
 std::vector<Value*> cross_entropy_with_softmax(Value* logits, Value* label, bool soft_label,

@@ -1,6 +1,4 @@
 // diagonal (of two dimensions of x) and diag_embed, which puts it back among zeros.
-#include <cstring>
-
 #include "ops/elements.h"
 #include "ops/shape.h"
 #include "ops/strided_copy.h"
@@ -60,25 +58,17 @@ struct Course {
 Kernel prepare_diagonal(const Prepare& p) {
   if (p.out().shape.numel() == 0) return {[](const Launch&) {}};
   const Course c(p.in().shape, p.out().shape, p.attrs<DiagonalAttrs>());
-  const size_t element = size_of(p.in().dtype);
-  const StridedCopy copy(c.dims, c.strides, dense_strides(c.dims), element);
-  return {[copy, at = c.first * static_cast<int64_t>(element)](const Launch& l) {
-    copy.run(l.input<char>(0) + at, l.out[0]);
-  }};
+  return copy_boxes(p, {{c.dims, c.strides, dense_strides(c.dims), c.first}}, size_of(p.in().dtype));
 }
 
 Kernel prepare_embed(const Prepare& p) {
-  const size_t element = size_of(p.in().dtype), bytes = p.out().bytes();
-  if (p.in().shape.numel() == 0)
-    return {[bytes](const Launch& l) {
-      if (bytes > 0) std::memset(l.out[0], 0, bytes);
-    }};
-  const Course c(p.out().shape, p.in().shape, p.attrs<DiagonalAttrs>());
-  const StridedCopy copy(c.dims, dense_strides(c.dims), c.strides, element);
-  return {[copy, bytes, at = c.first * static_cast<int64_t>(element)](const Launch& l) {
-    std::memset(l.out[0], 0, bytes);
-    copy.run(l.in[0], l.output<char>() + at);
-  }};
+  const int64_t total = p.out().shape.numel();
+  std::vector<CopyBox> boxes{{{total}, {0}, {1}, 0, 0, 0, true, 0}};
+  if (p.in().shape.numel() > 0) {
+    const Course c(p.out().shape, p.in().shape, p.attrs<DiagonalAttrs>());
+    boxes.push_back({c.dims, dense_strides(c.dims), c.strides, 0, c.first});
+  }
+  return copy_boxes(p, boxes, size_of(p.in().dtype));
 }
 
 void diagonal_rule(Grad& g) {
@@ -101,12 +91,14 @@ constinit const Op diagonal_op{.name = "diagonal",
                                .attrs = &attr_info<DiagonalAttrs>,
                                .infer = infer_diagonal,
                                .grad = diagonal_rule,
-                               .cpu = prepare_diagonal};
+                               .cpu = prepare_diagonal,
+                               .cuda = TRI_CUDA(prepare_diagonal)};
 constinit const Op diag_embed_op{.name = "diag_embed",
                                  .attrs = &attr_info<DiagonalAttrs>,
                                  .infer = infer_embed,
                                  .grad = embed_rule,
-                                 .cpu = prepare_embed};
+                                 .cpu = prepare_embed,
+                               .cuda = TRI_CUDA(prepare_embed)};
 
 Value* diagonal(Value* x, int64_t offset, int64_t axis1, int64_t axis2) {
   const int64_t rank = x->type.shape.rank();

@@ -32,8 +32,7 @@ Kernel prepare_expand(const Prepare& p) {
   for (int d = 0; d < x.rank(); ++d)
     if (x[d] != 1)
       src[static_cast<size_t>(out.rank() - x.rank() + d)] = dense[static_cast<size_t>(d)];
-  const StridedCopy copy(dims, src, dense_strides(dims), size_of(p.in().dtype));
-  return {[copy](const Launch& l) { copy.run(l.in[0], l.out[0]); }};
+  return copy_boxes(p, {{dims, src, dense_strides(dims)}}, size_of(p.in().dtype));
 }
 
 void infer_tile(const Infer& i) {
@@ -59,8 +58,7 @@ Kernel prepare_tile(const Prepare& p) {
     dims.insert(dims.end(), {times[d], from[d]});
     src.insert(src.end(), {0, dense[d]});
   }
-  const StridedCopy copy(dims, src, dense_strides(dims), size_of(p.in().dtype));
-  return {[copy](const Launch& l) { copy.run(l.in[0], l.out[0]); }};
+  return copy_boxes(p, {{dims, src, dense_strides(dims)}}, size_of(p.in().dtype));
 }
 
 // The caller sums over what was broadcast.
@@ -90,12 +88,14 @@ constinit const Op expand_op{.name = "expand",
                              .attrs = &attr_info<ShapeAttrs>,
                              .infer = infer_expand,
                              .grad = expand_rule,
-                             .cpu = prepare_expand};
+                             .cpu = prepare_expand,
+                             .cuda = TRI_CUDA(prepare_expand)};
 constinit const Op tile_op{.name = "tile",
                            .attrs = &attr_info<ShapeAttrs>,
                            .infer = infer_tile,
                            .grad = tile_rule,
-                           .cpu = prepare_tile};
+                           .cpu = prepare_tile,
+                           .cuda = TRI_CUDA(prepare_tile)};
 
 Value* expand(Value* x, std::vector<int64_t> shape) {
   const Shape& from = x->type.shape;

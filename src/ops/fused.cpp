@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "ops/anchor.h"
+#include "ops/cuda_kernels.h"
 
 namespace trireme {
 namespace {
@@ -31,6 +32,20 @@ Kernel prepare(const Prepare& p) {
   return prepare_fused_anchor(p, body, *match);
 }
 
+#ifdef TRIREME_CUDA
+Kernel prepare_cuda(const Prepare& p) {
+  const Graph& body = *p.attrs<FusedAttrs>().body;
+  std::vector<const Node*> nodes;
+  for (const auto& n : body.nodes)
+    if (n->op != &kData && n->op != &kConstant) nodes.push_back(n.get());
+  const auto pointwise = [](const Node* n) { return n->op->fuse == Fuse::kPointwise; };
+  if (!std::all_of(nodes.begin(), nodes.end(), pointwise))
+    fail(Code::kInternal, "[fused] no CUDA lowering takes this body", p.node.where);
+  return cuda_pointwise_cluster(nodes, {body.inputs.begin(), body.inputs.end()},
+                                {body.outputs.begin(), body.outputs.end()});
+}
+#endif
+
 }  // namespace
 
 namespace ops {
@@ -39,6 +54,7 @@ const Op fused_op{.name = "fused",
                   .outputs = -1,
                   .attrs = &attr_info<FusedAttrs>,
                   .infer = infer,
-                  .cpu = prepare};
+                  .cpu = prepare,
+                  .cuda = TRI_CUDA(prepare_cuda)};
 }  // namespace ops
 }  // namespace trireme

@@ -1,6 +1,7 @@
 // group_norm and instance_norm (a group for every channel): statistics over a group's channels and
 // all pixels.
 #include "base/parallel.h"
+#include "ops/cuda_kernels.h"
 #include "ops/elements.h"
 #include "ops/norm.h"
 
@@ -178,6 +179,7 @@ constinit const Op group_norm_op{.name = "group_norm",
                                  .infer = infer,
                                  .grad = grad,
                                  .cpu = prepare,
+                                 .cuda = TRI_CUDA(cuda_group_norm),
                                  .layouts = Layouts::kFollow,
                                  .in_place = 1};
 constinit const Op instance_norm_op{.name = "instance_norm",
@@ -186,6 +188,7 @@ constinit const Op instance_norm_op{.name = "instance_norm",
                                     .infer = infer,
                                     .grad = grad,
                                     .cpu = prepare,
+                                    .cuda = TRI_CUDA(cuda_group_norm),
                                     .layouts = Layouts::kFollow,
                                     .in_place = 1};
 

@@ -1,6 +1,7 @@
 // layer_norm: each row of the dimensions from begin_norm_axis on is brought to mean 0, variance 1.
 #include "base/cpu_features.h"
 #include "base/parallel.h"
+#include "ops/cuda_kernels.h"
 #include "ops/elements.h"
 #include "ops/layer_norm_rows.h"
 #include "ops/norm.h"
@@ -109,6 +110,7 @@ constinit const Op layer_norm_op{.name = "layer_norm",
                                  .infer = infer,
                                  .grad = grad,
                                  .cpu = prepare,
+                                 .cuda = TRI_CUDA(cuda_layer_norm),
                                  .in_place = 1};
 
 Value* layer_norm(Value* x, Value* scale, Value* bias, int64_t begin_norm_axis, double epsilon) {

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "base/parallel.h"
+#include "ops/cuda_kernels.h"
 #include "ops/elements.h"
 #include "ops/norm.h"
 #include "ops/norm_rows.h"
@@ -87,7 +88,8 @@ constinit const Op layer_norm_grad_op{.name = "layer_norm_grad",
                                       .outputs = 3,
                                       .attrs = &attr_info<NormAttrs>,
                                       .infer = infer,
-                                      .cpu = prepare};
+                                      .cpu = prepare,
+                                      .cuda = TRI_CUDA(cuda_layer_norm_grad)};
 
 }  // namespace ops
 }  // namespace trireme

@@ -1,8 +1,11 @@
 // pad: a border of a constant, of mirrored, repeated or wrapped elements. Negative paddings crop.
+#include <cstring>
 #include <limits>
 #include <utility>
 
 #include "base/parallel.h"
+#include "device/device.h"
+#include "ops/cuda_kernels.h"
 #include "ops/elements.h"
 #include "ops/pointwise.h"
 #include "ops/reduce.h"
@@ -47,18 +50,14 @@ void infer(const Infer& i) {
 }
 
 // One element of `value` in the bytes of `dtype`.
-std::vector<char> element_of(double value, DType dtype) {
+uint64_t element_of(double value, DType dtype) {
   Array t(DType::kFloat64, Shape{});
   *t.as<double>() = value;
   t = t.to(dtype);
-  return {static_cast<const char*>(t.data()), static_cast<const char*>(t.data()) + t.bytes()};
+  uint64_t bytes = 0;
+  std::memcpy(&bytes, t.data(), t.bytes());
+  return bytes;
 }
-
-// A box of the result, filled from the input or (all strides 0) with the constant.
-struct Part {
-  StridedCopy copy;
-  int64_t src, dst;  // bytes to its first element
-};
 
 struct Geometry {
   std::vector<int64_t> in, out, begin, end,
@@ -83,37 +82,31 @@ Geometry geometry_of(const Prepare& p) {
 
 // The interior, and for every dimension the slabs before and behind it, within the interior of the
 // dimensions outside.
-std::vector<Part> constant_parts(const Geometry& g, int64_t element) {
+std::vector<CopyBox> constant_boxes(const Geometry& g, uint64_t value) {
   const std::vector<int64_t> src = dense_strides(g.in), dst = dense_strides(g.out),
                              none(g.in.size(), 0);
   std::vector<int64_t> dims = g.out;
-  std::vector<Part> parts;
+  std::vector<CopyBox> boxes;
   int64_t from = 0, to = 0;
   for (size_t d = 0; d < dims.size(); ++d) {
     for (const auto& [begin, end] :
          {std::pair{int64_t{0}, g.begin[d]}, std::pair{g.end[d], g.out[d]}}) {
       dims[d] = end - begin;
       if (dims[d] == 0) continue;
-      parts.push_back(
-          {{dims, none, dst, static_cast<size_t>(element)}, -1, (to + begin * dst[d]) * element});
+      boxes.push_back({dims, none, dst, 0, to + begin * dst[d], 0, true, value});
     }
     dims[d] = g.end[d] - g.begin[d];
     from += g.first[d] * src[d];
     to += g.begin[d] * dst[d];
   }
-  parts.push_back({{dims, src, dst, static_cast<size_t>(element)}, from * element, to * element});
-  return parts;
+  boxes.push_back({dims, src, dst, from, to});
+  return boxes;
 }
 
 Kernel constant_kernel(const Prepare& p) {
   const DType dtype = p.in().dtype;
-  const auto parts = constant_parts(geometry_of(p), static_cast<int64_t>(size_of(dtype)));
-  const auto value = element_of(p.attrs<PadAttrs>().value, dtype);
-  return {[parts, value](const Launch& l) {
-    for (const Part& part : parts)
-      part.copy.run(part.src < 0 ? value.data() : l.input<char>(0) + part.src,
-                    l.output<char>() + part.dst);
-  }};
+  const uint64_t value = element_of(p.attrs<PadAttrs>().value, dtype);
+  return copy_boxes(p, constant_boxes(geometry_of(p), value), size_of(dtype));
 }
 
 int64_t source_of(const std::string& mode, int64_t i, int64_t size) {
@@ -154,6 +147,9 @@ template <class T> Kernel table_kernel(const Prepare& p) {
 Kernel prepare(const Prepare& p) {
   if (p.out().shape.numel() == 0) return {[](const Launch&) {}};
   if (p.attrs<PadAttrs>().mode == "constant" || p.in().shape.rank() == 0) return constant_kernel(p);
+#ifdef TRIREME_CUDA
+  if (p.device && !p.device->is_host()) return cuda_pad_border(p);
+#endif
   return with_size(size_of(p.in().dtype), [&]<class T>(Tag<T>) { return table_kernel<T>(p); });
 }
 
@@ -216,6 +212,7 @@ constinit const Op pad_op{.name = "pad",
                           .infer = infer,
                           .grad = rule,
                           .cpu = prepare,
+                          .cuda = TRI_CUDA(prepare),
                           .layouts = Layouts::kFollow};
 
 Value* pad(Value* x, std::vector<int64_t> paddings, const std::string& mode, double value) {

@@ -1,5 +1,6 @@
 // The pointwise operators' rules: shapes broadcast, dtypes promote. Their work is in
 // pointwise_cluster.cpp.
+#include "ops/cuda_kernels.h"
 #include "ops/pointwise.h"
 
 #include <cmath>
@@ -100,7 +101,7 @@ namespace ops {
 // clang-format off
 #define TRI_POINTWISE(opname, count, attr, rule, gradient) \
   const Op opname##_op{.name = #opname, .inputs = count, .attrs = attr, .infer = rule, \
-                       .grad = gradient, .cpu = prepare, \
+                       .grad = gradient, .cpu = prepare, .cuda = TRI_CUDA(cuda_pointwise), \
                        .fuse = Fuse::kPointwise, .layouts = Layouts::kFollow, .in_place = 1};
 #define TRI_RULE_IN(name) (rule_of_input<name##_grad_op>)
 #define TRI_RULE_OUT(name) (rule_of_output<name##_grad_op>)

@@ -1,11 +1,15 @@
 // Scalar functions for pointwise.def that compilers turn into vector code: branch-free, no calls
 // for float. Static on purpose: every file that includes this is compiled for its own instruction
-// set.
+// set. The text of this file also stands in front of the GPU's kernels, where NVRTC compiles it.
 #pragma once
 
+#ifdef __CUDACC_RTC__
+#include "ops/pointwise_math_device.h"
+#else
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#endif
 
 namespace {
 
@@ -23,6 +27,7 @@ template <class T> inline T sign_(T x) {
   return x > T(0) ? T(1) : (x < T(0) ? T(-1) : x * T(0));  // NaN stays
 }
 
+#ifndef __CUDACC_RTC__
 inline float bits_to_float(int32_t i) {
   float f;
   std::memcpy(&f, &i, 4);
@@ -104,6 +109,7 @@ inline float expm1_(float x) {
                      x * (1.0f / 24 + x * (1.0f / 120 + x * (1.0f / 720 + x * (1.0f / 5040)))))));
   return abs_(x) < 0.4f ? p : exp_(x) - 1.0f;
 }
+#endif  // the GPU has its own
 inline float sqrt_(float x) { return __builtin_sqrtf(x); }
 inline float floor_(float x) { return __builtin_floorf(x); }
 inline float ceil_(float x) { return __builtin_ceilf(x); }

@@ -2,8 +2,10 @@
 #include "ops/reduce.h"
 
 #include "ops/elements.h"
+#include "ops/cuda_kernels.h"
 #include "ops/index.h"
 #include "ops/pointwise.h"
+#include "ops/reduce_form.h"
 #include "ops/reduce_kernel.h"
 #include "ops/shape.h"
 #include "ops/strided_copy.h"
@@ -38,13 +40,6 @@ void infer(const Infer& i) {
   i.out(&i.op == &ops::sum_op && !is_floating(i.dtype(0)) ? DType::kInt64 : i.dtype(0), out);
 }
 
-// The input brought into the form [outer, n, inner]; where its memory order does not allow it, by a
-// copy.
-struct Form {
-  AxisSplit split;
-  std::vector<StridedCopy> copy;  // one or none
-};
-
 // The kept dimensions of x (larger than 1) in the order in which they lie in the result.
 std::vector<int> kept_order(const Prepare& p) {
   const auto& a = p.attrs<ReduceAttrs>();
@@ -61,7 +56,9 @@ std::vector<int> kept_order(const Prepare& p) {
   return order;
 }
 
-Form form_of(const Prepare& p) {
+}  // namespace
+
+ReduceForm reduce_form(const Prepare& p) {
   const auto& a = p.attrs<ReduceAttrs>();
   const Shape& x = p.in().shape;
   const Shape memory = physical_shape(p.in());
@@ -69,7 +66,7 @@ Form form_of(const Prepare& p) {
   std::vector<int> by_place(static_cast<size_t>(x.rank())), kept, reduced;
   for (int d = 0; d < x.rank(); ++d) by_place[static_cast<size_t>(physical_axis(p.in(), d))] = d;
 
-  Form f{.split = {}, .copy = {}};
+  ReduceForm f;
   bool closed = false, direct = true;  // closed: a kept dimension follows the reduced ones
   for (const int d : by_place) {
     if (x[d] == 1) continue;
@@ -93,25 +90,31 @@ Form form_of(const Prepare& p) {
     src.push_back(strides[static_cast<size_t>(physical_axis(p.in(), d))]);
   }
   f.split = {f.split.outer * f.split.inner, f.split.size, 1};
-  f.copy.emplace_back(dims, src, dense_strides(dims), size_of(p.in().dtype));
+  f.dims = dims;
+  f.strides = src;
   return f;
 }
 
+namespace {
+
 template <class R, class A, class T, class Out, class Finish>
 Kernel make(const Prepare& p, Finish finish) {
-  const Form form = form_of(p);
+  const ReduceForm form = reduce_form(p);
+  std::vector<StridedCopy> copy;  // one or none
+  if (!form.direct())
+    copy.emplace_back(form.dims, form.strides, dense_strides(form.dims), size_of(p.in().dtype));
   const ReducePlan plan(form.split);
   const size_t partial = align_up(static_cast<size_t>(plan.partials()) * sizeof(A));
   const auto run = [=](const Launch& l) {
     const T* x = l.input<T>(0);
-    if (!form.copy.empty()) {
+    if (!copy.empty()) {
       void* moved = static_cast<char*>(l.scratch) + partial;
-      form.copy[0].run(x, moved);
+      copy[0].run(x, moved);
       x = static_cast<const T*>(moved);
     }
     reduce_run<R, A>(plan, x, l.output<Out>(), static_cast<A*>(l.scratch), finish);
   };
-  return {run, partial + (form.copy.empty() ? 0 : p.in().bytes())};
+  return {run, partial + (copy.empty() ? 0 : p.in().bytes())};
 }
 
 template <template <class> class R, class T> Kernel make_as(const Prepare& p) {
@@ -135,7 +138,7 @@ template <template <class> class R> Kernel make_number(const Prepare& p) {
 }
 
 Kernel make_mean(const Prepare& p) {
-  const double n = static_cast<double>(form_of(p).split.size);
+  const double n = static_cast<double>(reduce_form(p).split.size);
   return with_floating(*p.node.op, p.in().dtype, [&]<class T>(Tag<T>) {
     using A = Compute<T>;
     return make<SumOf<A>, A, T, T>(p, [f = static_cast<A>(1 / n)](A v) { return T(v * f); });
@@ -204,6 +207,7 @@ constexpr Op reduction(std::string_view name, Kernel (*cpu)(const Prepare&), voi
           .infer = infer,
           .grad = rule,
           .cpu = cpu,
+          .cuda = TRI_CUDA(cuda_reduce),
           .layouts = Layouts::kFollow};
 }
 

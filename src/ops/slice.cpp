@@ -56,12 +56,7 @@ Kernel box_kernel(const Prepare& p, const std::vector<int64_t>& starts,
     offset += src[at] * starts[logical];
     src[at] *= steps[logical];
   }
-  const size_t element = size_of(p.in().dtype);
-  const StridedCopy copy(dims, src, dense_strides(dims), element);
-  return {[copy, bytes = offset * static_cast<int64_t>(element),
-           empty = to.numel() == 0](const Launch& l) {
-    if (!empty) copy.run(l.input<char>(0) + bytes, l.out[0]);
-  }};
+  return copy_boxes(p, {{dims, src, dense_strides(dims), offset}}, size_of(p.in().dtype));
 }
 
 Kernel prepare_slice(const Prepare& p) {
@@ -163,12 +158,14 @@ constinit const Op slice_op{.name = "slice",
                             .infer = infer_slice,
                             .grad = slice_rule,
                             .cpu = prepare_slice,
+                            .cuda = TRI_CUDA(prepare_slice),
                             .layouts = Layouts::kFollow};
 constinit const Op flip_op{.name = "flip",
                            .attrs = &attr_info<ShapeAttrs>,
                            .infer = infer_flip,
                            .grad = flip_rule,
                            .cpu = prepare_flip,
+                           .cuda = TRI_CUDA(prepare_flip),
                            .layouts = Layouts::kFollow};
 
 Value* slice(Value* x, std::vector<int64_t> axes, std::vector<int64_t> starts,

@@ -1,6 +1,7 @@
 // softmax and log_softmax along any dimension.
 #include "base/cpu_features.h"
 #include "base/parallel.h"
+#include "ops/cuda_kernels.h"
 #include "ops/elements.h"
 #include "ops/norm.h"
 #include "ops/pointwise.h"
@@ -96,12 +97,14 @@ constinit const Op softmax_op{.name = "softmax",
                               .infer = infer,
                               .grad = grad,
                               .cpu = [](const Prepare& p) { return prepare(p, false); },
+                              .cuda = TRI_CUDA(cuda_softmax),
                               .in_place = 1};
 constinit const Op log_softmax_op{.name = "log_softmax",
                                   .attrs = &attr_info<NormAttrs>,
                                   .infer = infer,
                                   .grad = log_grad,
                                   .cpu = [](const Prepare& p) { return prepare(p, true); },
+                                  .cuda = TRI_CUDA(cuda_log_softmax),
                                   .in_place = 1};
 
 namespace {

@@ -1,5 +1,6 @@
 // softmax_grad: dx = y (dy - sum of y dy) along a dimension.
 #include "base/parallel.h"
+#include "ops/cuda_kernels.h"
 #include "ops/elements.h"
 #include "ops/norm.h"
 #include "ops/norm_rows.h"
@@ -88,6 +89,7 @@ constinit const Op softmax_grad_op{.name = "softmax_grad",
                                    .infer = infer,
                                    .grad = grad,
                                    .cpu = prepare,
+                                   .cuda = TRI_CUDA(cuda_softmax_grad),
                                    .in_place = 1};
 
 }  // namespace ops

@@ -7,7 +7,9 @@
 
 #include "base/cpu_features.h"
 #include "base/parallel.h"
+#include "device/device.h"
 #include "ops/copy_run.h"
+#include "ops/cuda_kernels.h"
 #include "ops/elements.h"
 #include "ops/transpose_block.h"
 
@@ -160,6 +162,29 @@ void StridedCopy::run(const void* src, void* dst) const {
       run_rows(static_cast<const T*>(src), static_cast<T*>(dst));
     }
   });
+}
+
+Kernel copy_boxes(const Prepare& p, std::vector<CopyBox> boxes, size_t element_size) {
+  std::erase_if(boxes, [](const CopyBox& b) {
+    return std::any_of(b.dims.begin(), b.dims.end(), [](int64_t d) { return d == 0; });
+  });
+#ifdef TRIREME_CUDA
+  if (p.device && !p.device->is_host()) return cuda_copy_boxes(boxes, element_size);
+#endif
+  static_cast<void>(p);
+  struct Part {
+    StridedCopy copy;
+    CopyBox box;
+  };
+  std::vector<Part> parts;
+  for (const CopyBox& b : boxes) parts.push_back({{b.dims, b.src, b.dst, element_size}, b});
+  return {[parts, size = static_cast<int64_t>(element_size)](const Launch& l) {
+    for (const auto& [copy, b] : parts) {
+      const void* from = &b.value;
+      if (!b.fill) from = l.input<char>(b.input) + b.from * size;
+      copy.run(from, l.output<char>() + b.to * size);
+    }
+  }};
 }
 
 }  // namespace trireme

@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "graph/kernel.h"
+
 namespace trireme {
 
 // Prepared once, run often, from several threads. Strides count elements; 0 repeats, negative walks
@@ -40,6 +42,19 @@ class StridedCopy {
                        // nothing to move
   Inner inner_ = Inner::kElements;
 };
+
+// One of an operator's copies: from its input `input` (fill: from one element, which stands in
+// `value`) to output 0; offsets in elements.
+struct CopyBox {
+  std::vector<int64_t> dims, src, dst;
+  int64_t from = 0, to = 0;
+  size_t input = 0;
+  bool fill = false;
+  uint64_t value = 0;  // the element's bytes, first ones first
+};
+
+// The kernel that does them one after the other, on the device of `p`.
+Kernel copy_boxes(const Prepare& p, std::vector<CopyBox> boxes, size_t element_size);
 
 // The strides of a dense array.
 std::vector<int64_t> dense_strides(const std::vector<int64_t>& dims);

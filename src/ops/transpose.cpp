@@ -27,19 +27,18 @@ void infer_transpose(const Infer& i) {
 }
 
 // Writes a dense result whose dimension d is dimension perm[d] of the dense `from`.
-Kernel permute(const Shape& from, const std::vector<int64_t>& perm, size_t element) {
+Kernel permute(const Prepare& p, const Shape& from, const std::vector<int64_t>& perm) {
   const std::vector<int64_t> dims(from.begin(), from.end()), strides = dense_strides(dims);
   std::vector<int64_t> to, src;
-  for (const int64_t p : perm) {
-    to.push_back(dims[static_cast<size_t>(p)]);
-    src.push_back(strides[static_cast<size_t>(p)]);
+  for (const int64_t d : perm) {
+    to.push_back(dims[static_cast<size_t>(d)]);
+    src.push_back(strides[static_cast<size_t>(d)]);
   }
-  const StridedCopy copy(to, src, dense_strides(to), element);
-  return {[copy](const Launch& l) { copy.run(l.in[0], l.out[0]); }};
+  return copy_boxes(p, {{to, src, dense_strides(to)}}, size_of(p.in().dtype));
 }
 
 Kernel prepare_transpose(const Prepare& p) {
-  return permute(p.in().shape, p.attrs<PermAttrs>().perm, size_of(p.in().dtype));
+  return permute(p, p.in().shape, p.attrs<PermAttrs>().perm);
 }
 
 void transpose_rule(Grad& g) {
@@ -63,11 +62,10 @@ void infer_reorder(const Infer& i) {
 
 Kernel prepare_reorder(const Prepare& p) {
   const Shape& x = p.in().shape;
-  const size_t element = size_of(p.in().dtype);
   const AxisSplit s = x.rank() >= 3 ? split_at(x, 1) : AxisSplit{1, 1, x.numel()};
-  if (channels_last(p.in()) == channels_last(p.out())) return permute({x.numel()}, {0}, element);
-  if (channels_last(p.in())) return permute({s.outer, s.inner, s.size}, {0, 2, 1}, element);
-  return permute({s.outer, s.size, s.inner}, {0, 2, 1}, element);
+  if (channels_last(p.in()) == channels_last(p.out())) return permute(p, {x.numel()}, {0});
+  if (channels_last(p.in())) return permute(p, {s.outer, s.inner, s.size}, {0, 2, 1});
+  return permute(p, {s.outer, s.size, s.inner}, {0, 2, 1});
 }
 
 }  // namespace
@@ -78,12 +76,14 @@ constinit const Op transpose_op{.name = "transpose",
                                 .attrs = &attr_info<PermAttrs>,
                                 .infer = infer_transpose,
                                 .grad = transpose_rule,
-                                .cpu = prepare_transpose};
+                                .cpu = prepare_transpose,
+                                .cuda = TRI_CUDA(prepare_transpose)};
 constinit const Op reorder_op{.name = "reorder",
                               .attrs = &attr_info<AxisAttrs>,
                               .infer = infer_reorder,
                               .grad = reorder_rule,
-                              .cpu = prepare_reorder};
+                              .cpu = prepare_reorder,
+                              .cuda = TRI_CUDA(prepare_reorder)};
 
 Value* transpose(Value* x, std::vector<int64_t> perm) {
   for (int64_t& p : perm) p = normal_axis("transpose", p, x->type.shape.rank());

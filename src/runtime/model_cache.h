@@ -18,8 +18,8 @@ class SharedCache : public ModelCache {
   ~SharedCache() override { pool_->release(bytes_); }
 
   // Entries are made under the lock: two plans prepared at once do not pack the same weights twice.
-  Array get(const std::string& key, std::vector<Array> sources,
-            const std::function<Array()>& make) override;
+  Array get(const std::string& key, std::vector<Array> sources, const std::function<Array()>& make,
+            bool counted = true) override;
   int64_t bytes() const { return bytes_; }
 
  private:

@@ -1,4 +1,4 @@
-// Plan: a graph made ready to run on the CPU: kernels prepared, memory placed. Immutable, shared
+// Plan: a graph made ready to run on a device: kernels prepared, memory placed. Immutable, shared
 // between threads.
 #pragma once
 
@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "device/device.h"
 #include "graph/kernel.h"
 #include "runtime/profiler.h"
 
@@ -13,8 +14,9 @@ namespace trireme {
 
 class Plan {
  public:
-  // Takes the graph after its passes. `cache` keeps packed weights for other plans; may be null.
-  Plan(std::unique_ptr<Graph> graph, ModelCache* cache);
+  // Takes the graph after its passes. `cache` keeps packed weights, and constants that are on the
+  // device, for other plans; may be null. `device` null: the CPU.
+  Plan(std::unique_ptr<Graph> graph, ModelCache* cache, Device* device = nullptr);
 
   const Graph& graph() const { return *graph_; }
   int64_t arena_bytes() const { return arena_bytes_; }                // values and scratch
@@ -27,10 +29,17 @@ class Plan {
   int donor_of(size_t output) const { return donors_[output]; }
   int kernels() const { return static_cast<int>(steps_.size()); }
 
-  // `arena` has arena_bytes(), 64-byte aligned. Inputs and outputs are in the graph's order.
-  // Several threads may run one plan, each with its own arena.
+  bool is_donated(size_t input) const {
+    return input < graph_->donated.size() && graph_->donated[input];
+  }
+  // The largest values in the arena, for messages: "conv2d float32[1, 64, 80, 80] 1.56 MiB, ...".
+  std::string largest_values(size_t count = 3) const;
+
+  // `arena` has arena_bytes(), 64-byte aligned (256 on a GPU). Inputs and outputs are in the
+  // graph's order; all are the device's memory. Several threads may run one plan, each with its own
+  // arena. On a GPU this only gives work to `stream` (null: the device's own order).
   void run(std::span<void* const> inputs, std::span<void* const> outputs, char* arena,
-           Profiler* profiler = nullptr) const;
+           Profiler* profiler = nullptr, void* stream = nullptr) const;
 
  private:
   struct Source {
@@ -48,13 +57,21 @@ class Plan {
     size_t output, bytes;
   };
 
-  bool is_donated(size_t input) const {
-    return input < graph_->donated.size() && graph_->donated[input];
-  }
   void place(const Graph& graph);
+  void prepare_step(const Node& node, ModelCache* cache);
+  void place_outputs();
+  void upload_constants(ModelCache* cache);
   Source source_of(const Value* v) const;
 
+  struct Large {
+    std::string name;
+    int64_t bytes;
+  };
+
   std::unique_ptr<Graph> graph_;
+  Device* device_;                                 // null: the CPU
+  std::vector<std::shared_ptr<const void>> held_;  // constants on the device
+  std::vector<Large> large_;                       // of the arena, largest first
   std::vector<Step> steps_;
   std::vector<int> donors_;   // one an output
   std::vector<Copy> copies_;  // outputs that are inputs, constants or views of something else

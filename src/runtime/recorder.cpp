@@ -4,7 +4,7 @@
 #include <algorithm>
 
 #include "base/parallel.h"
-#include "ops/anchor.h"
+#include "ops/cuda_target.h"
 #include "ops/pointwise.h"
 #include "passes/pass.h"
 #include "runtime/amp_mode.h"
@@ -41,16 +41,15 @@ Tensor device_tensor(Device& device, const Array& array) {
   v->slot = std::make_shared<Slot>();
   v->slot->type = {array.dtype(), array.shape(), Layout::kPlain};
   v->slot->device = &device;
-  v->slot->storage = device.allocate(static_cast<int64_t>(array.bytes()), "a tensor");
-  device.upload(v->slot->storage.data, array.data(), array.bytes());
+  v->slot->storage = device.upload(array.data(), static_cast<int64_t>(array.bytes()), "a tensor");
   return Tensor(std::move(v));
 }
 
 Device& current_device() {
-  if (chosen_device == nullptr) chosen_device = &device("cpu");
+  if (chosen_device == nullptr) chosen_device = &find_device("cpu");
   return *chosen_device;
 }
-void set_device(const std::string& name) { chosen_device = &device(name); }
+void set_device(const std::string& name) { chosen_device = &find_device(name); }
 const std::string& get_device() { return current_device().name(); }
 Recorder& current_recorder() { return Recorder::of(current_device()); }
 
@@ -72,7 +71,8 @@ void Recorder::flush_due() {
 Recorder::Recorder(Device& device)
     : device_(device),
       graph_(std::make_unique<Graph>()),
-      cache_(std::make_unique<SharedCache>(device.shared_pool())) {
+      // What it counts is on the host: folded constants, and on the CPU packed weights.
+      cache_(std::make_unique<SharedCache>(find_device("cpu").shared_pool())) {
   Array state(DType::kInt64, Shape{2});
   state.as<int64_t>()[0] = state.as<int64_t>()[1] = 0;
   generator_ = device_tensor(device, state).variable();
@@ -255,40 +255,41 @@ void Recorder::find_donors() {
   }
 }
 
-std::shared_ptr<const Plan> Recorder::plan() {
+std::shared_ptr<Replay> Recorder::plan() {
   const size_t hash = hash_of(*graph_) ^ static_cast<size_t>(num_threads());
   for (auto it = plans_.begin(); it != plans_.end(); ++it) {
     if (it->hash != hash || !same_graph(*it->key, *graph_)) continue;
     plans_.splice(plans_.begin(), plans_, it);
-    return plans_.front().plan;
+    return plans_.front().replay;
   }
   std::unique_ptr<Graph> key = copy_graph(*graph_), work = copy_graph(*graph_);
-  run_passes(*work, PassContext{cpu_target(), cache_.get(), DType::kFloat32}, {});
-  auto plan = std::make_shared<const Plan>(std::move(work), cache_.get());
+  run_passes(*work, PassContext{target_of(device_.name()), cache_.get(), DType::kFloat32}, {});
+  auto plan = std::make_shared<const Plan>(std::move(work), cache_.get(), &device_);
   ++stats_.plans;
-  plans_.push_front({hash, std::move(key), plan});
+  plans_.push_front({hash, std::move(key), std::make_shared<Replay>(std::move(plan), device_)});
   if (plans_.size() > kPlansKept) plans_.pop_back();
-  return plan;
+  return plans_.front().replay;
 }
 
-void Recorder::run(const Plan& plan, const std::vector<std::shared_ptr<Slot>>& outputs) {
+void Recorder::run(Replay& replay, const std::vector<std::shared_ptr<Slot>>& outputs) {
+  const Plan& plan = replay.plan();
   if (plan.arena_bytes() > arena_bytes_) {
     arena_ = {};
     arena_bytes_ = 0;
-    arena_ = device_.allocate(plan.arena_bytes(), "the intermediate values of a step");
+    try {
+      arena_ = device_.allocate(plan.arena_bytes(), "the intermediate values of a step");
+    } catch (const Error& e) {
+      const std::string largest = plan.largest_values();
+      if (e.code() != Code::kResourceExhausted || largest.empty()) throw;
+      fail(e.code(), e.message() + "; the step's largest values: " + largest, e.location());
+    }
     arena_bytes_ = plan.arena_bytes();
   }
-  std::vector<Storage> results(outputs.size());
-  for (size_t k = 0; k < outputs.size(); ++k)
-    if (plan.donor_of(k) < 0)
-      results[k] = device_.allocate(static_cast<int64_t>(outputs[k]->type.bytes()), "a tensor");
-  std::vector<void*> in, out;
-  for (const auto& slot : inputs_) in.push_back(slot->storage.data);
-  for (size_t k = 0; k < outputs.size(); ++k) {
-    if (plan.donor_of(k) >= 0) results[k] = inputs_[static_cast<size_t>(plan.donor_of(k))]->storage;
-    out.push_back(results[k].data);
-  }
-  plan.run(in, out, static_cast<char*>(arena_.data), profiler_);
+  std::vector<Storage> inputs;
+  for (const auto& slot : inputs_) inputs.push_back(slot->storage);
+  const int64_t launches = replay.launches();
+  std::vector<Storage> results = replay.run(inputs, arena_, profiler_);
+  stats_.recorded_launches += replay.launches() - launches;
   for (size_t k = 0; k < outputs.size(); ++k) outputs[k]->storage = std::move(results[k]);
 }
 
@@ -314,12 +315,12 @@ void Recorder::flush() {
   try {
     if (!outputs.empty()) {
       find_donors();
-      last_plan_ = plan();
-      run(*last_plan_, outputs);
+      last_ = plan();
+      run(*last_, outputs);
       ++stats_.flushes;
-      stats_.planned_peak_bytes = last_plan_->planned_peak_bytes();
-      stats_.intermediate_bytes = last_plan_->intermediate_bytes();
-      stats_.kernels = last_plan_->kernels();
+      stats_.planned_peak_bytes = last_->plan().planned_peak_bytes();
+      stats_.intermediate_bytes = last_->plan().intermediate_bytes();
+      stats_.kernels = last_->plan().kernels();
     }
   } catch (const Error& e) {
     const auto shared = std::make_shared<const Error>(e);

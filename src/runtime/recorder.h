@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "runtime/model_cache.h"
-#include "runtime/plan.h"
+#include "runtime/replay.h"
 #include "runtime/variable.h"
 
 namespace trireme {
@@ -69,23 +69,24 @@ class Recorder : public Builder {
     int64_t flushes = 0, plans = 0;
     int64_t planned_peak_bytes = 0, intermediate_bytes = 0;  // of the last plan that ran
     int kernels = 0;
+    int64_t recorded_launches = 0;  // flushes that were one launch of a recording
   };
   const Stats& stats() const { return stats_; }
-  const Plan* last_plan() const { return last_plan_.get(); }
+  const Plan* last_plan() const { return last_ ? &last_->plan() : nullptr; }
   void set_profiler(Profiler* profiler) { profiler_ = profiler; }
 
  private:
   struct Entry {
     size_t hash;
     std::unique_ptr<Graph> key;
-    std::shared_ptr<const Plan> plan;
+    std::shared_ptr<Replay> replay;
   };
   void record_tape(const Op& op, const std::vector<Value*>& inputs, const Attrs& attrs,
                    const std::vector<Value*>& results);
   std::vector<std::shared_ptr<Slot>> find_outputs();
   void find_donors();
-  std::shared_ptr<const Plan> plan();
-  void run(const Plan& plan, const std::vector<std::shared_ptr<Slot>>& outputs);
+  std::shared_ptr<Replay> plan();
+  void run(Replay& replay, const std::vector<std::shared_ptr<Slot>>& outputs);
   void forget(const std::vector<std::shared_ptr<Slot>>& outputs);  // starts a new graph
 
   Device& device_;
@@ -99,7 +100,7 @@ class Recorder : public Builder {
   int64_t random_count_ = 0;
   bool due_ = false, tracing_ = false;
   Stats stats_;
-  std::shared_ptr<const Plan> last_plan_;
+  std::shared_ptr<Replay> last_;
   Profiler* profiler_ = nullptr;
 };
 

@@ -82,8 +82,7 @@ Tensor::Tensor(const Array& array) {
     slot.storage = {const_cast<void*>(array.data()), array.owner()};
     return;
   }
-  slot.storage = device.allocate(static_cast<int64_t>(array.bytes()), "a tensor");
-  device.upload(slot.storage.data, array.data(), array.bytes());
+  slot.storage = device.upload(array.data(), static_cast<int64_t>(array.bytes()), "a tensor");
 }
 
 const Shape& Tensor::shape() const { return variable_of(*this).slot->type.shape; }
@@ -202,21 +201,23 @@ Tensor Tensor::astype(DType dtype) const {
 }
 
 Tensor Tensor::to(const std::string& name) const {
-  Device& target = trireme::device(name);
+  Device& target = find_device(name);
   if (variable_of(*this).slot->device == &target) return *this;
   const Array array = numpy();
   auto v = std::make_shared<Variable>();
   v->slot = std::make_shared<Slot>();
   v->slot->type = {array.dtype(), array.shape(), Layout::kPlain};
   v->slot->device = &target;
-  v->slot->storage = target.allocate(static_cast<int64_t>(array.bytes()), "a tensor");
-  target.upload(v->slot->storage.data, array.data(), array.bytes());
+  v->slot->storage = target.upload(array.data(), static_cast<int64_t>(array.bytes()), "a tensor");
   v->name = this->name();
   v->stop_gradient = stop_gradient();
   return Tensor(std::move(v));
 }
 
-void synchronize() { Recorder::flush_all(); }
+void synchronize() {
+  Recorder::flush_all();
+  current_device().synchronize();
+}
 
 void seed(uint64_t value) { set_rng_state({value, 0}); }
 

@@ -235,6 +235,29 @@ void SampleList::check() const {
   }
 }
 
+std::vector<Sample> all_samples() {
+  std::vector<Sample> all;
+  for (const auto make : lists())
+    for (Sample& s : make()) all.push_back(std::move(s));
+  return all;
+}
+
+GradientCase gradient_case(const Sample& sample, DType dtype) {
+  const std::vector<Array> single = cast_floating(sample.inputs, DType::kFloat32);
+  const size_t n = single.size();
+  const std::vector<size_t> wrt = differentiable(single, sample.options);
+  const std::vector<Array> all = with_out_grads(sample.record, single);
+  const Record gradient = gradient_record(sample.record, wrt, n);
+  const Record both = [=, forward = sample.record](const std::vector<Value*>& values) {
+    std::vector<Value*> results =
+        forward({values.begin(), values.begin() + static_cast<int64_t>(n)});
+    if (!wrt.empty())
+      for (Value* g : gradient(values)) results.push_back(g);
+    return results;
+  };
+  return {both, cast_floating(all, dtype)};
+}
+
 std::set<std::string> sampled_operators() {
   std::set<std::string> names;
   for (const auto make : lists())

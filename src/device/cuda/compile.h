@@ -1,0 +1,20 @@
+// Kernels from source text: compiled by NVRTC for the current device, kept in memory and on disk.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <string>
+
+namespace trireme::cuda {
+
+// The function `name` (extern "C") of `source`, for the device that is current on this thread. The
+// same text gives the same kernel; it stays loaded to the end. Thread-safe. On disk (in
+// $TRIREME_CACHE_DIR, or trireme/ in $XDG_CACHE_HOME or ~/.cache; $TRIREME_CACHE_DIR="" keeps
+// none) an entry is keyed by text, architecture and NVRTC's version; one that is damaged is made
+// anew. Throws kUnavailable without NVRTC, kInternal with the compiler's log.
+cudaKernel_t compiled_kernel(const std::string& source, const char* name);
+
+// The machine code of `source` for an architecture ("sm_90"), past all caches. Needs no GPU.
+std::string compile_source(const std::string& source, const std::string& architecture);
+
+}  // namespace trireme::cuda

@@ -1,0 +1,40 @@
+// The operators' kernels for NVIDIA's GPUs: a function of an Op's `cuda` each. Their code is in the .cu
+// of the family's name. None waits for the host or allocates; all can be captured. Sums are taken in a
+// fixed order: the same inputs give the same bits. Indices outside their range, which a GPU cannot
+// report, read as zero (a loss: NaN) and write nothing.
+#pragma once
+
+#include "graph/kernel.h"
+
+namespace trireme {
+
+struct CopyBox;
+Kernel cuda_copy_boxes(const std::vector<CopyBox>& boxes, size_t element_size);
+
+Kernel cuda_pointwise(const Prepare& p);
+Kernel cuda_pointwise_cluster(const std::vector<const Node*>& nodes,
+                              const std::vector<const Value*>& inputs,
+                              const std::vector<const Value*>& outputs);
+
+Kernel cuda_softmax(const Prepare& p);
+Kernel cuda_log_softmax(const Prepare& p);
+Kernel cuda_softmax_grad(const Prepare& p);
+Kernel cuda_cross_entropy(const Prepare& p);
+Kernel cuda_cross_entropy_grad(const Prepare& p);
+
+Kernel cuda_layer_norm(const Prepare& p);
+Kernel cuda_layer_norm_grad(const Prepare& p);
+Kernel cuda_group_norm(const Prepare& p);  // instance_norm too
+
+Kernel cuda_batch_norm(const Prepare& p);
+Kernel cuda_batch_norm_train(const Prepare& p);
+Kernel cuda_batch_norm_grad(const Prepare& p);
+
+Kernel cuda_reduce(const Prepare& p);  // sum, mean, max, min, prod, any, all
+
+Kernel cuda_pad_border(const Prepare& p);  // reflect, replicate, circular
+
+// All outputs zero: of operators whose input is empty.
+Kernel cuda_zero_outputs(const Prepare& p);
+
+}  // namespace trireme

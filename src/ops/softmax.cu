@@ -1,0 +1,260 @@
+// softmax, log_softmax, cross entropy and their gradients on the GPU. A line of classes belongs to a
+// thread, a warp or a block; it comes from memory once, later passes find it in the cache.
+#include "ops/cross_entropy.h"
+#include "ops/cuda_common.cuh"
+#include "ops/norm.h"
+
+namespace trireme {
+namespace cuda {
+namespace {
+
+// The largest of a line, and the sum of e^(x - most): all threads of the group get it.
+template <class A> struct Whole {
+  A most, sum;
+};
+
+template <int G, int N, class T>
+__device__ Whole<Acc<T>> whole_of(const T* x, const Lines& s) {
+  using A = Acc<T>;
+  A most = lowest<A>(), sum = 0;
+  for_pieces<G, N>(s.size, [&](int64_t i) {
+    A v[N], top = most;
+    load<N>(x + i * s.inner, v);
+#pragma unroll
+    for (int k = 0; k < N; ++k) top = v[k] > top || v[k] != v[k] ? v[k] : top;
+    sum *= exp_of(most - top);
+#pragma unroll
+    for (int k = 0; k < N; ++k) sum += exp_of(v[k] - top);
+    most = top;
+  });
+  const A all = group_reduce<G>(most, Larger{});
+  return {all, group_reduce<G>(sum * exp_of(most - all), Plus{})};
+}
+
+// The line of this thread's group; -1 behind the last one (then of a whole warp or block).
+template <int G> __device__ __forceinline__ int64_t own_line(const Lines& s) {
+  const int64_t r = static_cast<int64_t>(blockIdx.x) * (kThreads / G) + threadIdx.x / G;
+  return r < s.count ? r : -1;
+}
+
+template <int G, int N, class T>
+__global__ void __launch_bounds__(kThreads) softmax_lines(const T* x, T* y, Lines s, bool log) {
+  using A = Acc<T>;
+  const int64_t r = own_line<G>(s);
+  if (r < 0) return;
+  x += s.begin(r);
+  y += s.begin(r);
+  const Whole<A> w = whole_of<G, N>(x, s);
+  const A log_sum = log_of(w.sum), factor = A(1) / w.sum;
+  for_pieces<G, N>(s.size, [&](int64_t i) {
+    A v[N];
+    load<N>(x + i * s.inner, v);
+#pragma unroll
+    for (int k = 0; k < N; ++k)
+      v[k] = log ? (v[k] - w.most) - log_sum : exp_of(v[k] - w.most) * factor;
+    store<N>(y + i * s.inner, v);
+  });
+}
+
+// dx = y (dy - sum of y dy)
+template <int G, int N, class T>
+__global__ void __launch_bounds__(kThreads)
+    softmax_grad_lines(const T* y, const T* dy, T* dx, Lines s) {
+  using A = Acc<T>;
+  const int64_t r = own_line<G>(s);
+  if (r < 0) return;
+  const int64_t at = s.begin(r);
+  A sum = 0;
+  for_pieces<G, N>(s.size, [&](int64_t i) {
+    A v[N], g[N];
+    load<N>(y + at + i * s.inner, v);
+    load<N>(dy + at + i * s.inner, g);
+#pragma unroll
+    for (int k = 0; k < N; ++k) sum += v[k] * g[k];
+  });
+  sum = group_reduce<G>(sum, Plus{});
+  for_pieces<G, N>(s.size, [&](int64_t i) {
+    A v[N], g[N];
+    load<N>(y + at + i * s.inner, v);
+    load<N>(dy + at + i * s.inner, g);
+#pragma unroll
+    for (int k = 0; k < N; ++k) v[k] *= g[k] - sum;
+    store<N>(dx + at + i * s.inner, v);
+  });
+}
+
+// Hard labels; one outside of the classes has NaN for its loss (the host cannot be told).
+struct Labels {
+  Index at;
+  int64_t ignored;
+};
+
+template <int G, int N, bool kSoft, class T>
+__global__ void __launch_bounds__(kThreads)
+    cross_entropy_lines(const T* x, const T* soft, Labels hard, T* y, T* loss, Lines s) {
+  using A = Acc<T>;
+  const int64_t r = own_line<G>(s);
+  if (r < 0) return;
+  const int64_t at = s.begin(r);
+  const Whole<A> w = whole_of<G, N>(x + at, s);
+  const A log_sum = log_of(w.sum), factor = A(1) / w.sum;
+  A result = 0;
+  if constexpr (!kSoft) {
+    const int64_t label = hard.at[r];
+    if (label != hard.ignored)
+      result = label >= 0 && label < s.size
+                   ? (w.most - up(x[at + label * s.inner])) + log_sum
+                   : static_cast<A>(NAN);
+  }
+  for_pieces<G, N>(s.size, [&](int64_t i) {
+    A v[N], e[N];
+    load<N>(x + at + i * s.inner, v);
+#pragma unroll
+    for (int k = 0; k < N; ++k) e[k] = exp_of(v[k] - w.most) * factor;
+    if constexpr (kSoft) {
+      A label[N];
+      load<N>(soft + at + i * s.inner, label);
+#pragma unroll
+      for (int k = 0; k < N; ++k) result += label[k] * ((w.most - v[k]) + log_sum);
+    }
+    store<N>(y + at + i * s.inner, e);
+  });
+  if constexpr (kSoft) result = group_reduce<G>(result, Plus{});
+  if (threadIdx.x % G == 0) loss[r] = down<T>(result);
+}
+
+// dlogits = (softmax - label) dloss
+template <int G, int N, bool kSoft, class T>
+__global__ void __launch_bounds__(kThreads)
+    cross_entropy_grad_lines(const T* soft, Labels hard, const T* y, const T* dloss, T* dx,
+                             Lines s) {
+  using A = Acc<T>;
+  const int64_t r = own_line<G>(s);
+  if (r < 0) return;
+  const int64_t at = s.begin(r);
+  A slope = up(dloss[r]), whole = 1;
+  int64_t label = -1;
+  if constexpr (kSoft) {
+    whole = 0;
+    for_pieces<G, N>(s.size, [&](int64_t i) {
+      A v[N];
+      load<N>(soft + at + i * s.inner, v);
+#pragma unroll
+      for (int k = 0; k < N; ++k) whole += v[k];
+    });
+    whole = group_reduce<G>(whole, Plus{});
+  } else {
+    label = hard.at[r];
+    if (label == hard.ignored) slope = 0, label = -1;
+  }
+  for_pieces<G, N>(s.size, [&](int64_t i) {
+    A v[N], given[N];
+    load<N>(y + at + i * s.inner, v);
+    if constexpr (kSoft) load<N>(soft + at + i * s.inner, given);
+#pragma unroll
+    for (int k = 0; k < N; ++k)
+      v[k] = (v[k] * whole - (kSoft ? given[k] : i + k == label ? A(1) : A(0))) * slope;
+    store<N>(dx + at + i * s.inner, v);
+  });
+}
+
+Lines lines_of(const Shape& x, int64_t axis) {
+  const AxisSplit s = split_at(x, axis);
+  return {s.outer * s.inner, s.size, s.inner};
+}
+
+template <class T> Kernel softmax_kernel(const Lines& s, bool log) {
+  return {[=](const Launch& l) {
+    choose_lines<T>(s, [&](auto g, auto n) {
+      softmax_lines<g(), n(), T><<<blocks_for(s.count, kThreads / g()), kThreads, 0, stream_of(l)>>>(
+          l.input<T>(0), l.output<T>(), s, log);
+    });
+    TRI_CUDA_LAUNCHED();
+  }};
+}
+
+Kernel softmax_of(const Prepare& p, bool log) {
+  const Lines s = lines_of(p.in().shape, p.attrs<NormAttrs>().axis);
+  if (s.count * s.size == 0) return nothing();
+  return with_cuda_floating(*p.node.op, p.in().dtype,
+                            [&]<class T>(Tag<T>) { return softmax_kernel<T>(s, log); });
+}
+
+template <class T> Kernel softmax_grad_kernel(const Lines& s) {
+  return {[=](const Launch& l) {
+    choose_lines<T>(s, [&](auto g, auto n) {
+      softmax_grad_lines<g(), n(), T>
+          <<<blocks_for(s.count, kThreads / g()), kThreads, 0, stream_of(l)>>>(
+              l.input<T>(0), l.input<T>(1), l.output<T>(), s);
+    });
+    TRI_CUDA_LAUNCHED();
+  }};
+}
+
+template <class T> Kernel cross_entropy_kernel(const Prepare& p, const Lines& s) {
+  const auto a = p.attrs<CrossEntropyAttrs>();
+  const bool wide = p.in(1).dtype == DType::kInt64;
+  return {[=](const Launch& l) {
+    const Labels labels{{l.in[1], wide}, a.ignore_index};
+    choose_lines<T>(s, [&](auto g, auto n) {
+      const unsigned blocks = blocks_for(s.count, kThreads / g());
+      const auto run = [&](auto kernel) {
+        kernel<<<blocks, kThreads, 0, stream_of(l)>>>(l.input<T>(0), l.input<T>(1), labels,
+                                                      l.output<T>(0), l.output<T>(1), s);
+      };
+      if (a.soft_label) run(cross_entropy_lines<g(), n(), true, T>);
+      else run(cross_entropy_lines<g(), n(), false, T>);
+    });
+    TRI_CUDA_LAUNCHED();
+  }};
+}
+
+template <class T> Kernel cross_entropy_grad_kernel(const Prepare& p, const Lines& s) {
+  const auto a = p.attrs<CrossEntropyAttrs>();
+  const bool wide = p.in(0).dtype == DType::kInt64;
+  return {[=](const Launch& l) {
+    const Labels labels{{l.in[0], wide}, a.ignore_index};
+    choose_lines<T>(s, [&](auto g, auto n) {
+      const unsigned blocks = blocks_for(s.count, kThreads / g());
+      const auto run = [&](auto kernel) {
+        kernel<<<blocks, kThreads, 0, stream_of(l)>>>(l.input<T>(0), labels, l.input<T>(1),
+                                                      l.input<T>(2), l.output<T>(), s);
+      };
+      if (a.soft_label) run(cross_entropy_grad_lines<g(), n(), true, T>);
+      else run(cross_entropy_grad_lines<g(), n(), false, T>);
+    });
+    TRI_CUDA_LAUNCHED();
+  }};
+}
+
+}  // namespace
+}  // namespace cuda
+
+Kernel cuda_softmax(const Prepare& p) { return cuda::softmax_of(p, false); }
+Kernel cuda_log_softmax(const Prepare& p) { return cuda::softmax_of(p, true); }
+
+Kernel cuda_softmax_grad(const Prepare& p) {
+  const cuda::Lines s = cuda::lines_of(p.in().shape, p.attrs<NormAttrs>().axis);
+  if (s.count * s.size == 0) return cuda::nothing();
+  return cuda::with_cuda_floating(*p.node.op, p.in().dtype, [&]<class T>(Tag<T>) {
+    return cuda::softmax_grad_kernel<T>(s);
+  });
+}
+
+Kernel cuda_cross_entropy(const Prepare& p) {
+  const cuda::Lines s = cuda::lines_of(p.in().shape, p.attrs<CrossEntropyAttrs>().axis);
+  if (s.count == 0) return cuda::nothing();
+  return cuda::with_cuda_floating(*p.node.op, p.in().dtype, [&]<class T>(Tag<T>) {
+    return cuda::cross_entropy_kernel<T>(p, s);
+  });
+}
+
+Kernel cuda_cross_entropy_grad(const Prepare& p) {
+  const cuda::Lines s = cuda::lines_of(p.in(1).shape, p.attrs<CrossEntropyAttrs>().axis);
+  if (s.count == 0) return cuda::nothing();
+  return cuda::with_cuda_floating(*p.node.op, p.in(1).dtype, [&]<class T>(Tag<T>) {
+    return cuda::cross_entropy_grad_kernel<T>(p, s);
+  });
+}
+
+}  // namespace trireme
