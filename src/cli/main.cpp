@@ -48,10 +48,15 @@ int main(int argc, char** argv) {
   trireme::cli::add_graph(app);
   trireme::cli::add_ocr(app);
   trireme::cli::add_model(app);
+  trireme::cli::add_doctor(app);
   trireme::cli::add_convert(app);
+  trireme::cli::add_train(app);
+  trireme::cli::add_export(app);
   try {
     app.parse(argc, argv);
-  } catch (const CLI::Success& e) { return app.exit(e); } catch (const CLI::ParseError& e) {
+  } catch (const CLI::Success& e) { return app.exit(e); } catch (const CLI::RuntimeError& e) {
+    return e.get_exit_code();
+  } catch (const CLI::ParseError& e) {
     return report(e.what(), kUsage);
   } catch (const trireme::Error& e) {
     return report(e.what(), exit_status(e.code()));

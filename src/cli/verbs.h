@@ -13,7 +13,10 @@ void add_bench(CLI::App& app);
 void add_graph(CLI::App& app);
 void add_ocr(CLI::App& app);
 void add_model(CLI::App& app);
+void add_doctor(CLI::App& app);
 void add_convert(CLI::App& app);
+void add_train(CLI::App& app);
+void add_export(CLI::App& app);
 void add_train(CLI::App& app);
 void add_export(CLI::App& app);
 

@@ -119,8 +119,8 @@ void Replay::record(const std::vector<Storage>& inputs, const Storage& arena) {
       if (donor < 0) outputs_[k].home = home(graph.outputs[k], "an output of a recorded step");
       out.push_back(donor >= 0 ? in[static_cast<size_t>(donor)] : outputs_[k].home.data);
     }
-    recording_ = device_.record([&](void* stream) {
-      plan_->run(in, out, static_cast<char*>(arena.data), nullptr, stream);
+    recording_ = device_.record([plan = plan_, in, out, arena](void* stream) {
+      plan->run(in, out, static_cast<char*>(arena.data), nullptr, stream);
     });
   } catch (const Error& e) {  // no memory for the homes: it goes on without
     if (e.code() != Code::kResourceExhausted) throw;

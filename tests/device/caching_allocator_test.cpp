@@ -92,10 +92,11 @@ TEST(CachingAllocator, TellsWhoHoldsTheMemoryAndGoesOn) {
     FAIL() << "over the cap";
   } catch (const Error& e) {
     EXPECT_EQ(e.code(), Code::kResourceExhausted);
-    EXPECT_EQ(e.message(),
-              "[memory] gpu:0: a tensor needs 64.00 MiB; 93.00 MiB are in use, 94.00 MiB held of the "
-              "device, the cap is 100.00 MiB; the largest in use: activations 40.00 MiB, weights "
-              "30.00 MiB, moments 12.00 MiB");
+    EXPECT_EQ(
+        e.message(),
+        "[memory] gpu:0: a tensor needs 64.00 MiB; 93.00 MiB are in use, 94.00 MiB held of the "
+        "device, the cap is 100.00 MiB; the largest in use: activations 40.00 MiB, weights "
+        "30.00 MiB, moments 12.00 MiB");
   }
   EXPECT_NO_THROW(a->free(a->allocate(kMiB / 2, "a smaller one")));
   a->free(activations);

@@ -58,6 +58,16 @@ class SampleList {
   std::vector<Sample> (*make_)();
 };
 
+// Of all lists.
+std::vector<Sample> all_samples();
+
+// A sample's gradient as something to run: its results are those of the sample, then the gradients.
+struct GradientCase {
+  Record record;
+  std::vector<Array> inputs;
+};
+GradientCase gradient_case(const Sample& sample, DType dtype);  // of its floating inputs
+
 // The names of all operators that the samples record.
 std::set<std::string> sampled_operators();
 

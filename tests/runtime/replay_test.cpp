@@ -1,5 +1,5 @@
-// Recording a plan: a pretended device, whose recordings run the same calls again, shows when one is
-// made, launched, and left alone, and that the numbers stay the same.
+// Recording a plan: a pretended device, whose recordings run the same calls again, shows when one
+// is made, launched, and left alone, and that the numbers stay the same.
 #include "runtime/replay.h"
 
 #include <gtest/gtest.h>
@@ -176,8 +176,9 @@ TEST_F(ReplayTest, AddressesThatNeverSettleEndTheRecording) {
 
 // State: the result of one run is the input of the next, and nobody else holds it.
 TEST_F(ReplayTest, StateThatComesBackIsDonatedAndStaysRecorded) {
-  auto graph = parse_graph("graph(%s: float32[4]) {\n  %a: float32[4] = add(%s, %s)\n"
-                           "  %b: float32[4] = flip(%a) {axis=[0]}\n  return %b\n}\n");
+  auto graph = parse_graph(
+      "graph(%s: float32[4]) {\n  %a: float32[4] = add(%s, %s)\n"
+      "  %b: float32[4] = transpose(%a) {perm=[0]}\n  return %b\n}\n");
   graph->donated = {true};
   Replay own(std::make_shared<const Plan>(std::move(graph), nullptr), device);
   Storage s = floats({1, 1, 1, 1});

@@ -1,0 +1,137 @@
+// The op table on a GPU against the CPU: every sample of the gradient checker, forward and
+// backward, in each floating dtype, operator by operator and behind the passes.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <map>
+
+#include "ops/cuda_target.h"
+#include "ops/grad_test.h"
+#include "passes/pass.h"
+#include "support/gpu.h"
+#include "trireme/error.h"
+
+// The executor is on a level above the operators; these tests stand on the level of what they use.
+#include "runtime/plan.h"
+
+namespace trireme::test {
+namespace {
+
+std::unique_ptr<Graph> recorded(const GradientCase& c) {
+  auto graph = std::make_unique<Graph>();
+  graph->fold_below = 0;
+  const BuilderScope scope(*graph);
+  std::vector<Value*> values;
+  for (const Array& t : c.inputs)
+    values.push_back(t.defined() ? graph->add_input({t.dtype(), t.shape()}) : nullptr);
+  graph->outputs = c.record(values);
+  return graph;
+}
+
+std::vector<Array> run_on(Device& device, std::unique_ptr<Graph> graph,
+                          const std::vector<Array>& inputs) {
+  const Plan plan(std::move(graph), nullptr, &device);
+  std::vector<Storage> memory;
+  std::vector<void*> in, out;
+  for (const Array& t : inputs) {
+    if (!t.defined()) continue;
+    memory.push_back(device.upload(t.data(), static_cast<int64_t>(t.bytes()), "an input"));
+    in.push_back(memory.back().data);
+  }
+  const auto& values = plan.graph().outputs;
+  std::vector<Array> results;
+  for (const Value* v : values) {
+    results.emplace_back(v->type.dtype, v->type.shape);
+    // NaNs, so that what a kernel leaves out shows.
+    std::memset(results.back().data(), 0xff, results.back().bytes());
+    memory.push_back(device.upload(results.back().data(),
+                                   static_cast<int64_t>(results.back().bytes()), "an output"));
+    out.push_back(memory.back().data);
+  }
+  const Storage arena = device.allocate(plan.arena_bytes(), "the arena");
+  plan.run(in, out, static_cast<char*>(arena.data));
+  for (size_t k = 0; k < out.size(); ++k)
+    device.download(results[k].data(), out[k], results[k].bytes());
+  return results;
+}
+
+// Largest difference, relative to the largest value wanted; NaN and infinity have to agree.
+double distance(const Array& got, const Array& want) {
+  if (got.shape() != want.shape() || got.dtype() != want.dtype()) return HUGE_VAL;
+  const std::vector<double> a = doubles_of(got), b = doubles_of(want);
+  double scale = 1e-3, worst = 0;
+  for (const double v : b)
+    if (std::isfinite(v)) scale = std::max(scale, std::abs(v));
+  for (size_t i = 0; i < a.size(); ++i) {
+    if (a[i] == b[i] || (std::isnan(a[i]) && std::isnan(b[i]))) continue;
+    const double d = std::abs(a[i] - b[i]) / scale;
+    worst = std::max(worst, std::isnan(d) ? HUGE_VAL : d);
+  }
+  return worst;
+}
+
+double allowed(DType dtype) {
+  switch (dtype) {
+    case DType::kFloat64: return 1e-10;
+    case DType::kFloat32: return 5e-5;
+    case DType::kFloat16: return 4e-3;
+    default: return 3e-2;
+  }
+}
+
+// Operators of the graph that have no kernel for a GPU.
+std::set<std::string> missing_in(const Graph& graph) {
+  std::set<std::string> names;
+  for (const auto& n : graph.nodes)
+    if (n->op != &kData && n->op != &kConstant && n->op->cuda == nullptr && !n->op->view)
+      names.emplace(n->op->name);
+  return names;
+}
+
+class OpTable : public testing::TestWithParam<DType> {};
+
+TEST_P(OpTable, AgreesWithTheCpu) {
+  TRI_NEEDS_GPU();
+  Device& gpu = find_device("gpu:0");
+  std::map<std::string, int> missing;
+  int compared = 0;
+  for (const Sample& sample : all_samples()) {
+    SCOPED_TRACE(sample.name);
+    try {
+      const GradientCase c = gradient_case(sample, GetParam());
+      std::vector<Array> want;
+      try {
+        want = run_on(find_device("cpu"), recorded(c), c.inputs);
+      } catch (const Error&) { continue; }  // a dtype that the operator does not have
+      auto graph = recorded(c);
+      const std::set<std::string> without = missing_in(*graph);
+      for (const std::string& name : without) ++missing[name];
+      if (!without.empty()) continue;
+      ++compared;
+      const auto compare = [&](std::unique_ptr<Graph> g, const char* how) {
+        const std::vector<Array> got = run_on(gpu, std::move(g), c.inputs);
+        for (size_t k = 0; k < got.size(); ++k) {
+          const double limit = is_floating(got[k].dtype()) ? allowed(GetParam()) : 0;
+          EXPECT_LE(distance(got[k], want[k]), limit)
+              << "result " << k << ' ' << name_of(got[k].dtype()) << got[k].shape().str() << how;
+        }
+      };
+      compare(std::move(graph), "");
+      auto passed = recorded(c);
+      run_passes(*passed, PassContext{cuda_target()});
+      compare(std::move(passed), " behind the passes");
+    } catch (const Error& e) { ADD_FAILURE() << e.message(); }
+  }
+  std::printf("%s: %d samples compared;", std::string(name_of(GetParam())).c_str(), compared);
+  for (const auto& [name, samples] : missing) std::printf(" %s(%d)", name.c_str(), samples);
+  std::printf("%s\n", missing.empty() ? "" : " have no kernel for a GPU");
+  EXPECT_GT(compared, 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(Gpu, OpTable,
+                         testing::Values(DType::kFloat32, DType::kFloat16, DType::kBFloat16,
+                                         DType::kFloat64),
+                         [](const auto& i) { return std::string(name_of(i.param)); });
+
+}  // namespace
+}  // namespace trireme::test
