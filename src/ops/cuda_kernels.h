@@ -56,6 +56,13 @@ Kernel cuda_clip_factors(const Prepare& p);
 Kernel cuda_check_finite_and_unscale(const Prepare& p);
 Kernel cuda_update_loss_scaling(const Prepare& p);
 
+Kernel cuda_argmax(const Prepare& p);
+Kernel cuda_topk(const Prepare& p);  // k passes over a line: for a small k
+Kernel cuda_cumsum(const Prepare& p);
+Kernel cuda_cumprod(const Prepare& p);
+Kernel cuda_take_along_axis(const Prepare& p);
+Kernel cuda_put_along_axis(const Prepare& p);
+
 // All outputs zero: of operators whose input is empty.
 Kernel cuda_zero_outputs(const Prepare& p);
 
