@@ -35,6 +35,9 @@ Kernel cuda_reduce(const Prepare& p);  // sum, mean, max, min, prod, any, all
 Kernel cuda_pool2d(const Prepare& p);  // max_pool2d_with_index too
 Kernel cuda_pool2d_grad(const Prepare& p);
 
+Kernel cuda_nearest_interp(const Prepare& p);
+Kernel cuda_bilinear_interp(const Prepare& p);
+
 Kernel cuda_gather(const Prepare& p);
 Kernel cuda_gather_nd(const Prepare& p);
 Kernel cuda_embedding(const Prepare& p);
@@ -62,6 +65,8 @@ Kernel cuda_cumsum(const Prepare& p);
 Kernel cuda_cumprod(const Prepare& p);
 Kernel cuda_take_along_axis(const Prepare& p);
 Kernel cuda_put_along_axis(const Prepare& p);
+
+Kernel cuda_warpctc(const Prepare& p);
 
 // All outputs zero: of operators whose input is empty.
 Kernel cuda_zero_outputs(const Prepare& p);
