@@ -1,5 +1,6 @@
 // Printed pointwise kernels compile: every operator, every dtype, every way an input can lie. Needs
 // NVRTC, but no GPU.
+#ifdef TRIREME_CUDA
 #include <gtest/gtest.h>
 
 #include "device/cuda/compile.h"
@@ -97,3 +98,4 @@ TEST(PointwiseText, SizesAreNotInIt) {
 
 }  // namespace
 }  // namespace trireme
+#endif  // TRIREME_CUDA
