@@ -36,4 +36,37 @@ RunResult run(const std::string& config_file, const RunOptions& options = {});
 void export_checkpoint(const std::string& checkpoint, const std::string& format,
                        const std::string& output);
 
+// ---- how fast a training step is: data that is made once and stays on the device
+
+struct BenchOptions {
+  std::string network;           // lenet, resnet18, resnet50, encoder, bert_base, crnn
+  int64_t batch = 0;             // 0: 16
+  std::vector<int64_t> shape{};  // of a sample, e.g. {3, 224, 224}, {64}; empty: the network's own
+  std::string amp = "O0";        // O1, O2
+  std::string dtype = "bfloat16";  // of amp: or float16; tf32 (products of float32) on GPUs alone
+  std::string device = "cpu";
+  int threads = 0;       // of the CPU; 0: one a core
+  int64_t steps = 0;     // timed ones; 0: about three seconds' worth
+  bool profile = false;  // fills `table`; makes steps slower
+};
+
+struct BenchResult {
+  double samples_per_s = 0;  // the median of windows of steps
+  double best_samples_per_s = 0, step_ms = 0, first_step_ms = 0;
+  double host_ms = 0;      // of a step, what is not spent in kernels: only with profile
+  int64_t steps = 0;       // timed
+  int64_t plans = 0;       // made until the end: more than a few means that steps differ
+  int kernels = 0;         // of a step's plan
+  int64_t planned_peak_bytes = 0;  // of a step's values: intermediate, inputs and results
+  int64_t intermediate_bytes = 0;  // intermediate ones, if none shared memory
+  int64_t arena_bytes = 0, parameter_bytes = 0;
+  int64_t peak_bytes = 0;  // of the device's memory pool, since the process began
+  double loss = 0;         // of the last step
+  std::string table;
+};
+
+// Times whole steps: forward, loss, backward, Momentum(0.01, 0.9), clear_grad(). Throws
+// kInvalidArgument for a network or a shape that there is not.
+BenchResult bench(const BenchOptions& options);
+
 }  // namespace trireme::train

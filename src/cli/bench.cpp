@@ -11,6 +11,7 @@
 #include "cli/model_options.h"
 #include "cli/verbs.h"
 #include "trireme/error.h"
+#include "trireme/trainer.h"
 
 namespace trireme::cli {
 namespace {
@@ -19,6 +20,7 @@ struct Request : ModelOptions {
   std::vector<std::string> shapes, ranges;
   int repeat = 0;
   bool json = false, profile = false;
+  train::BenchOptions train;
 };
 
 double now_ms() {
@@ -69,6 +71,12 @@ std::vector<Shape> neighbours(const std::vector<Shape>& shapes,
   return other;
 }
 
+int64_t rss_peak_bytes() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<int64_t>(usage.ru_maxrss) * 1024;
+}
+
 nlohmann::ordered_json measure(const Request& r) {
   inference::Config config = r.config();
   if (r.profile) config.enable_profile();
@@ -104,8 +112,6 @@ nlohmann::ordered_json measure(const Request& r) {
   std::sort(times.begin(), times.end());
   const double median = times[times.size() / 2];
   const auto stats = predictor->stats();
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
   if (r.profile) std::cerr << predictor->profile();
   nlohmann::ordered_json j;
   j["median_ms"] = median;
@@ -120,14 +126,50 @@ nlohmann::ordered_json measure(const Request& r) {
   j["planned_peak_bytes"] = stats.planned_peak_bytes;
   j["intermediate_bytes"] = stats.intermediate_bytes;
   j["weight_bytes"] = stats.weight_bytes;
-  j["rss_peak_bytes"] = static_cast<int64_t>(usage.ru_maxrss) * 1024;
+  j["rss_peak_bytes"] = rss_peak_bytes();
   j["kernels"] = stats.kernels;
   j["runs"] = repeat;
   return j;
 }
 
+nlohmann::ordered_json measure_training(const Request& r) {
+  train::BenchOptions o = r.train;
+  o.device = r.device;
+  o.threads = r.threads;
+  o.profile = r.profile;
+  if (r.repeat > 0) o.steps = r.repeat;
+  if (!r.shapes.empty()) {
+    const Shape sample = shape_from_text(r.shapes[0]);
+    o.shape.assign(sample.begin(), sample.end());
+  }
+  const train::BenchResult b = train::bench(o);
+  if (r.profile) std::cerr << b.table;
+  nlohmann::ordered_json j;
+  j["network"] = o.network;
+  j["samples_per_s"] = b.samples_per_s;
+  j["best_samples_per_s"] = b.best_samples_per_s;
+  j["step_ms"] = b.step_ms;
+  j["first_step_ms"] = b.first_step_ms;
+  if (r.profile) j["host_ms"] = b.host_ms;
+  j["planned_peak_bytes"] = b.planned_peak_bytes;
+  j["peak_bytes"] = b.peak_bytes;
+  j["intermediate_bytes"] = b.intermediate_bytes;
+  j["arena_bytes"] = b.arena_bytes;
+  j["parameter_bytes"] = b.parameter_bytes;
+  j["rss_peak_bytes"] = rss_peak_bytes();
+  j["steps"] = b.steps;
+  j["kernels"] = b.kernels;
+  j["plans"] = b.plans;
+  j["loss"] = b.loss;
+  return j;
+}
+
 void bench(const Request& r) {
-  const nlohmann::ordered_json j = measure(r);
+  const bool training = !r.train.network.empty();
+  TRI_CHECK(training != !r.model.empty(), "[bench] expects a model, or --train with a network");
+  TRI_CHECK(training || !r.shapes.empty(), "[bench] expects --shape for the model's inputs");
+  TRI_CHECK(!training || r.shapes.size() <= 1, "[bench] expects one --shape with --train");
+  const nlohmann::ordered_json j = training ? measure_training(r) : measure(r);
   if (r.json) {
     std::cout << j.dump() << '\n';
     return;
@@ -138,12 +180,24 @@ void bench(const Request& r) {
 }  // namespace
 
 void add_bench(CLI::App& app) {
-  CLI::App* verb = app.add_subcommand("bench", "Time a model on random inputs");
+  CLI::App* verb = app.add_subcommand("bench", "Time a model, or a training step, on random inputs");
   auto r = std::make_shared<Request>();
   r->add_to(*verb);
+  verb->get_option("model")->required(false);
+  verb->add_option("--train", r->train.network,
+                   "Time training steps of a network instead: lenet, resnet18, resnet50, encoder, "
+                   "bert_base, crnn");
+  verb->add_option("--batch", r->train.batch, "Samples of a training step")
+      ->check(CLI::PositiveNumber);
+  verb->add_option("--amp", r->train.amp, "Mixed precision of training")
+      ->check(CLI::IsMember({"O0", "O1", "O2"}));
+  verb->add_option("--dtype", r->train.dtype, "float16, bfloat16, or tf32 on GPUs, with --amp")
+      ->check(CLI::IsMember({"float16", "bfloat16", "tf32"}));
+  verb->add_option("--steps", r->train.steps, "Timed training steps; 0: about three seconds' worth")
+      ->check(CLI::NonNegativeNumber);
   verb->add_option("--shape", r->shapes,
-                   "NAME=1x3x640x640 for each input; NAME= may be left out when there is one")
-      ->required();
+                   "NAME=1x3x640x640 for each input; NAME= may be left out when there is one. With "
+                   "--train: of one sample, 3x224x224");
   verb->add_option("--int-range", r->ranges, "NAME=LOW:HIGH for integer inputs (HIGH excluded)");
   verb->add_option("--repeat", r->repeat, "Timed runs; 0: about two seconds' worth")
       ->check(CLI::NonNegativeNumber);

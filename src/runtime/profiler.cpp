@@ -52,6 +52,12 @@ void Profiler::write_trace(const std::string& file) const {
   out << "\n]}\n";
 }
 
+double Profiler::total_ms() const {
+  double us = 0;
+  for (const Event& e : events_) us += e.duration;
+  return us / 1e3;
+}
+
 std::string Profiler::table() const {
   std::map<std::string, std::pair<int, double>> totals;
   double all = 0;

@@ -16,6 +16,7 @@ class Profiler {
   static std::string label(const Node& node);  // "fused conv2d+hardswish+affine [1, 16, 320, 320]"
 
   void write_trace(const std::string& file) const;  // Chrome's trace format
+  double total_ms() const;
   std::string table() const;                        // by node label: calls, total ms, share
 
  private:

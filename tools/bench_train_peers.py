@@ -1,0 +1,270 @@
+#!/usr/bin/env python3
+"""One peer of tools/bench_train.py, in a process of its own: orders and answers are lines of JSON.
+
+Usage: bench_train_peers.py torch|torch_channels_last|paddle NETWORK BATCH THREADS. It trains the
+network that `trireme bench --train NETWORK` trains: same layers, loss and Momentum(0.01, 0.9). Each
+order is one line: {"run": N} answers {"ms": [N times of a step], "rss_peak_bytes": N}. A peer that
+cannot do it answers {"error": TEXT}.
+"""
+
+import json
+import os
+import resource
+import sys
+import time
+
+import numpy as np
+
+# PP-OCR's MobileNetV3 at half the channels: kernel, expanded, out, squeeze, activation, stride down
+CRNN_SMALL = [
+    (3, 16, 16, True, "relu", 1),
+    (3, 72, 24, False, "relu", 2),
+    (3, 88, 24, False, "relu", 1),
+    (5, 96, 40, True, "hardswish", 2),
+    (5, 240, 40, True, "hardswish", 1),
+    (5, 240, 40, True, "hardswish", 1),
+    (5, 120, 48, True, "hardswish", 1),
+    (5, 144, 48, True, "hardswish", 1),
+    (5, 288, 96, True, "hardswish", 2),
+    (5, 576, 96, True, "hardswish", 1),
+    (5, 576, 96, True, "hardswish", 1),
+]
+CLASSES, TEXT = 6625, 10
+
+
+def channels(value):
+    """Half of them, a multiple of 8, never less than nine tenths."""
+    value *= 0.5
+    near = max(8, int(value + 4) // 8 * 8)
+    return near + 8 if near < 0.9 * value else near
+
+
+def data(network, batch):
+    random = np.random.default_rng(1)
+    shapes = {"lenet": (1, 28, 28), "crnn": (3, 32, 160)}
+    classes = {"lenet": 10, "encoder": 2, "crnn": CLASSES}.get(network, 1000)
+    if network == "encoder":
+        x = random.integers(0, 5000, (batch, 64))
+    else:
+        x = random.standard_normal((batch, *shapes.get(network, (3, 224, 224))), dtype=np.float32)
+    if network == "crnn":
+        return x, random.integers(1, classes, (batch, TEXT))
+    return x, random.integers(0, classes, batch)
+
+
+def torch_step(network, batch, threads, channels_last):
+    import torch
+    import torchvision
+    from torch import nn
+
+    torch.set_num_threads(threads)
+
+    def part(i, o, kernel, stride, groups, act):
+        layers = [
+            nn.Conv2d(i, o, kernel, stride, (kernel - 1) // 2, groups=groups, bias=False),
+            nn.BatchNorm2d(o),
+        ]
+        acts = {"relu": nn.ReLU, "hardswish": nn.Hardswish}
+        return nn.Sequential(*layers, *([acts[act](inplace=True)] if act else []))
+
+    class Squeeze(nn.Module):
+        def __init__(self, c):
+            super().__init__()
+            self.a, self.b = nn.Conv2d(c, c // 4, 1), nn.Conv2d(c // 4, c, 1)
+
+        def forward(self, x):
+            y = self.b(nn.functional.relu(self.a(x.mean((2, 3), keepdim=True))))
+            return x * torch.clamp(0.2 * y + 0.5, 0, 1)
+
+    class Block(nn.Module):
+        def __init__(self, i, kernel, mid, o, squeeze, act, down):
+            super().__init__()
+            self.body = nn.Sequential(
+                part(i, mid, 1, 1, 1, act),
+                part(mid, mid, kernel, (down, 1), mid, act),
+                *([Squeeze(mid)] if squeeze else []),
+                part(mid, o, 1, 1, 1, ""),
+            )
+            self.residual = down == 1 and i == o
+
+        def forward(self, x):
+            return x + self.body(x) if self.residual else self.body(x)
+
+    class Crnn(nn.Module):
+        def __init__(self):
+            super().__init__()
+            i = channels(16)
+            parts = [part(3, i, 3, 2, 1, "hardswish")]
+            for kernel, mid, o, squeeze, act, down in CRNN_SMALL:
+                parts.append(Block(i, kernel, channels(mid), channels(o), squeeze, act, down))
+                i = channels(o)
+            parts += [part(i, channels(576), 1, 1, 1, "hardswish"), nn.MaxPool2d(2, 2)]
+            self.backbone = nn.Sequential(*parts)
+            self.lstm = nn.LSTM(channels(576), 48, 2, bidirectional=True, batch_first=True)
+            self.fc = nn.Linear(96, CLASSES)
+
+        def forward(self, x):
+            return self.fc(self.lstm(self.backbone(x).squeeze(2).transpose(1, 2))[0])
+
+    class Encoder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.e = nn.Embedding(5000, 256)
+            layer = nn.TransformerEncoderLayer(256, 4, 1024, 0.0, "gelu", batch_first=True)
+            self.t = nn.TransformerEncoder(layer, 4)
+            self.o = nn.Linear(256, 2)
+
+        def forward(self, ids):
+            return self.o(self.t(self.e(ids)).mean(1))
+
+    def lenet():
+        return nn.Sequential(
+            *(nn.Conv2d(1, 6, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5)),
+            *(nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(400, 120)),
+            *(nn.Linear(120, 84), nn.Linear(84, 10)),
+        )
+
+    make = {"lenet": lenet, "encoder": Encoder, "crnn": Crnn}
+    net = make.get(network) or getattr(torchvision.models, network)
+    net = net().train()
+    x, y = (torch.from_numpy(a) for a in data(network, batch))
+    if channels_last and x.dim() == 4:
+        net = net.to(memory_format=torch.channels_last)
+        x = x.contiguous(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(net.parameters(), 0.01, 0.9)
+
+    def loss():
+        out = net(x)
+        if network != "crnn":
+            return nn.functional.cross_entropy(out, y)
+        steps, texts = (torch.full((batch,), n) for n in (out.shape[1], TEXT))
+        log = nn.functional.log_softmax(out.transpose(0, 1), -1)
+        return nn.functional.ctc_loss(log, y, steps, texts)
+
+    def step():
+        optimizer.zero_grad(set_to_none=True)
+        loss().backward()
+        optimizer.step()
+
+    return step
+
+
+def paddle_step(network, batch, threads):
+    import paddle
+    from paddle import nn
+
+    if hasattr(paddle, "set_num_threads"):
+        paddle.set_num_threads(threads)
+
+    def part(i, o, kernel, stride, groups, act):
+        pad = (kernel - 1) // 2
+        layers = [
+            nn.Conv2D(i, o, kernel, stride, pad, groups=groups, bias_attr=False),
+            nn.BatchNorm2D(o),
+        ]
+        acts = {"relu": nn.ReLU, "hardswish": nn.Hardswish}
+        return nn.Sequential(*layers, *([acts[act]()] if act else []))
+
+    class Squeeze(nn.Layer):
+        def __init__(self, c):
+            super().__init__()
+            self.a, self.b = nn.Conv2D(c, c // 4, 1), nn.Conv2D(c // 4, c, 1)
+
+        def forward(self, x):
+            y = self.b(nn.functional.relu(self.a(nn.functional.adaptive_avg_pool2d(x, 1))))
+            return x * nn.functional.hardsigmoid(y, 0.2, 0.5)
+
+    class Block(nn.Layer):
+        def __init__(self, i, kernel, mid, o, squeeze, act, down):
+            super().__init__()
+            self.body = nn.Sequential(
+                part(i, mid, 1, 1, 1, act),
+                part(mid, mid, kernel, (down, 1), mid, act),
+                *([Squeeze(mid)] if squeeze else []),
+                part(mid, o, 1, 1, 1, ""),
+            )
+            self.residual = down == 1 and i == o
+
+        def forward(self, x):
+            return x + self.body(x) if self.residual else self.body(x)
+
+    class Crnn(nn.Layer):
+        def __init__(self):
+            super().__init__()
+            i = channels(16)
+            parts = [part(3, i, 3, 2, 1, "hardswish")]
+            for kernel, mid, o, squeeze, act, down in CRNN_SMALL:
+                parts.append(Block(i, kernel, channels(mid), channels(o), squeeze, act, down))
+                i = channels(o)
+            parts += [part(i, channels(576), 1, 1, 1, "hardswish"), nn.MaxPool2D(2, 2)]
+            self.backbone = nn.Sequential(*parts)
+            self.lstm = nn.LSTM(channels(576), 48, 2, direction="bidirectional")
+            self.fc = nn.Linear(96, CLASSES)
+
+        def forward(self, x):
+            return self.fc(self.lstm(self.backbone(x).squeeze(2).transpose([0, 2, 1]))[0])
+
+    class Encoder(nn.Layer):
+        def __init__(self):
+            super().__init__()
+            self.e = nn.Embedding(5000, 256)
+            layer = nn.TransformerEncoderLayer(256, 4, 1024, dropout=0.0, activation="gelu")
+            self.t = nn.TransformerEncoder(layer, 4)
+            self.o = nn.Linear(256, 2)
+
+        def forward(self, ids):
+            return self.o(self.t(self.e(ids)).mean(1))
+
+    vision = paddle.vision.models
+    make = {"lenet": vision.LeNet, "encoder": Encoder, "crnn": Crnn}
+    net = (make.get(network) or getattr(vision, network))()
+    net.train()
+    x, y = (paddle.to_tensor(a) for a in data(network, batch))
+    optimizer = paddle.optimizer.Momentum(0.01, 0.9, parameters=net.parameters())
+
+    def loss():
+        out = net(x)
+        if network != "crnn":
+            return nn.functional.cross_entropy(out, y)
+        steps, texts = (paddle.full([batch], n, "int64") for n in (out.shape[1], TEXT))
+        return nn.functional.ctc_loss(
+            out.transpose([1, 0, 2]), y.astype("int32"), steps, texts, 0, "mean"
+        )
+
+    def step():
+        loss().backward()
+        optimizer.step()
+        optimizer.clear_grad()
+
+    return step
+
+
+def main():
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # libraries may print: not among the answers
+    peer, network, batch, threads = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+    step = None
+    for line in sys.stdin:
+        order = json.loads(line)
+        answer = {}
+        try:
+            if step is None:
+                if peer == "paddle":
+                    step = paddle_step(network, batch, threads)
+                else:
+                    step = torch_step(network, batch, threads, peer == "torch_channels_last")
+                for _ in range(3):
+                    step()
+            answer["ms"] = []
+            for _ in range(order["run"]):
+                start = time.perf_counter()
+                step()
+                answer["ms"].append((time.perf_counter() - start) * 1e3)
+            answer["rss_peak_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        except Exception as error:  # what a peer cannot do is part of the result
+            answer["error"] = (str(error).strip() or type(error).__name__).splitlines()[-1][:200]
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()
