@@ -13,7 +13,9 @@ targets=("${@:-trireme}")
 deps=${TRIREME_DEPS:-${HOME:?}/.cache/trireme/deps}
 build=build/$preset
 
-scripts/setup.sh
+words=()
+[[ $preset != cuda ]] || words=(cuda)
+scripts/setup.sh "${words[@]}"
 
 cached() { sed -n "s/^$1:[A-Z]*=//p" "$build/CMakeCache.txt" 2>/dev/null; }
 if [[ ! -f $build/build.ninja || CMakePresets.json -nt $build/build.ninja ||

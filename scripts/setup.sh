@@ -1,20 +1,24 @@
 #!/usr/bin/env bash
-# setup.sh [lint] [fuzz] [demo]: installs what the build needs on Debian 12, with root or sudo.
+# setup.sh [lint] [fuzz] [demo] [cuda]: installs what the build needs on Debian 12, with root or
+# sudo.
 #
 # Packages come from apt; oneDNN 3.2 goes to ${TRIREME_DEPS:-~/.cache/trireme/deps}/onednn-3.2. The
-# extra words add the packages of the linters, of the fuzzers, and the demo's font. A second run
-# changes nothing and takes a fraction of a second.
+# extra words add the packages of the linters, of the fuzzers, the demo's font, and the headers of
+# cuDNN's graph API (`cuda`, which also says what is missing of the CUDA 13 toolkit; that comes from
+# NVIDIA). A second run changes nothing and takes a fraction of a second.
 set -euo pipefail
 
 packages=(build-essential g++ cmake ninja-build ccache pkg-config python3 python3-venv python3-pip
   ca-certificates libopencv-core-dev libopencv-imgproc-dev libjpeg62-turbo-dev libpng-dev
   libwebp-dev libpolyclipping-dev libfreetype-dev libtinyxml2-dev libprotobuf-dev protobuf-compiler
   nlohmann-json3-dev libyaml-cpp-dev libcli11-dev libssl-dev libgtest-dev libbenchmark-dev)
+cuda=''
 for extra in "$@"; do
   case $extra in
     lint) packages+=(clang-format-14 clang-tidy-14 codespell black git) ;;
     fuzz) packages+=(clang-14 libclang-rt-14-dev libomp-14-dev) ;;
     demo) packages+=(fonts-wqy-microhei) ;;
+    cuda) cuda=1 ;;
     *) sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//p}' "$0" >&2; exit 2 ;;
   esac
 done
@@ -90,5 +94,48 @@ install_onednn() {
   say "oneDNN 3.2 is in $target"
 }
 
+# Headers alone, the same for every Python.
+fetch_headers() { # TARGET STAMP REQUIREMENT [PIP OPTION...]: a wheel's include folders into TARGET
+  local target=$1 stamp=$2 requirement=$3 python work include
+  shift 3
+  [[ -f $target/.stamp && $(<"$target/.stamp") == "$stamp" ]] && return 0
+  say "fetching ${requirement%% *}"
+  mkdir -p "$(dirname "$target")"
+  work=$(mktemp -d "$(dirname "$target")/.headers-XXXXXX")
+  python=$(find_python)
+  printf '%s\n' "$requirement" >"$work/requirements.txt"
+  "$python" -m pip download --quiet --disable-pip-version-check --no-deps --no-cache-dir \
+    --only-binary=:all: "$@" -r "$work/requirements.txt" -d "$work/wheels" </dev/null ||
+    { rm -rf "$work"; die "cannot fetch ${requirement%% *} (see above)"; }
+  "$python" -m zipfile -e "$work"/wheels/*.whl "$work/unpacked"
+  mkdir "$work/tree"
+  while read -r include; do
+    cp -a "$include" "$work/tree/"
+  done < <(find "$work/unpacked" -type d -name include -prune)
+  printf '%s\n' "$stamp" >"$work/tree/.stamp"
+  rm -rf "$target"
+  mv "$work/tree" "$target"
+  rm -rf "$work"
+}
+
+frontend_requirement='nvidia-cudnn-frontend==1.32.0 \
+  --hash=sha256:c6006556017a4d1c914c52a556c71b1267f2d6a0500f742e7b4edef539878df0'
+cudnn_requirement='nvidia-cudnn-cu13'
+
+install_cuda() {
+  local deps=${TRIREME_DEPS:-${HOME:?}/.cache/trireme/deps} root folder
+  command -v nvcc >/dev/null || [[ -x /usr/local/cuda/bin/nvcc ]] ||
+    die "the CUDA build needs the CUDA 13 toolkit: nvcc is not on PATH nor in /usr/local/cuda/bin"
+  fetch_headers "$deps/cudnn-frontend" "$frontend_requirement" "$frontend_requirement" \
+    --require-hashes --python-version 3.11 --implementation cp --abi cp311 \
+    --platform manylinux_2_27_x86_64
+  root=$(dirname "$(dirname "$(realpath "$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)")")")
+  for folder in "$root/include" /usr/include /usr/local/include; do
+    [[ ! -f $folder/cudnn.h ]] || return 0
+  done
+  fetch_headers "$deps/cudnn" "$cudnn_requirement" "$cudnn_requirement"
+}
+
 install_packages
 install_onednn
+[[ -z $cuda ]] || install_cuda

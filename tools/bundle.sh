@@ -18,6 +18,12 @@ die() { echo "bundle: $*" >&2; exit 1; }
 DESTDIR='' cmake --install "$build" --component bundle --prefix "$top" --strip >/dev/null
 cp -r "$source/include/trireme" "$top/include/"
 cp "$source/LICENSE" "$top/licences/trireme"
+if [[ $name == *-cuda* ]]; then # the runtime that is linked in
+  toolkit=$(dirname "$(dirname "$(realpath "$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)")")")
+  for licence in "$toolkit"/EULA.txt "$toolkit"/LICENSE; do
+    [[ ! -f $licence ]] || cp "$licence" "$top/licences/cuda-runtime"
+  done
+fi
 
 # What a base system of Debian 12 or Ubuntu 24.04 has stays out.
 base='^(linux-vdso|ld-linux|libc|libm|libdl|libpthread|librt|libresolv|libutil|libstdc\+\+|libgcc_s)(\.|-)'

@@ -12,7 +12,7 @@
 
 namespace trireme::inference {
 
-enum class Precision { kFloat32, kBFloat16 };
+enum class Precision { kFloat32, kBFloat16, kFloat16 };  // kFloat16: on a GPU alone
 
 // What to load and how to run it. A plain value: fill it in, hand it to create_predictor.
 class Config {
@@ -27,12 +27,12 @@ class Config {
     model_ = std::move(model);
     params_ = std::move(params);
   }
-  void set_device(std::string device) { device_ = std::move(device); }  // "cpu"
+  void set_device(std::string device) { device_ = std::move(device); }  // "cpu", "gpu:0"
   void set_cpu_math_library_num_threads(int n) { threads_ = n; }  // 0: as many as there are cores
   void set_precision(Precision precision) { precision_ = precision; }
   void set_memory_limit_mib(int64_t mib) {
     memory_limit_mib_ = mib;
-  }  // 0: none; counts weights and arenas
+  }  // 0: none; counts weights and arenas. On a GPU it is the device's cap (trireme/device.h).
   void set_plan_cache_size(int plans) {
     plan_cache_size_ = plans;
   }  // plans kept, least recently used go

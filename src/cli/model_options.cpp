@@ -11,12 +11,12 @@ void ModelOptions::add_to(CLI::App& verb) {
   verb.add_option("model", model, "A folder or a program file (inference.pdmodel, inference.json)")
       ->required();
   verb.add_option("--params", params, "The parameters' file, when it is not beside the program");
-  verb.add_option("--device", device, "Where to run: cpu")->capture_default_str();
+  verb.add_option("--device", device, "Where to run: cpu, gpu:0")->capture_default_str();
   verb.add_option("--threads", threads, "CPU threads; 0: one a core")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
-  verb.add_option("--precision", precision, "float32, or bfloat16 where the CPU has it")
-      ->check(CLI::IsMember({"float32", "bfloat16"}))
+  verb.add_option("--precision", precision, "float32; bfloat16 where the CPU has it; on a GPU also float16")
+      ->check(CLI::IsMember({"float32", "bfloat16", "float16"}))
       ->capture_default_str();
   verb.add_option("--memory-limit", memory_limit,
                   "Hard cap in MiB on weights and working memory; 0: none");
@@ -27,8 +27,9 @@ inference::Config ModelOptions::config() const {
   c.set_device(device);
   c.set_cpu_math_library_num_threads(threads);
   c.set_memory_limit_mib(memory_limit);
-  c.set_precision(precision == "bfloat16" ? inference::Precision::kBFloat16
-                                          : inference::Precision::kFloat32);
+  c.set_precision(precision == "bfloat16"  ? inference::Precision::kBFloat16
+                  : precision == "float16" ? inference::Precision::kFloat16
+                                           : inference::Precision::kFloat32);
   return c;
 }
 

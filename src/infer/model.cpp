@@ -4,26 +4,40 @@
 #include "base/cpu_features.h"
 #include "base/parallel.h"
 #include "base/stage_timer.h"
-#include "ops/anchor.h"
+#include "ops/cuda_target.h"
 #include "passes/pass.h"
 
 namespace trireme::inference {
 namespace {
 
 DType dtype_of(Precision precision) {
-  return precision == Precision::kBFloat16 ? DType::kBFloat16 : DType::kFloat32;
+  switch (precision) {
+    case Precision::kBFloat16: return DType::kBFloat16;
+    case Precision::kFloat16: return DType::kFloat16;
+    default: return DType::kFloat32;
+  }
+}
+
+// The cap counts host memory on the CPU; a GPU has its own, for all that it holds.
+int64_t host_cap(const Config& config, const Device& device) {
+  return device.is_host() ? config.memory_limit_mib() << 20 : 0;
 }
 
 }  // namespace
 
 Model::Model(const Config& config)
-    : config_(config), pool_(std::make_shared<MemoryPool>(config.memory_limit_mib() << 20)) {
-  if (config.device() != "cpu")
-    fail(Code::kUnavailable,
-         "device '" + config.device() + "' cannot be used: this build runs on \"cpu\" alone");
-  if (config.precision() == Precision::kBFloat16 && !cpu_features().avx512_bf16)
-    fail(Code::kUnavailable,
-         "precision bfloat16 cannot be used: this processor has no AVX512-BF16 instructions");
+    : config_(config),
+      device_(find_device(config.device())),
+      pool_(std::make_shared<MemoryPool>(host_cap(config, device_))) {
+  if (device_.is_host()) {
+    if (config.precision() == Precision::kFloat16)
+      fail(Code::kUnavailable, "precision float16 cannot be used on the CPU: use bfloat16");
+    if (config.precision() == Precision::kBFloat16 && !cpu_features().avx512_bf16)
+      fail(Code::kUnavailable,
+           "precision bfloat16 cannot be used: this processor has no AVX512-BF16 instructions");
+  } else if (config.memory_limit_mib() > 0) {
+    device_.pool().set_cap(config.memory_limit_mib() << 20);
+  }
   program_ = load_program(config.model(), config.params());
   pool_->reserve(program_->parameter_bytes(), "the model's parameters");
   weight_bytes_ = program_->parameter_bytes();
@@ -60,7 +74,8 @@ std::unique_ptr<Graph> Model::graph(const std::vector<Shape>& shapes,
     graph->outputs = program_->record(inputs);
   }
   set_location({});
-  run_passes(*graph, PassContext{cpu_target(), cache_.get(), dtype_of(config_.precision())},
+  run_passes(*graph, PassContext{target_of(device_.name()), cache_.get(),
+                                  dtype_of(config_.precision())},
              last_pass);
   return graph;
 }
@@ -76,7 +91,7 @@ std::shared_ptr<const Plan> Model::plan(const std::vector<Shape>& shapes, double
     return plans_.front().plan;
   }
   const double start = Profiler::now_us();
-  auto plan = std::make_shared<const Plan>(graph(shapes, {}), cache_.get());
+  auto plan = std::make_shared<const Plan>(graph(shapes, {}), cache_.get(), &device_);
   *plan_ms = (Profiler::now_us() - start) / 1e3;
   plans_.push_front({key, plan});
   by_key_[key] = plans_.begin();

@@ -8,7 +8,7 @@
 #include <string>
 #include <unordered_map>
 
-#include "device/memory.h"
+#include "device/device.h"
 #include "formats/program.h"
 #include "runtime/model_cache.h"
 #include "runtime/plan.h"
@@ -25,6 +25,7 @@ class Model {
   const Config& config() const { return config_; }
   const Program& program() const { return *program_; }
   const std::shared_ptr<MemoryPool>& pool() const { return pool_; }
+  Device& device() const { return device_; }
   int64_t weight_bytes() const { return weight_bytes_ + cache_->bytes(); }
 
   // The plan for these input shapes: from the cache (the least recently used goes when it is full),
@@ -42,7 +43,8 @@ class Model {
   void check_shapes(const std::vector<Shape>& shapes) const;
 
   Config config_;
-  std::shared_ptr<MemoryPool> pool_;
+  Device& device_;
+  std::shared_ptr<MemoryPool> pool_;  // of host memory
   std::unique_ptr<Program> program_;
   std::unique_ptr<SharedCache> cache_;
   int64_t weight_bytes_ = 0;

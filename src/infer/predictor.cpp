@@ -4,6 +4,7 @@
 #include "base/parallel.h"
 #include "graph/text.h"
 #include "infer/model.h"
+#include "runtime/replay.h"
 #include "trireme/inference.h"
 
 namespace trireme::inference {
@@ -165,6 +166,7 @@ class PredictorImpl : public Predictor {
     std::vector<Shape> shapes;
     for (const Array& t : in) shapes.push_back(t.shape());
     plan_ = model_->plan(shapes, &plan_ms_);
+    if (!model_->device().is_host()) return execute_on(model_->device(), in);
     if (arena_.bytes() < plan_->arena_bytes()) {
       arena_ = Block();  // the old one goes first: both need not fit under the cap
       arena_ = Block(model_->pool(), plan_->arena_bytes(), "the plan's arena");
@@ -174,6 +176,35 @@ class PredictorImpl : public Predictor {
     for (size_t k = 0; k < output_handles_.size(); ++k)
       to.push_back(output_handles_[k]->result(plan_->graph().outputs[k]->type).data());
     plan_->run(from, to, arena_.data(), model_->config().profile() ? &profiler_ : nullptr);
+  }
+
+  // Copies in, one launch (from the second run of a plan on), copies out.
+  void execute_on(Device& device, const std::vector<Array>& in) {
+    if (device_arena_bytes_ < plan_->arena_bytes()) {
+      device_arena_ = {};
+      device_arena_bytes_ = 0;
+      device_arena_ = device.allocate(plan_->arena_bytes(), "the plan's arena");
+      device_arena_bytes_ = plan_->arena_bytes();
+    }
+    std::vector<Storage> inputs;
+    for (const Array& t : in)
+      inputs.push_back(device.upload(t.data(), static_cast<int64_t>(t.bytes()), "an input"));
+    const std::vector<Storage> results =
+        replay(device).run(inputs, device_arena_, model_->config().profile() ? &profiler_ : nullptr);
+    for (size_t k = 0; k < output_handles_.size(); ++k) {
+      const Array& to = output_handles_[k]->result(plan_->graph().outputs[k]->type);
+      device.download(const_cast<void*>(to.data()), results[k].data, to.bytes());
+    }
+  }
+
+  // Of the current plan; those of a few shapes are kept.
+  Replay& replay(Device& device) {
+    constexpr size_t kKept = 8;
+    for (auto& r : replays_)
+      if (&r->plan() == plan_.get()) return *r;
+    if (replays_.size() >= kKept) replays_.erase(replays_.begin());
+    replays_.push_back(std::make_unique<Replay>(plan_, device));
+    return *replays_.back();
   }
 
   void write_profile() const {
@@ -190,6 +221,9 @@ class PredictorImpl : public Predictor {
   std::shared_ptr<const Plan> plan_;
   double plan_ms_ = 0;
   Block arena_;
+  Storage device_arena_;
+  int64_t device_arena_bytes_ = 0;
+  std::vector<std::unique_ptr<Replay>> replays_;
   Profiler profiler_;
 };
 
