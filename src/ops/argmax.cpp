@@ -83,8 +83,11 @@ Kernel prepare(const Prepare& p) {
 
 namespace ops {
 
-constinit const Op argmax_op{
-    .name = "argmax", .attrs = &attr_info<ArgAttrs>, .infer = infer, .cpu = prepare, .cuda = TRI_CUDA(cuda_argmax)};
+constinit const Op argmax_op{.name = "argmax",
+                             .attrs = &attr_info<ArgAttrs>,
+                             .infer = infer,
+                             .cpu = prepare,
+                             .cuda = TRI_CUDA(cuda_argmax)};
 
 Value* argmax(Value* x, int64_t axis, bool keepdim, bool flatten, DType dtype, bool min) {
   axis = flatten ? 0 : normal_axis("argmax", axis, x->type.shape.rank());

@@ -1,7 +1,8 @@
-// warpctc on the GPU: softmax of all steps, then a block a sample with the forward and backward sums in
-// log space, in double: losses are hundreds, and the gradient is an exponential of their differences.
-#include "ops/cuda_common.cuh"
+// warpctc on the GPU: softmax of all steps, then a block a sample with the forward and backward
+// sums in log space, in double: losses are hundreds, and the gradient is an exponential of their
+// differences.
 #include "ops/ctc.h"
+#include "ops/cuda_common.cuh"
 
 namespace trireme {
 namespace cuda {
@@ -19,7 +20,8 @@ struct Sizes {
 
 // A warp a row of classes: its softmax, and the log of its sum of e^x.
 template <class T>
-__global__ void __launch_bounds__(kThreads) softmax_rows(const T* x, T* y, double* log_sum, int64_t rows, int64_t n) {
+__global__ void __launch_bounds__(kThreads)
+    softmax_rows(const T* x, T* y, double* log_sum, int64_t rows, int64_t n) {
   const int64_t r = static_cast<int64_t>(blockIdx.x) * (kThreads / 32) + threadIdx.x / 32;
   if (r >= rows) return;
   x += r * n;
@@ -46,8 +48,12 @@ template <class T> struct Sample {
   const T* logits;
   const double* log_sum;
 
-  __device__ int64_t symbol(int64_t s) const { return s % 2 == 0 ? z.blank : labels[n * z.length + s / 2]; }
-  __device__ bool may_skip(int64_t s) const { return s >= 2 && s % 2 == 1 && symbol(s) != symbol(s - 2); }
+  __device__ int64_t symbol(int64_t s) const {
+    return s % 2 == 0 ? z.blank : labels[n * z.length + s / 2];
+  }
+  __device__ bool may_skip(int64_t s) const {
+    return s >= 2 && s % 2 == 1 && symbol(s) != symbol(s - 2);
+  }
   __device__ double emission(int64_t t, int64_t s) const {
     const int64_t row = t * z.batch + n;
     return static_cast<double>(logits[row * z.classes + symbol(s)]) - log_sum[row];
@@ -56,7 +62,8 @@ template <class T> struct Sample {
 
 // Whether the sample has a loss; sets `steps` and `states`. Numbers out of range give NaN.
 template <class T>
-__device__ bool begin_sample(Sample<T>& p, Index steps_of, Index length_of, int64_t& steps, bool& wrong) {
+__device__ bool begin_sample(Sample<T>& p, Index steps_of, Index length_of, int64_t& steps,
+                             bool& wrong) {
   steps = steps_of[p.n];
   const int64_t length = length_of[p.n];
   wrong = steps < 0 || steps > p.z.steps || length < 0 || length > p.z.length;
@@ -87,21 +94,23 @@ template <class T> __device__ void subtract(const Sample<T>& p, const double* po
 
 template <class T>
 __global__ void __launch_bounds__(kStates)
-    ctc_samples(const T* logits, Index labels, Index steps_of, Index length_of, const double* log_sum,
-                double* work, T* loss, T* gradient, Sizes z) {
+    ctc_samples(const T* logits, Index labels, Index steps_of, Index length_of,
+                const double* log_sum, double* work, T* loss, T* gradient, Sizes z) {
   Sample<T> p{z, labels, static_cast<int64_t>(blockIdx.x), 0, logits, log_sum};
   int64_t steps = 0;
   bool wrong = false;
   const bool possible = begin_sample(p, steps_of, length_of, steps, wrong);
   const int t0 = threadIdx.x;
   for (int64_t t = possible ? steps : 0; t < z.steps; ++t)
-    for (int64_t c = t0; c < z.classes; c += kStates) gradient[(t * z.batch + p.n) * z.classes + c] = T(0);
+    for (int64_t c = t0; c < z.classes; c += kStates)
+      gradient[(t * z.batch + p.n) * z.classes + c] = T(0);
   if (!possible) {
     if (t0 == 0) loss[p.n] = wrong ? static_cast<T>(NAN) : T(0);
     return;
   }
   double* alpha = work + p.n * z.doubles();
-  double *beta = alpha + z.states() * z.steps, *other = beta + z.states(), *post = other + z.states();
+  double *beta = alpha + z.states() * z.steps, *other = beta + z.states(),
+         *post = other + z.states();
   for (int64_t s = t0; s < p.states; s += kStates) {
     alpha[s] = s < 2 ? p.emission(0, s) : -INFINITY;
     beta[s] = s >= p.states - 2 ? 0 : -INFINITY;
@@ -134,7 +143,8 @@ __global__ void __launch_bounds__(kStates)
     subtract(p, post, g);
     __syncthreads();
     if (z.norm_by_times)
-      for (int64_t c = t0; c < z.classes; c += kStates) g[c] = static_cast<T>(g[c] / static_cast<double>(steps));
+      for (int64_t c = t0; c < z.classes; c += kStates)
+        g[c] = static_cast<T>(g[c] / static_cast<double>(steps));
     double* const swap = beta;
     beta = other;
     other = swap;
@@ -156,8 +166,9 @@ template <class T> Kernel ctc_kernel(const Prepare& p) {
               TRI_CUDA_LAUNCHED();
             }
             ctc_samples<T><<<blocks_for(z.batch, 1), kStates, 0, stream_of(l)>>>(
-                l.input<T>(0), Index{l.in[1], labels}, Index{l.in[2], steps}, Index{l.in[3], lengths}, log_sum,
-                log_sum + rows, l.output<T>(0), l.output<T>(1), z);
+                l.input<T>(0), Index{l.in[1], labels}, Index{l.in[2], steps},
+                Index{l.in[3], lengths}, log_sum, log_sum + rows, l.output<T>(0), l.output<T>(1),
+                z);
             TRI_CUDA_LAUNCHED();
           },
           static_cast<size_t>(rows + z.batch * z.doubles()) * sizeof(double)};

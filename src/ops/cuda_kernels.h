@@ -1,7 +1,7 @@
-// The operators' kernels for NVIDIA's GPUs: a function of an Op's `cuda` each. Their code is in the .cu
-// of the family's name. None waits for the host or allocates; all can be captured. Sums are taken in a
-// fixed order: the same inputs give the same bits. Indices outside their range, which a GPU cannot
-// report, read as zero (a loss: NaN) and write nothing.
+// The operators' kernels for NVIDIA's GPUs: a function of an Op's `cuda` each. Their code is in the
+// .cu of the family's name. None waits for the host or allocates; all can be captured. Sums are
+// taken in a fixed order: the same inputs give the same bits. Indices outside their range, which a
+// GPU cannot report, read as zero (a loss: NaN) and write nothing.
 #pragma once
 
 #include "graph/kernel.h"

@@ -124,12 +124,14 @@ constinit const Op cumsum_op{.name = "cumsum",
                              .attrs = &attr_info<CumsumAttrs>,
                              .infer = infer,
                              .grad = sum_rule,
-                             .cpu = prepare_sum, .cuda = TRI_CUDA(cuda_cumsum)};
+                             .cpu = prepare_sum,
+                             .cuda = TRI_CUDA(cuda_cumsum)};
 constinit const Op cumprod_op{.name = "cumprod",
                               .attrs = &attr_info<CumsumAttrs>,
                               .infer = infer,
                               .grad = product_rule,
-                              .cpu = prepare_product, .cuda = TRI_CUDA(cuda_cumprod)};
+                              .cpu = prepare_product,
+                              .cuda = TRI_CUDA(cuda_cumprod)};
 constinit const Op cumprod_grad_op{.name = "cumprod_grad",
                                    .inputs = 2,
                                    .attrs = &attr_info<CumsumAttrs>,

@@ -2,8 +2,8 @@
 #include <cstring>
 
 #include "base/parallel.h"
-#include "ops/cuda_kernels.h"
 #include "ops/copy_run.h"
+#include "ops/cuda_kernels.h"
 #include "ops/elements.h"
 #include "ops/index.h"
 #include "ops/indices.h"

@@ -1,5 +1,6 @@
-// gather, gather_nd, embedding, one_hot, index_add, scatter, embedding_grad on the GPU. Rows that are
-// added to one place are added by one thread a column, in the order of the indices: deterministic.
+// gather, gather_nd, embedding, one_hot, index_add, scatter, embedding_grad on the GPU. Rows that
+// are added to one place are added by one thread a column, in the order of the indices:
+// deterministic.
 #include "ops/cuda_common.cuh"
 #include "ops/index.h"
 
@@ -10,8 +11,8 @@ namespace {
 // y row (o, i) = x row (o, at[i]); rows of `run` words.
 template <class W>
 __global__ void __launch_bounds__(kThreads)
-    gather_rows(const W* x, Index at, W* y, int64_t outer, int64_t places, int64_t count, int64_t run,
-                int64_t zero, bool wraps) {
+    gather_rows(const W* x, Index at, W* y, int64_t outer, int64_t places, int64_t count,
+                int64_t run, int64_t zero, bool wraps) {
   const int64_t all = outer * count * run;
   for (int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < all;
        i += static_cast<int64_t>(gridDim.x) * kThreads) {
@@ -46,17 +47,18 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-__global__ void __launch_bounds__(kThreads) one_hot(Index at, float* y, int64_t all, int64_t depth) {
+__global__ void __launch_bounds__(kThreads)
+    one_hot(Index at, float* y, int64_t all, int64_t depth) {
   for (int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < all;
        i += static_cast<int64_t>(gridDim.x) * kThreads)
     y[i] = at[i / depth] == i % depth ? 1.f : 0.f;
 }
 
-// ---- placing. The rows that fall on a place are listed: first[place] .. first[place + 1] of `rows`.
-// The lists are filled in any order and then sorted, so that the sums have one.
+// ---- placing. The rows that fall on a place are listed: first[place] .. first[place + 1] of
+// `rows`. The lists are filled in any order and then sorted, so that the sums have one.
 
-__global__ void __launch_bounds__(kThreads)
-    count_places(Index at, int32_t* counts, int64_t count, int64_t places, int64_t skip, bool wraps) {
+__global__ void __launch_bounds__(kThreads) count_places(Index at, int32_t* counts, int64_t count,
+                                                         int64_t places, int64_t skip, bool wraps) {
   const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= count) return;
   int64_t p = at[i];
@@ -65,7 +67,8 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 // Exclusive sums by one block: [places] counts -> first [places + 1].
-__global__ void __launch_bounds__(1024) sum_counts(const int32_t* counts, int32_t* first, int64_t places) {
+__global__ void __launch_bounds__(1024)
+    sum_counts(const int32_t* counts, int32_t* first, int64_t places) {
   __shared__ int32_t sums[1024];
   const int64_t each = (places + 1023) / 1024, begin = threadIdx.x * each,
                 end = min(places, begin + each);
@@ -175,9 +178,10 @@ Kernel rows_kernel(const Prepare& p, const AxisSplit& s, int64_t zero, bool wrap
   return in_words(static_cast<size_t>(s.inner) * size_of(p.in().dtype),
                   [&]<class W>(Tag<W>, int64_t run) -> Kernel {
                     return {[=](const Launch& l) {
-                      gather_rows<W><<<walking_blocks(s.outer * count * run), kThreads, 0, stream_of(l)>>>(
-                          l.input<W>(0), Index{l.in[1], wide}, l.output<W>(), s.outer, s.size, count,
-                          run, zero, wraps);
+                      gather_rows<W>
+                          <<<walking_blocks(s.outer * count * run), kThreads, 0, stream_of(l)>>>(
+                              l.input<W>(0), Index{l.in[1], wide}, l.output<W>(), s.outer, s.size,
+                              count, run, zero, wraps);
                       TRI_CUDA_LAUNCHED();
                     }};
                   });
@@ -200,15 +204,19 @@ template <class T> Kernel placing_kernel(const Prepare& p, const Placing& s) {
             const cudaStream_t stream = stream_of(l);
             const Index at{l.in[s.index], wide};
             if (!s.from_zero && l.out[0] != l.in[0])
-              TRI_CUDA_CALL(cudaMemcpyAsync(l.out[0], l.in[0], bytes, cudaMemcpyDeviceToDevice, stream));
+              TRI_CUDA_CALL(
+                  cudaMemcpyAsync(l.out[0], l.in[0], bytes, cudaMemcpyDeviceToDevice, stream));
             TRI_CUDA_CALL(cudaMemsetAsync(counts, 0, places * sizeof(int32_t), stream));
-            count_places<<<blocks_for(s.count), kThreads, 0, stream>>>(at, counts, s.count, s.places, s.skip, s.wraps);
+            count_places<<<blocks_for(s.count), kThreads, 0, stream>>>(at, counts, s.count,
+                                                                       s.places, s.skip, s.wraps);
             sum_counts<<<1, 1024, 0, stream>>>(counts, first, s.places);
-            fill_rows<<<blocks_for(s.count), kThreads, 0, stream>>>(at, first, counts, rows, s.count, s.places, s.skip, s.wraps);
-            sort_lists<<<blocks_for(s.places, kThreads / 32), kThreads, 0, stream>>>(first, rows, s.places);
+            fill_rows<<<blocks_for(s.count), kThreads, 0, stream>>>(
+                at, first, counts, rows, s.count, s.places, s.skip, s.wraps);
+            sort_lists<<<blocks_for(s.places, kThreads / 32), kThreads, 0, stream>>>(first, rows,
+                                                                                     s.places);
             place_rows<T><<<walking_blocks(s.outer * s.places * s.inner), kThreads, 0, stream>>>(
-                l.input<T>(s.values), l.output<T>(), first, rows, s.outer, s.places, s.count, s.inner,
-                s.add, s.from_zero);
+                l.input<T>(s.values), l.output<T>(), first, rows, s.outer, s.places, s.count,
+                s.inner, s.add, s.from_zero);
             TRI_CUDA_LAUNCHED();
           },
           (2 * places + 1 + count) * sizeof(int32_t)};
@@ -218,7 +226,8 @@ Kernel rows_placed(const Prepare& p, int64_t axis, bool add) {
   if (p.out().shape.numel() == 0) return nothing();
   const AxisSplit x = split_at(p.in().shape, axis);
   const Placing s{x.outer, x.size, p.in(1).shape.numel(), x.inner, add, false, true, -1, 1, 2};
-  return with_cuda_number(*p.node.op, p.in().dtype, [&]<class T>(Tag<T>) { return placing_kernel<T>(p, s); });
+  return with_cuda_number(*p.node.op, p.in().dtype,
+                          [&]<class T>(Tag<T>) { return placing_kernel<T>(p, s); });
 }
 
 }  // namespace
@@ -242,15 +251,16 @@ Kernel cuda_gather_nd(const Prepare& p) {
   }
   const int64_t count = p.out().shape.numel() / inner;
   const bool wide = cuda::is_wide(p, 1);
-  return cuda::in_words(static_cast<size_t>(inner) * size_of(p.in().dtype),
-                        [&]<class W>(Tag<W>, int64_t run) -> Kernel {
-                          return {[=](const Launch& l) {
-                            cuda::gather_nd<W><<<cuda::walking_blocks(count * run), cuda::kThreads, 0,
-                                                 cuda::stream_of(l)>>>(
-                                l.input<W>(0), cuda::Index{l.in[1], wide}, l.output<W>(), count, run, g);
-                            TRI_CUDA_LAUNCHED();
-                          }};
-                        });
+  return cuda::in_words(
+      static_cast<size_t>(inner) * size_of(p.in().dtype),
+      [&]<class W>(Tag<W>, int64_t run) -> Kernel {
+        return {[=](const Launch& l) {
+          cuda::gather_nd<W>
+              <<<cuda::walking_blocks(count * run), cuda::kThreads, 0, cuda::stream_of(l)>>>(
+                  l.input<W>(0), cuda::Index{l.in[1], wide}, l.output<W>(), count, run, g);
+          TRI_CUDA_LAUNCHED();
+        }};
+      });
 }
 Kernel cuda_one_hot(const Prepare& p) {
   const int64_t depth = p.attrs<OneHotAttrs>().depth, all = p.out().shape.numel();
@@ -261,12 +271,15 @@ Kernel cuda_one_hot(const Prepare& p) {
     TRI_CUDA_LAUNCHED();
   }};
 }
-Kernel cuda_index_add(const Prepare& p) { return cuda::rows_placed(p, p.attrs<AxisAttrs>().axis, true); }
+Kernel cuda_index_add(const Prepare& p) {
+  return cuda::rows_placed(p, p.attrs<AxisAttrs>().axis, true);
+}
 Kernel cuda_scatter(const Prepare& p) { return cuda::rows_placed(p, 0, false); }
 Kernel cuda_embedding_grad(const Prepare& p) {
   const auto& a = p.attrs<EmbeddingGradAttrs>();
   if (p.out().shape.numel() == 0) return cuda::nothing();
-  const cuda::Placing s{1, a.rows, p.in().shape.numel(), p.out().shape[1], true, true, false, a.padding_idx, 0, 1};
+  const cuda::Placing s{
+      1, a.rows, p.in().shape.numel(), p.out().shape[1], true, true, false, a.padding_idx, 0, 1};
   return cuda::with_cuda_floating(*p.node.op, p.out().dtype,
                                   [&]<class T>(Tag<T>) { return cuda::placing_kernel<T>(p, s); });
 }

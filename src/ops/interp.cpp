@@ -125,13 +125,15 @@ constinit const Op nearest_interp_op{.name = "nearest_interp",
                                      .attrs = &attr_info<InterpAttrs>,
                                      .infer = infer,
                                      .grad = grad,
-                                     .cpu = prepare_nearest, .cuda = TRI_CUDA(cuda_nearest_interp),
+                                     .cpu = prepare_nearest,
+                                     .cuda = TRI_CUDA(cuda_nearest_interp),
                                      .layouts = Layouts::kFollow};
 constinit const Op bilinear_interp_op{.name = "bilinear_interp",
                                       .attrs = &attr_info<InterpAttrs>,
                                       .infer = infer,
                                       .grad = grad,
-                                      .cpu = prepare_bilinear, .cuda = TRI_CUDA(cuda_bilinear_interp),
+                                      .cpu = prepare_bilinear,
+                                      .cuda = TRI_CUDA(cuda_bilinear_interp),
                                       .layouts = Layouts::kFollow};
 
 Value* nearest_interp(Value* x, const InterpAttrs& attrs) {

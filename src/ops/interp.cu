@@ -1,4 +1,5 @@
-// nearest_interp and bilinear_interp on the GPU: a thread makes a result, or 16 bytes of its channels.
+// nearest_interp and bilinear_interp on the GPU: a thread makes a result, or 16 bytes of its
+// channels.
 #include "ops/cuda_common.cuh"
 #include "ops/interp_tables.h"
 
@@ -6,8 +7,8 @@ namespace trireme {
 namespace cuda {
 namespace {
 
-// One dimension; the arithmetic is interp_tables.h's, without contraction, so that the same pixels are
-// chosen.
+// One dimension; the arithmetic is interp_tables.h's, without contraction, so that the same pixels
+// are chosen.
 struct Resize {
   int64_t in, out;
   float ratio;
@@ -18,8 +19,9 @@ struct Resize {
     return min(in - 1, static_cast<int64_t>(at));
   }
   __device__ __forceinline__ int64_t pair(int64_t o, int64_t& second, float& weight) const {
-    float at = half_pixel ? __fadd_rn(__fmul_rn(ratio, __fadd_rn(static_cast<float>(o), 0.5f)), -0.5f)
-                          : __fmul_rn(ratio, static_cast<float>(o));
+    float at = half_pixel
+                   ? __fadd_rn(__fmul_rn(ratio, __fadd_rn(static_cast<float>(o), 0.5f)), -0.5f)
+                   : __fmul_rn(ratio, static_cast<float>(o));
     at = fmaxf(at, 0.f);
     const int64_t first = min(in - 1, static_cast<int64_t>(at));
     second = min(first + 1, in - 1);
@@ -37,7 +39,9 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t groups = channels / N, c = i % groups * N, w = i / groups % rw.out,
                 h = i / groups / rw.out % rh.out, image = i / groups / rw.out / rh.out;
   const T* from = x + image * rh.in * rw.in * channels + c;
-  const auto at = [&](int64_t ph, int64_t pw, A(&v)[N]) { load<N>(from + (ph * rw.in + pw) * channels, v); };
+  const auto at = [&](int64_t ph, int64_t pw, A(&v)[N]) {
+    load<N>(from + (ph * rw.in + pw) * channels, v);
+  };
   A v[N];
   if constexpr (kBilinear) {
     int64_t h1, w1;
@@ -68,7 +72,8 @@ template <bool kBilinear, class T> Kernel resize_kernel(const Prepare& p) {
   const bool wide = vectors_fit(sizeof(T), channels);
   const int64_t count = p.out().shape.numel() / (wide ? kVector<T> : 1);
   return {[=, blocks = blocks_for(count)](const Launch& l) {
-    (wide ? resize<kVector<T>, kBilinear, T> : resize<1, kBilinear, T>)<<<blocks, kThreads, 0, stream_of(l)>>>(
+    (wide ? resize<kVector<T>, kBilinear, T>
+          : resize<1, kBilinear, T>)<<<blocks, kThreads, 0, stream_of(l)>>>(
         l.input<T>(0), l.output<T>(), h, w, channels, count);
     TRI_CUDA_LAUNCHED();
   }};
@@ -79,8 +84,8 @@ template <bool kBilinear, class T> Kernel resize_kernel(const Prepare& p) {
 
 Kernel cuda_nearest_interp(const Prepare& p) {
   if (p.out().shape.numel() == 0) return cuda::nothing();
-  return cuda::with_cuda_floating(*p.node.op, p.in().dtype,
-                                  [&]<class T>(Tag<T>) { return cuda::resize_kernel<false, T>(p); });
+  return cuda::with_cuda_floating(
+      *p.node.op, p.in().dtype, [&]<class T>(Tag<T>) { return cuda::resize_kernel<false, T>(p); });
 }
 Kernel cuda_bilinear_interp(const Prepare& p) {
   if (p.out().shape.numel() == 0) return cuda::nothing();

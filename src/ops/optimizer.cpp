@@ -183,7 +183,8 @@ class Update {
     n.nesterov = a_.nesterov, n.centered = a_.centered, n.amsgrad = a_.amsgrad;
     if (scalars_ > 0) {
       const size_t row = static_cast<size_t>(a_.rows[k]) * scalars_;
-      derive(rule_, {a_.beta1, a_.beta2, a_.momentum_decay}, n, l.input<float>(at_.scalars) + row, next);
+      derive(rule_, {a_.beta1, a_.beta2, a_.momentum_decay}, n, l.input<float>(at_.scalars) + row,
+             next);
     }
     return n;
   }

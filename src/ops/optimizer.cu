@@ -1,7 +1,7 @@
-// The optimizers on the GPU: one kernel for all parameters, whose addresses stand in its arguments (128
-// parameters a launch). Formulas are those of the CPU, one element at a time in registers. A small
-// kernel in front makes each parameter's numbers from the learning rate, the factors and the scalar
-// state, which live on the device.
+// The optimizers on the GPU: one kernel for all parameters, whose addresses stand in its arguments
+// (128 parameters a launch). Formulas are those of the CPU, one element at a time in registers. A
+// small kernel in front makes each parameter's numbers from the learning rate, the factors and the
+// scalar state, which live on the device.
 #include "ops/cuda_common.cuh"
 #include "ops/optimizer_places.h"
 
@@ -12,7 +12,7 @@ namespace {
 #define TRI_RULE_FUNCTION __device__ __forceinline__
 #include "ops/optimizer_formulas.inc"
 
-constexpr int kMost = 128;      // tensors a launch
+constexpr int kMost = 128;        // tensors a launch
 constexpr int64_t kPiece = 4096;  // elements a block
 
 struct Tensor {
@@ -51,8 +51,9 @@ struct Fixeds {
 constexpr size_t kNumbers = sizeof(RuleNumbers<double>);  // bytes a parameter has in scratch
 
 template <class T>
-__device__ void derive_one(const Fixed& f, const Common& c, int k, const float* lr, const float* factors,
-                           const float* state, float* next_state, char* numbers, bool skip) {
+__device__ void derive_one(const Fixed& f, const Common& c, int k, const float* lr,
+                           const float* factors, const float* state, float* next_state,
+                           char* numbers, bool skip) {
   RuleNumbers<T> n;
   if (factors) n.factor = T(factors[c.first_factor + k]);
   n.clamp = f.clamp, n.clamp_min = T(c.clamp_min), n.clamp_max = T(c.clamp_max);
@@ -60,7 +61,8 @@ __device__ void derive_one(const Fixed& f, const Common& c, int k, const float* 
   n.lr = T(*lr) * T(f.lr_scale);
   n.beta1 = T(c.from.beta1), n.beta2 = T(c.from.beta2), n.epsilon = T(c.epsilon);
   n.momentum = T(c.momentum), n.rho = T(c.rho);
-  n.eta_down = T(c.eta_down), n.eta_up = T(c.eta_up), n.lr_min = T(c.lr_min), n.lr_max = T(c.lr_max);
+  n.eta_down = T(c.eta_down), n.eta_up = T(c.eta_up), n.lr_min = T(c.lr_min),
+  n.lr_max = T(c.lr_max);
   n.nesterov = c.nesterov, n.centered = c.centered, n.amsgrad = c.amsgrad;
   if (c.scalars > 0) {
     float next[4] = {}, row[4] = {};
@@ -72,13 +74,15 @@ __device__ void derive_one(const Fixed& f, const Common& c, int k, const float* 
 }
 
 __global__ void __launch_bounds__(kMost)
-    derive_numbers(const __grid_constant__ Fixeds fixed, const __grid_constant__ Common c, const float* lr,
-                   const float* factors, const float* state, float* next_state, const bool* skip, char* numbers) {
+    derive_numbers(const __grid_constant__ Fixeds fixed, const __grid_constant__ Common c,
+                   const float* lr, const float* factors, const float* state, float* next_state,
+                   const bool* skip, char* numbers) {
   const int i = threadIdx.x;
   if (i >= fixed.count) return;
   const Fixed& f = fixed.f[i];
   const bool skipped = skip && *skip;
-  if (f.is_double) derive_one<double>(f, c, fixed.first + i, lr, factors, state, next_state, numbers, skipped);
+  if (f.is_double)
+    derive_one<double>(f, c, fixed.first + i, lr, factors, state, next_state, numbers, skipped);
   else derive_one<float>(f, c, fixed.first + i, lr, factors, state, next_state, numbers, skipped);
 }
 
@@ -113,11 +117,13 @@ __device__ __forceinline__ void load4(const void* p, DType type, int64_t i, int 
     v[0] = f.x, v[1] = f.y, v[2] = f.z, v[3] = f.w;
   } else if (left == 4 && (type == DType::kFloat16 || type == DType::kBFloat16)) {
     const uint2 u = static_cast<const uint2*>(p)[i / 4];
-    const unsigned short h[4] = {static_cast<unsigned short>(u.x), static_cast<unsigned short>(u.x >> 16),
-                                 static_cast<unsigned short>(u.y), static_cast<unsigned short>(u.y >> 16)};
+    const unsigned short h[4] = {
+        static_cast<unsigned short>(u.x), static_cast<unsigned short>(u.x >> 16),
+        static_cast<unsigned short>(u.y), static_cast<unsigned short>(u.y >> 16)};
 #pragma unroll
     for (int k = 0; k < 4; ++k)
-      v[k] = static_cast<T>(type == DType::kFloat16 ? up(as<__half>(h[k])) : up(as<__nv_bfloat16>(h[k])));
+      v[k] = static_cast<T>(type == DType::kFloat16 ? up(as<__half>(h[k]))
+                                                    : up(as<__nv_bfloat16>(h[k])));
   } else {
     for (int k = 0; k < left; ++k) v[k] = element<T>(p, type, i + k);
   }
@@ -125,7 +131,9 @@ __device__ __forceinline__ void load4(const void* p, DType type, int64_t i, int 
 template <class T> __device__ __forceinline__ void put(void* p, DType type, int64_t i, T v) {
   switch (type) {
     case DType::kFloat16: static_cast<__half*>(p)[i] = down<__half>(static_cast<float>(v)); break;
-    case DType::kBFloat16: static_cast<__nv_bfloat16*>(p)[i] = down<__nv_bfloat16>(static_cast<float>(v)); break;
+    case DType::kBFloat16:
+      static_cast<__nv_bfloat16*>(p)[i] = down<__nv_bfloat16>(static_cast<float>(v));
+      break;
     case DType::kFloat64: static_cast<double*>(p)[i] = static_cast<double>(v); break;
     default: static_cast<float*>(p)[i] = static_cast<float>(v);
   }
@@ -133,14 +141,16 @@ template <class T> __device__ __forceinline__ void put(void* p, DType type, int6
 template <class T>
 __device__ __forceinline__ void store4(void* p, DType type, int64_t i, int left, const T (&v)[4]) {
   if (left == 4 && type == DType::kFloat32) {
-    static_cast<float4*>(p)[i / 4] = make_float4(static_cast<float>(v[0]), static_cast<float>(v[1]),
-                                                 static_cast<float>(v[2]), static_cast<float>(v[3]));
+    static_cast<float4*>(p)[i / 4] =
+        make_float4(static_cast<float>(v[0]), static_cast<float>(v[1]), static_cast<float>(v[2]),
+                    static_cast<float>(v[3]));
   } else if (left == 4 && (type == DType::kFloat16 || type == DType::kBFloat16)) {
     unsigned short h[4];
 #pragma unroll
     for (int k = 0; k < 4; ++k)
-      h[k] = type == DType::kFloat16 ? as<unsigned short>(down<__half>(static_cast<float>(v[k])))
-                                     : as<unsigned short>(down<__nv_bfloat16>(static_cast<float>(v[k])));
+      h[k] = type == DType::kFloat16
+                 ? as<unsigned short>(down<__half>(static_cast<float>(v[k])))
+                 : as<unsigned short>(down<__nv_bfloat16>(static_cast<float>(v[k])));
     static_cast<uint2*>(p)[i / 4] = make_uint2(h[0] | static_cast<unsigned>(h[1]) << 16,
                                                h[2] | static_cast<unsigned>(h[3]) << 16);
   } else {
@@ -161,12 +171,14 @@ __device__ __forceinline__ int tensor_of(const Tensors& list) {
 
 template <Rule kRule, class T>
 __global__ void __launch_bounds__(kThreads)
-    update(const __grid_constant__ Tensors list, const char* numbers, const bool* skip, int states) {
+    update(const __grid_constant__ Tensors list, const char* numbers, const bool* skip,
+           int states) {
   const int index = tensor_of(list);
   const Tensor& t = list.t[index];
   const bool skipped = skip && *skip;
   if (skipped && t.stays) return;
-  const auto n = *reinterpret_cast<const RuleNumbers<T>*>(numbers + kNumbers * static_cast<size_t>(t.number));
+  const auto n =
+      *reinterpret_cast<const RuleNumbers<T>*>(numbers + kNumbers * static_cast<size_t>(t.number));
   const int64_t begin = (static_cast<int64_t>(blockIdx.x) - list.first[index]) * kPiece;
   const int64_t end = min(t.size, begin + kPiece);
   constexpr DType kState = std::is_same_v<T, double> ? DType::kFloat64 : DType::kFloat32;
@@ -217,21 +229,32 @@ template <class T> UpdateKernel kernel_of(const Op& op, Rule rule) {
 class Update {
  public:
   explicit Update(const Prepare& p)
-      : at_(*p.node.op, p.attrs<UpdateAttrs>()), has_factors_(p.has(at_.factors)), has_skip_(p.has(at_.skip)) {
+      : at_(*p.node.op, p.attrs<UpdateAttrs>()),
+        has_factors_(p.has(at_.factors)),
+        has_skip_(p.has(at_.skip)) {
     const auto& a = p.attrs<UpdateAttrs>();
     const UpdateTraits& traits = update_traits(*p.node.op);
-    common_ = {traits.rule, ops::update_state(*p.node.op, a).scalars, at_.count, a.first_factor,
-               a.clamp_min, a.clamp_max, a.epsilon, a.momentum, a.rho, a.eta_down, a.eta_up, a.lr_min,
-               a.lr_max, {a.beta1, a.beta2, a.momentum_decay}, a.nesterov, a.centered, a.amsgrad};
+    common_ = {traits.rule, ops::update_state(*p.node.op, a).scalars,
+               at_.count,   a.first_factor,
+               a.clamp_min, a.clamp_max,
+               a.epsilon,   a.momentum,
+               a.rho,       a.eta_down,
+               a.eta_up,    a.lr_min,
+               a.lr_max,    {a.beta1, a.beta2, a.momentum_decay},
+               a.nesterov,  a.centered,
+               a.amsgrad};
     single_ = kernel_of<float>(*p.node.op, traits.rule);
     double_ = kernel_of<double>(*p.node.op, traits.rule);
-    const auto value = [](const std::vector<double>& v, size_t k, double other) { return v.empty() ? other : v[k]; };
+    const auto value = [](const std::vector<double>& v, size_t k, double other) {
+      return v.empty() ? other : v[k];
+    };
     low_.assign(at_.params, -1);
-    for (size_t k = 0; k < a.low.size(); ++k) low_[static_cast<size_t>(a.low[k])] = static_cast<int>(k);
+    for (size_t k = 0; k < a.low.size(); ++k)
+      low_[static_cast<size_t>(a.low[k])] = static_cast<int>(k);
     for (size_t k = 0; k < at_.params; ++k) {
       const bool is_double = p.in(k).dtype == DType::kFloat64;
-      fixed_.push_back({value(a.lr_scale, k, 1), value(a.l1, k, 0), value(a.l2, k, 0), value(a.decay, k, 0),
-                        common_.scalars > 0 ? static_cast<int>(a.rows[k]) : 0,
+      fixed_.push_back({value(a.lr_scale, k, 1), value(a.l1, k, 0), value(a.l2, k, 0),
+                        value(a.decay, k, 0), common_.scalars > 0 ? static_cast<int>(a.rows[k]) : 0,
                         !a.clamp.empty() && a.clamp[k] != 0, is_double});
       Tensor t{};
       t.size = p.in(k).shape.numel();
@@ -257,8 +280,8 @@ class Update {
       Fixeds f{static_cast<int>(std::min<size_t>(kMost, at_.params - k)), static_cast<int>(k), {}};
       std::copy_n(fixed_.begin() + static_cast<std::ptrdiff_t>(k), f.count, f.f);
       derive_numbers<<<1, kMost, 0, stream>>>(f, common_, l.input<float>(at_.lr),
-                                              has_factors_ ? l.input<float>(at_.factors) : nullptr, state, next,
-                                              skip, numbers);
+                                              has_factors_ ? l.input<float>(at_.factors) : nullptr,
+                                              state, next, skip, numbers);
       TRI_CUDA_LAUNCHED();
     }
     for (const bool is_double : {false, true}) launch(l, is_double, numbers, skip);
@@ -269,7 +292,9 @@ class Update {
     Tensors list{};
     const auto flush = [&] {
       if (list.count == 0) return;
-      (is_double ? double_ : single_)<<<static_cast<unsigned>(list.first[list.count]), kThreads, 0, stream_of(l)>>>(
+      (is_double
+           ? double_
+           : single_)<<<static_cast<unsigned>(list.first[list.count]), kThreads, 0, stream_of(l)>>>(
           list, numbers, skip, at_.count);
       TRI_CUDA_LAUNCHED();
       list.count = 0;
@@ -293,7 +318,8 @@ class Update {
         t.stays = t.stays && l.in[i] == l.out[i];
       }
       list.t[list.count] = t;
-      list.first[list.count + 1] = list.first[list.count] + static_cast<int>((t.size + kPiece - 1) / kPiece);
+      list.first[list.count + 1] =
+          list.first[list.count] + static_cast<int>((t.size + kPiece - 1) / kPiece);
       if (++list.count == kMost) flush();
     }
     flush();
@@ -324,7 +350,8 @@ struct Grads {
 
 // partial[first_part + block]: the sum of squares of a piece. Elements go to `out` times 1 / scale.
 __global__ void __launch_bounds__(kThreads)
-    look_at_gradients(const __grid_constant__ Grads list, double* partial, const float* scale, bool* found) {
+    look_at_gradients(const __grid_constant__ Grads list, double* partial, const float* scale,
+                      bool* found) {
   int low = 0, high = list.count;
   while (high - low > 1) {
     const int middle = (low + high) / 2;
@@ -333,7 +360,8 @@ __global__ void __launch_bounds__(kThreads)
   }
   const auto& t = list.t[low];
   const float inverse = scale ? 1.f / *scale : 1.f;
-  const int64_t begin = (static_cast<int64_t>(blockIdx.x) - list.first[low]) * kPiece, end = min(t.size, begin + kPiece);
+  const int64_t begin = (static_cast<int64_t>(blockIdx.x) - list.first[low]) * kPiece,
+                end = min(t.size, begin + kPiece);
   double sum = 0;
   bool finite = true;
   for (int64_t i = begin + threadIdx.x * 4; i < end; i += kThreads * 4) {
@@ -366,12 +394,13 @@ __global__ void __launch_bounds__(kThreads)
 
 // Launches it over gradients [0, n): `out` gives where they go, or null.
 template <class Out>
-void look(const Launch& l, const std::vector<std::pair<int64_t, DType>>& grads, Out out, double* partial,
-          const float* scale, bool* found) {
+void look(const Launch& l, const std::vector<std::pair<int64_t, DType>>& grads, Out out,
+          double* partial, const float* scale, bool* found) {
   Grads list{};
   const auto flush = [&] {
     if (list.count == 0) return;
-    look_at_gradients<<<static_cast<unsigned>(list.first[list.count]), kThreads, 0, stream_of(l)>>>(list, partial, scale, found);
+    look_at_gradients<<<static_cast<unsigned>(list.first[list.count]), kThreads, 0, stream_of(l)>>>(
+        list, partial, scale, found);
     TRI_CUDA_LAUNCHED();
     if (partial) partial += list.first[list.count];
     list.count = 0;
@@ -380,7 +409,8 @@ void look(const Launch& l, const std::vector<std::pair<int64_t, DType>>& grads, 
     const auto [size, type] = grads[k];
     if (size == 0) continue;
     list.t[list.count] = {l.in[k], out(k), size, type};
-    list.first[list.count + 1] = list.first[list.count] + static_cast<int>((size + kPiece - 1) / kPiece);
+    list.first[list.count + 1] =
+        list.first[list.count] + static_cast<int>((size + kPiece - 1) / kPiece);
     if (++list.count == kMost) flush();
   }
   flush();
@@ -397,8 +427,8 @@ struct Clip {
 
 // One block: a gradient's squares by a thread, a group's by one thread in the gradients' order.
 __global__ void __launch_bounds__(1024)
-    finish_factors(const __grid_constant__ Clip c, const double* partial, double* squares, const float* scale,
-                   float* factors, float* norms) {
+    finish_factors(const __grid_constant__ Clip c, const double* partial, double* squares,
+                   const float* scale, float* factors, float* norms) {
   const float inverse = scale ? 1.f / *scale : 1.f;
   for (int k = threadIdx.x; k < c.count; k += 1024) {
     double sum = 0;
@@ -417,15 +447,18 @@ __global__ void __launch_bounds__(1024)
     const int g = c.group[k];
     float factor = 1;
     if (c.need[k] && c.kind[g] != ClipAttrs::kNone) {
-      const float norm = c.kind[g] == ClipAttrs::kGlobalNorm ? norms[g] : static_cast<float>(sqrt(squares[k]) * inverse);
+      const float norm = c.kind[g] == ClipAttrs::kGlobalNorm
+                             ? norms[g]
+                             : static_cast<float>(sqrt(squares[k]) * inverse);
       if (norm > c.most[g]) factor = c.most[g] / norm;
     }
     factors[k] = inverse * factor;
   }
 }
 
-__global__ void loss_scaling(const float* scale_in, const float* counts_in, const bool* found, float* scale_out,
-                             float* counts_out, float incr, float decr, float every_good, float every_bad) {
+__global__ void loss_scaling(const float* scale_in, const float* counts_in, const bool* found,
+                             float* scale_out, float* counts_out, float incr, float decr,
+                             float every_good, float every_bad) {
   float scale = *scale_in, good = counts_in[0], bad = counts_in[1];
   if (*found) {
     good = 0;
@@ -460,14 +493,15 @@ Kernel cuda_clip_factors(const Prepare& p) {
   const auto& a = p.attrs<ClipAttrs>();
   const size_t n = a.group.size();
   if (n > cuda::kMostClipped || a.kind.size() > cuda::kMostGroups)
-    fail(Code::kUnimplemented, message(p.node.op->name, "takes at most ", cuda::kMostClipped, " gradients in ",
-                                       cuda::kMostGroups, " groups on a GPU"));
+    fail(Code::kUnimplemented, message(p.node.op->name, "takes at most ", cuda::kMostClipped,
+                                       " gradients in ", cuda::kMostGroups, " groups on a GPU"));
   const auto grads = cuda::gradients_of(p, n);
   auto clip = std::make_shared<cuda::Clip>();
   clip->count = static_cast<int>(n);
   clip->groups = static_cast<int>(a.kind.size());
   for (size_t k = 0; k < n; ++k) {
-    clip->first[k + 1] = clip->first[k] + static_cast<int>((grads[k].first + cuda::kPiece - 1) / cuda::kPiece);
+    clip->first[k + 1] =
+        clip->first[k] + static_cast<int>((grads[k].first + cuda::kPiece - 1) / cuda::kPiece);
     clip->group[k] = static_cast<uint8_t>(a.group[k]);
     clip->need[k] = a.need_clip[k] != 0;
   }
@@ -480,9 +514,11 @@ Kernel cuda_clip_factors(const Prepare& p) {
             auto* squares = static_cast<double*>(l.scratch);
             const float* scale = scaled ? l.input<float>(n) : nullptr;
             TRI_CUDA_CALL(cudaMemsetAsync(l.out[1], 0, 1, cuda::stream_of(l)));
-            cuda::look(l, grads, [](size_t) -> void* { return nullptr; }, squares + n, nullptr, l.output<bool>(1));
-            cuda::finish_factors<<<1, 1024, 0, cuda::stream_of(l)>>>(*clip, squares + n, squares, scale,
-                                                                     l.output<float>(0), l.output<float>(2));
+            cuda::look(
+                l, grads, [](size_t) -> void* { return nullptr; }, squares + n, nullptr,
+                l.output<bool>(1));
+            cuda::finish_factors<<<1, 1024, 0, cuda::stream_of(l)>>>(
+                *clip, squares + n, squares, scale, l.output<float>(0), l.output<float>(2));
             TRI_CUDA_LAUNCHED();
           },
           (n + parts) * sizeof(double)};
@@ -493,15 +529,17 @@ Kernel cuda_check_finite_and_unscale(const Prepare& p) {
   const auto grads = cuda::gradients_of(p, n);
   return {[=](const Launch& l) {
     TRI_CUDA_CALL(cudaMemsetAsync(l.out[n], 0, 1, cuda::stream_of(l)));
-    cuda::look(l, grads, [&](size_t k) { return l.out[k]; }, nullptr, l.input<float>(n), l.output<bool>(n));
+    cuda::look(
+        l, grads, [&](size_t k) { return l.out[k]; }, nullptr, l.input<float>(n),
+        l.output<bool>(n));
   }};
 }
 
 Kernel cuda_update_loss_scaling(const Prepare& p) {
   return {[a = p.attrs<LossScalingAttrs>()](const Launch& l) {
     cuda::loss_scaling<<<1, 1, 0, cuda::stream_of(l)>>>(
-        l.input<float>(0), l.input<float>(1), l.input<bool>(2), l.output<float>(0), l.output<float>(1),
-        static_cast<float>(a.incr_ratio), static_cast<float>(a.decr_ratio),
+        l.input<float>(0), l.input<float>(1), l.input<bool>(2), l.output<float>(0),
+        l.output<float>(1), static_cast<float>(a.incr_ratio), static_cast<float>(a.decr_ratio),
         static_cast<float>(a.incr_every_n_steps), static_cast<float>(a.decr_every_n_nan_or_inf));
     TRI_CUDA_LAUNCHED();
   }};

@@ -1,4 +1,5 @@
-// What the updates' kernels of all devices know of an optimizer: its rule, and where its lists begin.
+// What the updates' kernels of all devices know of an optimizer: its rule, and where its lists
+// begin.
 #pragma once
 
 #include <cmath>

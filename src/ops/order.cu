@@ -57,10 +57,12 @@ template <bool kLargest, class A> __device__ __forceinline__ bool precedes(A a, 
   if (a != a || b != b) return kLargest ? a != a && b == b : b != b && a == a;
   return kLargest ? a > b : a < b;
 }
-template <bool kLargest, class A> __device__ __forceinline__ bool comes_first(Best<A> a, Best<A> b) {
+template <bool kLargest, class A>
+__device__ __forceinline__ bool comes_first(Best<A> a, Best<A> b) {
   if (b.at < 0) return true;
   if (a.at < 0) return false;
-  return precedes<kLargest>(a.value, b.value) || (!precedes<kLargest>(b.value, a.value) && a.at < b.at);
+  return precedes<kLargest>(a.value, b.value) ||
+         (!precedes<kLargest>(b.value, a.value) && a.at < b.at);
 }
 template <bool kLargest> struct First {
   template <class A> __device__ Best<A> operator()(Best<A> a, Best<A> b) const {
@@ -69,7 +71,8 @@ template <bool kLargest> struct First {
 };
 
 template <int G, bool kLargest, class T>
-__global__ void __launch_bounds__(kThreads) topk_lines(const T* x, T* values, int64_t* places, Lines s, int64_t k) {
+__global__ void __launch_bounds__(kThreads)
+    topk_lines(const T* x, T* values, int64_t* places, Lines s, int64_t k) {
   using A = Acc<T>;
   const int64_t r = static_cast<int64_t>(blockIdx.x) * (kThreads / G) + threadIdx.x / G;
   if (r >= s.count) return;
@@ -129,7 +132,8 @@ __global__ void __launch_bounds__(kThreads)
       parts[t] = kProduct ? parts[t] * v : parts[t] + v;
       __syncthreads();
     }
-    const A before = t > 0 ? parts[t - 1] : (kProduct ? A(1) : A(0)), own = exclusive ? before : parts[t];
+    const A before = t > 0 ? parts[t - 1] : (kProduct ? A(1) : A(0)),
+            own = exclusive ? before : parts[t];
     if (inside) y[at] = down<T>(kProduct ? carry * own : carry + own);
     const A all = parts[kThreads - 1];
     carry = kProduct ? carry * all : carry + all;
@@ -140,9 +144,11 @@ __global__ void __launch_bounds__(kThreads)
 template <bool kProduct, class T> Kernel running(const Lines& s, const CumsumAttrs& a) {
   return {[=, exclusive = a.exclusive, reverse = a.reverse](const Launch& l) {
     if (s.inner == 1 && s.size >= 256 && s.count < 4096)
-      run_blocks<kProduct, T><<<blocks_for(s.count, 1), kThreads, 0, stream_of(l)>>>(l.input<T>(0), l.output<T>(), s, exclusive, reverse);
+      run_blocks<kProduct, T><<<blocks_for(s.count, 1), kThreads, 0, stream_of(l)>>>(
+          l.input<T>(0), l.output<T>(), s, exclusive, reverse);
     else
-      run_lines<kProduct, T><<<blocks_for(s.count), kThreads, 0, stream_of(l)>>>(l.input<T>(0), l.output<T>(), s, exclusive, reverse);
+      run_lines<kProduct, T><<<blocks_for(s.count), kThreads, 0, stream_of(l)>>>(
+          l.input<T>(0), l.output<T>(), s, exclusive, reverse);
     TRI_CUDA_LAUNCHED();
   }};
 }
@@ -150,7 +156,8 @@ template <bool kProduct, class T> Kernel running(const Lines& s, const CumsumAtt
 // ---- along an axis
 
 template <class W>
-__global__ void __launch_bounds__(kThreads) take(const W* x, Index index, W* y, AxisSplit s, int64_t count) {
+__global__ void __launch_bounds__(kThreads)
+    take(const W* x, Index index, W* y, AxisSplit s, int64_t count) {
   const int64_t all = s.outer * count * s.inner;
   for (int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < all;
        i += static_cast<int64_t>(gridDim.x) * kThreads) {
@@ -193,8 +200,10 @@ Lines lines_at(const Shape& x, int64_t axis, bool flatten) {
 template <class T, class I> Kernel arg_kernel(const Lines& s, bool min) {
   return {[=](const Launch& l) {
     choose_groups(s, [&](auto g) {
-      (min ? arg_lines<g(), true, T, I> : arg_lines<g(), false, T, I>)
-          <<<blocks_for(s.count, kThreads / g()), kThreads, 0, stream_of(l)>>>(l.input<T>(0), l.output<I>(), s);
+      (min ? arg_lines<g(), true, T, I>
+           : arg_lines<g(), false, T,
+                       I>)<<<blocks_for(s.count, kThreads / g()), kThreads, 0, stream_of(l)>>>(
+          l.input<T>(0), l.output<I>(), s);
     });
     TRI_CUDA_LAUNCHED();
   }};
@@ -203,9 +212,10 @@ template <class T, class I> Kernel arg_kernel(const Lines& s, bool min) {
 template <class T> Kernel topk_kernel(const Lines& s, int64_t k, bool largest) {
   return {[=](const Launch& l) {
     choose_groups(s, [&](auto g) {
-      (largest ? topk_lines<g(), true, T> : topk_lines<g(), false, T>)
-          <<<blocks_for(s.count, kThreads / g()), kThreads, 0, stream_of(l)>>>(
-              l.input<T>(0), l.output<T>(0), l.output<int64_t>(1), s, k);
+      (largest ? topk_lines<g(), true, T>
+               : topk_lines<g(), false,
+                            T>)<<<blocks_for(s.count, kThreads / g()), kThreads, 0, stream_of(l)>>>(
+          l.input<T>(0), l.output<T>(0), l.output<int64_t>(1), s, k);
     });
     TRI_CUDA_LAUNCHED();
   }};
@@ -215,7 +225,8 @@ template <bool kProduct> Kernel running_of(const Prepare& p) {
   const auto& a = p.attrs<CumsumAttrs>();
   if (p.in().shape.numel() == 0) return nothing();
   const Lines s = lines_at(p.in().shape, a.axis, a.flatten);
-  return with_cuda_number(*p.node.op, p.in().dtype, [&]<class T>(Tag<T>) { return running<kProduct, T>(s, a); });
+  return with_cuda_number(*p.node.op, p.in().dtype,
+                          [&]<class T>(Tag<T>) { return running<kProduct, T>(s, a); });
 }
 
 }  // namespace
@@ -226,14 +237,17 @@ Kernel cuda_argmax(const Prepare& p) {
   if (p.out().shape.numel() == 0) return cuda::nothing();
   const cuda::Lines s = cuda::lines_at(p.in().shape, a.axis, a.flatten);
   return cuda::with_cuda_number(*p.node.op, p.in().dtype, [&]<class T>(Tag<T>) {
-    return a.dtype == DType::kInt32 ? cuda::arg_kernel<T, int32_t>(s, a.min) : cuda::arg_kernel<T, int64_t>(s, a.min);
+    return a.dtype == DType::kInt32 ? cuda::arg_kernel<T, int32_t>(s, a.min)
+                                    : cuda::arg_kernel<T, int64_t>(s, a.min);
   });
 }
 Kernel cuda_topk(const Prepare& p) {
   const auto& a = p.attrs<TopkAttrs>();
   if (p.out().shape.numel() == 0) return cuda::nothing();
   const cuda::Lines s = cuda::lines_at(p.in().shape, a.axis, false);
-  return cuda::with_cuda_number(*p.node.op, p.in().dtype, [&]<class T>(Tag<T>) { return cuda::topk_kernel<T>(s, a.k, a.largest); });
+  return cuda::with_cuda_number(*p.node.op, p.in().dtype, [&]<class T>(Tag<T>) {
+    return cuda::topk_kernel<T>(s, a.k, a.largest);
+  });
 }
 Kernel cuda_cumsum(const Prepare& p) { return cuda::running_of<false>(p); }
 Kernel cuda_cumprod(const Prepare& p) { return cuda::running_of<true>(p); }
@@ -245,8 +259,9 @@ Kernel cuda_take_along_axis(const Prepare& p) {
   const bool wide = p.in(1).dtype == DType::kInt64;
   return with_size(size_of(p.in().dtype), [&]<class W>(Tag<W>) -> Kernel {
     return {[=](const Launch& l) {
-      cuda::take<W><<<cuda::walking_blocks(s.outer * count * s.inner), cuda::kThreads, 0, cuda::stream_of(l)>>>(
-          l.input<W>(0), cuda::Index{l.in[1], wide}, l.output<W>(), s, count);
+      cuda::take<W><<<cuda::walking_blocks(s.outer * count * s.inner), cuda::kThreads, 0,
+                      cuda::stream_of(l)>>>(l.input<W>(0), cuda::Index{l.in[1], wide},
+                                            l.output<W>(), s, count);
       TRI_CUDA_LAUNCHED();
     }};
   });
@@ -260,9 +275,11 @@ Kernel cuda_put_along_axis(const Prepare& p) {
   return cuda::with_cuda_number(*p.node.op, p.in().dtype, [&]<class T>(Tag<T>) -> Kernel {
     return {[=, bytes = p.out().bytes()](const Launch& l) {
       if (l.out[0] != l.in[0])
-        TRI_CUDA_CALL(cudaMemcpyAsync(l.out[0], l.in[0], bytes, cudaMemcpyDeviceToDevice, cuda::stream_of(l)));
-      cuda::put_lines<T><<<cuda::blocks_for(s.outer * s.inner), cuda::kThreads, 0, cuda::stream_of(l)>>>(
-          cuda::Index{l.in[1], wide}, l.input<T>(2), l.output<T>(), s, count, a.add);
+        TRI_CUDA_CALL(cudaMemcpyAsync(l.out[0], l.in[0], bytes, cudaMemcpyDeviceToDevice,
+                                      cuda::stream_of(l)));
+      cuda::put_lines<T>
+          <<<cuda::blocks_for(s.outer * s.inner), cuda::kThreads, 0, cuda::stream_of(l)>>>(
+              cuda::Index{l.in[1], wide}, l.input<T>(2), l.output<T>(), s, count, a.add);
       TRI_CUDA_LAUNCHED();
     }};
   });

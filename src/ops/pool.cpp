@@ -1,7 +1,7 @@
 // pool2d: maxima or averages over windows, also adaptive (the windows follow from the output size)
 // and global.
-#include "ops/cuda_kernels.h"
 #include "ops/pool.h"
+#include "ops/cuda_kernels.h"
 
 #include "ops/elements.h"
 #include "ops/pool_windows.h"

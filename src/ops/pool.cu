@@ -1,5 +1,5 @@
-// pool2d, its gradient and max_pool2d_with_index on the GPU. A thread makes one result (of a gradient:
-// one input element, from all windows over it, so that nothing is added by two threads).
+// pool2d, its gradient and max_pool2d_with_index on the GPU. A thread makes one result (of a
+// gradient: one input element, from all windows over it, so that nothing is added by two threads).
 #include "ops/cuda_common.cuh"
 #include "ops/pool.h"
 
@@ -39,7 +39,7 @@ struct Windows {
 
 struct Pool {
   Windows h, w;
-  int64_t channels;   // innermost ones: 1 in row-major planes
+  int64_t channels;  // innermost ones: 1 in row-major planes
   int64_t images;
 };
 
@@ -51,7 +51,8 @@ __device__ __forceinline__ float factor_of(const Pool& p, int64_t oh, int64_t ow
 struct Place {
   int64_t image, h, w, c;
 };
-__device__ __forceinline__ Place place_of(int64_t i, int64_t height, int64_t width, int64_t groups) {
+__device__ __forceinline__ Place place_of(int64_t i, int64_t height, int64_t width,
+                                          int64_t groups) {
   Place p;
   p.c = i % groups;
   i /= groups;
@@ -63,7 +64,8 @@ __device__ __forceinline__ Place place_of(int64_t i, int64_t height, int64_t wid
 }
 
 template <int N, bool kMax, class T>
-__global__ void __launch_bounds__(kThreads) pool(const T* x, T* y, int32_t* places, Pool p, int64_t count) {
+__global__ void __launch_bounds__(kThreads)
+    pool(const T* x, T* y, int32_t* places, Pool p, int64_t count) {
   using A = Acc<T>;
   const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= count) return;
@@ -73,7 +75,8 @@ __global__ void __launch_bounds__(kThreads) pool(const T* x, T* y, int32_t* plac
   A v[N];
   int32_t where[N];
 #pragma unroll
-  for (int k = 0; k < N; ++k) v[k] = kMax ? lowest<A>() : A(0), where[k] = static_cast<int32_t>(h0 * p.w.in + w0);
+  for (int k = 0; k < N; ++k)
+    v[k] = kMax ? lowest<A>() : A(0), where[k] = static_cast<int32_t>(h0 * p.w.in + w0);
   for (int64_t h = h0; h < h1; ++h) {
     for (int64_t w = w0; w < w1; ++w) {
       A e[N];
@@ -107,7 +110,8 @@ __device__ void first_maximum(const T* image, const Pool& p, int64_t oh, int64_t
   using A = Acc<T>;
   A top[N];
 #pragma unroll
-  for (int k = 0; k < N; ++k) top[k] = lowest<A>(), mine[k] = h == p.h.begin(oh) && w == p.w.begin(ow);
+  for (int k = 0; k < N; ++k)
+    top[k] = lowest<A>(), mine[k] = h == p.h.begin(oh) && w == p.w.begin(ow);
   for (int64_t y = p.h.begin(oh); y < p.h.end(oh); ++y) {
     for (int64_t x = p.w.begin(ow); x < p.w.end(ow); ++x) {
       A e[N];
@@ -136,7 +140,8 @@ __global__ void __launch_bounds__(kThreads)
       load<N>(grads + (oh * p.w.out + ow) * p.channels, g);
       if constexpr (kMax) {
         bool mine[N];
-        first_maximum<N>(x + at.image * p.h.in * p.w.in * p.channels + at.c * N, p, oh, ow, at.h, at.w, mine);
+        first_maximum<N>(x + at.image * p.h.in * p.w.in * p.channels + at.c * N, p, oh, ow, at.h,
+                         at.w, mine);
 #pragma unroll
         for (int k = 0; k < N; ++k) sum[k] += mine[k] ? g[k] : A(0);
       } else {
@@ -173,17 +178,21 @@ __global__ void __launch_bounds__(kThreads)
     const int64_t column = static_cast<int64_t>(blockIdx.x) * 32 * N + k;
     if (column >= channels) break;
     A all = parts[0][k];
-    for (int r = 1; r < 8; ++r) all = kMax ? (parts[r][k] > all ? parts[r][k] : all) : all + parts[r][k];
+    for (int r = 1; r < 8; ++r)
+      all = kMax ? (parts[r][k] > all ? parts[r][k] : all) : all + parts[r][k];
     y[blockIdx.y * channels + column] = down<T>(all * static_cast<A>(factor));
   }
 }
 
 Windows windows_of(const Pool2dAttrs& a, int64_t in, int64_t out, size_t d) {
-  return {in, out, a.kernel[d], a.strides[d], a.paddings[2 * d], a.paddings[2 * d + 1], a.adaptive, a.exclusive};
+  return {
+      in,         out,        a.kernel[d], a.strides[d], a.paddings[2 * d], a.paddings[2 * d + 1],
+      a.adaptive, a.exclusive};
 }
 
 Pool pool_of(const Pool2dAttrs& a, const Shape& x, const Shape& y, bool last) {
-  return {windows_of(a, x[2], y[2], 0), windows_of(a, x[3], y[3], 1), last ? x[1] : 1, last ? x[0] : x[0] * x[1]};
+  return {windows_of(a, x[2], y[2], 0), windows_of(a, x[3], y[3], 1), last ? x[1] : 1,
+          last ? x[0] : x[0] * x[1]};
 }
 
 // One window that is the whole picture, and one number to divide by.
@@ -199,10 +208,13 @@ template <int N, class T> Kernel pool_kernel(const Pool& p, bool max, bool place
   if (is_global(p) && !places) {
     const int64_t pixels = p.h.in * p.w.in;
     const dim3 grid(blocks_for(p.channels, 32 * N), static_cast<unsigned>(p.images));
-    const auto counted = [](const Windows& w) { return w.adaptive || w.exclusive ? w.in : std::min(w.kernel, w.in); };
+    const auto counted = [](const Windows& w) {
+      return w.adaptive || w.exclusive ? w.in : std::min(w.kernel, w.in);
+    };
     const float factor = max ? 1.f : 1.f / static_cast<float>(counted(p.h) * counted(p.w));
     return {[=](const Launch& l) {
-      (max ? global_pool<N, true, T> : global_pool<N, false, T>)<<<grid, kThreads, 0, stream_of(l)>>>(
+      (max ? global_pool<N, true, T>
+           : global_pool<N, false, T>)<<<grid, kThreads, 0, stream_of(l)>>>(
           l.input<T>(0), l.output<T>(), pixels, p.channels, factor);
       TRI_CUDA_LAUNCHED();
     }};
@@ -233,7 +245,8 @@ template <int N, class T> Kernel grad_kernel(const Pool& p, bool max) {
 }
 
 template <class T> Kernel backward(const Prepare& p) {
-  const bool last = channels_last(p.in()) || channels_last(p.out()) || (p.has(1) && channels_last(p.in(1)));
+  const bool last =
+      channels_last(p.in()) || channels_last(p.out()) || (p.has(1) && channels_last(p.in(1)));
   const auto& a = p.attrs<Pool2dAttrs>();
   const Pool pool = pool_of(a, p.out().shape, p.in().shape, last);
   const bool max = a.pooling_type == "max";

@@ -1,6 +1,6 @@
 // uniform, gaussian, randint, randperm, bernoulli.
-#include "ops/cuda_kernels.h"
 #include "ops/random.h"
+#include "ops/cuda_kernels.h"
 
 #include <numbers>
 #include <numeric>
@@ -167,7 +167,7 @@ constinit const Op gaussian_op{.name = "gaussian",
                                .attrs = &attr_info<RandomAttrs>,
                                .infer = infer_floating,
                                .cpu = prepare_gaussian,
-                              .cuda = TRI_CUDA(cuda_gaussian)};
+                               .cuda = TRI_CUDA(cuda_gaussian)};
 constinit const Op randint_op{.name = "randint",
                               .attrs = &attr_info<RandomAttrs>,
                               .infer = infer_integer,
@@ -182,7 +182,7 @@ constinit const Op bernoulli_op{.name = "bernoulli",
                                 .attrs = &attr_info<RandomAttrs>,
                                 .infer = infer_bernoulli,
                                 .cpu = prepare_bernoulli,
-                                 .cuda = TRI_CUDA(cuda_bernoulli),
+                                .cuda = TRI_CUDA(cuda_bernoulli),
                                 .amp = Amp::kFloat};
 
 Value* uniform(Value* state, const RandomAttrs& attrs) {

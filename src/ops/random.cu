@@ -1,6 +1,6 @@
-// dropout and random numbers on the GPU: Philox 4x32-10 with the CPU's counters, so the numbers are the
-// same (gaussian: up to the last places of log and cos). A thread makes the four numbers of a counter,
-// which stand 16 elements apart.
+// dropout and random numbers on the GPU: Philox 4x32-10 with the CPU's counters, so the numbers are
+// the same (gaussian: up to the last places of log and cos). A thread makes the four numbers of a
+// counter, which stand 16 elements apart.
 #include "ops/cuda_common.cuh"
 #include "ops/random.h"
 #include "ops/random_rows.h"
@@ -16,8 +16,8 @@ struct Four {
 __device__ __forceinline__ Four draw(const int64_t* state, uint32_t index, uint64_t counter) {
   const auto seed = static_cast<uint64_t>(state[0]), offset = static_cast<uint64_t>(state[1]);
   uint32_t c0 = static_cast<uint32_t>(counter),
-           c1 = static_cast<uint32_t>(counter >> 32) ^ static_cast<uint32_t>(offset >> 32), c2 = index,
-           c3 = static_cast<uint32_t>(offset), k0 = static_cast<uint32_t>(seed),
+           c1 = static_cast<uint32_t>(counter >> 32) ^ static_cast<uint32_t>(offset >> 32),
+           c2 = index, c3 = static_cast<uint32_t>(offset), k0 = static_cast<uint32_t>(seed),
            k1 = static_cast<uint32_t>(seed >> 32);
 #pragma unroll
   for (int round = 0; round < 10; ++round) {
@@ -121,7 +121,8 @@ Kernel cuda_uniform(const Prepare& p) {
   return cuda::with_cuda_floating(*p.node.op, a.dtype, [&]<class T>(Tag<T>) -> Kernel {
     return {[a, n](const Launch& l) {
       cuda::uniform<T><<<cuda::blocks_of(n), cuda::kThreads, 0, cuda::stream_of(l)>>>(
-          l.input<int64_t>(0), l.output<T>(), n, static_cast<uint32_t>(a.index), a.min, a.max - a.min);
+          l.input<int64_t>(0), l.output<T>(), n, static_cast<uint32_t>(a.index), a.min,
+          a.max - a.min);
       TRI_CUDA_LAUNCHED();
     }};
   });

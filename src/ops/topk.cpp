@@ -103,7 +103,8 @@ constinit const Op topk_op{.name = "topk",
                            .attrs = &attr_info<TopkAttrs>,
                            .infer = infer,
                            .grad = rule,
-                           .cpu = prepare, .cuda = TRI_CUDA(cuda_topk)};
+                           .cpu = prepare,
+                           .cuda = TRI_CUDA(cuda_topk)};
 
 std::vector<Value*> topk(Value* x, int64_t k, int64_t axis, bool largest, bool sorted) {
   axis = normal_axis("topk", axis, x->type.shape.rank());

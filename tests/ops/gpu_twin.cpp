@@ -56,7 +56,8 @@ void check_on_gpu(const Node& node, const std::vector<void*>& in, const std::vec
       from.push_back(nullptr);
       continue;
     }
-    held.push_back(gpu.upload(in[i], static_cast<int64_t>(node.inputs[i]->type.bytes()), "an input"));
+    held.push_back(
+        gpu.upload(in[i], static_cast<int64_t>(node.inputs[i]->type.bytes()), "an input"));
     from.push_back(held.back().data);
   }
   held.push_back(gpu.allocate(static_cast<int64_t>(kernel.scratch) + 256, "scratch"));

@@ -7,9 +7,9 @@
 #include <map>
 #include <memory>
 
-#include "ops/gpu_twin.h"
 #include "base/half.h"
 #include "ops/anchor.h"
+#include "ops/gpu_twin.h"
 #include "passes/pass.h"
 
 namespace trireme::test {
