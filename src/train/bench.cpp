@@ -200,7 +200,7 @@ class Bench {
     if (recorder.last_plan() != nullptr) r.arena_bytes = recorder.last_plan()->arena_bytes();
     for (const Tensor& p : model_->parameters())
       r.parameter_bytes += p.numel() * static_cast<int64_t>(size_of(p.dtype()));
-    r.peak_bytes = recorder.device().pool().peak();
+    r.peak_bytes = current_recorder().device().pool().peak();
   }
 
   const BenchOptions options_;
