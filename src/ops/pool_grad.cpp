@@ -73,8 +73,11 @@ template <class T> Kernel grad_kernel(const Prepare& p) {
   return {[=, &loops, pixels = x[2] * x[3], oh = y[2], ow = y[3]](const Launch& l) {
     tasks.run(pixels, [&](int64_t image, int64_t c, int64_t n) {
       T* dx = l.output<T>() + image * tasks.image + c;
-      for (int64_t i = 0; i < pixels; ++i)
-        std::memset(static_cast<void*>(dx + i * tasks.step), 0, static_cast<size_t>(n) * sizeof(T));
+      const bool dense = n == tasks.step;  // then the pixels are one run
+      const int64_t runs = dense ? 1 : pixels, length = dense ? pixels * n : n;
+      for (int64_t i = 0; i < runs; ++i)
+        std::memset(static_cast<void*>(dx + i * tasks.step), 0,
+                    static_cast<size_t>(length) * sizeof(T));
       const T* dy = l.input<T>(0) + image * oh * ow * tasks.channels + c;
       const T* from = max ? l.input<T>(1) + image * tasks.image + c : nullptr;
       for (int64_t h = 0; h < oh; ++h) {

@@ -105,8 +105,13 @@ double accumulate(const Case& c, const Data& d, int64_t n, int64_t oy, int64_t o
   };
   for (int64_t i = 0; i < icg; ++i) {
     if (s.transposed) {
-      const int64_t ky = oy % s.kh, kx = ox % s.kw;
-      add(oy / s.kh, ox / s.kw, i, static_cast<size_t>(((i * s.oc + o) * s.kh + ky) * s.kw + kx));
+      for (int64_t ky = 0; ky < s.kh; ++ky) {
+        for (int64_t kx = 0; kx < s.kw; ++kx) {
+          const int64_t y = oy - ky, x = ox - kx, iy = y / s.sh, ix = x / s.sw;
+          if (y < 0 || x < 0 || y % s.sh || x % s.sw || iy >= s.h || ix >= s.w) continue;
+          add(iy, ix, i, static_cast<size_t>(((i * s.oc + o) * s.kh + ky) * s.kw + kx));
+        }
+      }
       continue;
     }
     for (int64_t ky = 0; ky < s.kh; ++ky) {
@@ -292,6 +297,19 @@ TEST_P(Convolution, transposed) {
     ConvSpec s = transposed_of(1, 6, 7, 20, oc, 2, 2);
     s.ldx = 25, s.ldy = oc + 5;
     check({s, {Act::kRelu, Epilogue::kNone, 0, 0, 2, 1}});
+  }
+}
+
+// As a convolution's gradient: outputs overlap, kernel rows of up to 32 lanes.
+TEST_P(Convolution, narrow_transposed) {
+  for (const int64_t oc : {1, 2, 3, 6, 8}) {
+    for (const int64_t kernel : {2, 3, 4, 5, 7}) {
+      ConvSpec s = transposed_of(3, 9, 11, 16, oc, kernel, kernel);
+      s.sh = s.sw = 1;
+      s.oh = s.h + kernel - 1, s.ow = s.w + kernel - 1;
+      check({s, {}});
+      check({s, {}, false});
+    }
   }
 }
 

@@ -3,6 +3,7 @@
 
 #include "base/cpu_features.h"
 #include "device/cpu/conv_impl.h"
+#include "device/cpu/narrow_f32.h"
 
 namespace trireme::cpu {
 namespace {
@@ -42,6 +43,7 @@ bool cpu_supports(DType dtype) {
 std::unique_ptr<Conv> Conv::create(const ConvSpec& spec, const Epilogue& epilogue) {
   const ConvSpec s = with_defaults(spec);
   if (!cpu_supports(s.dtype) || !valid(s)) return nullptr;
+  if (f32::is_narrow(s)) return f32::make_narrow(s, epilogue);
   if (is_phased(s)) return make_phased(s, epilogue);
   if (s.transposed && (s.oh != s.h * s.kh || s.ow != s.w * s.kw)) return nullptr;
   return s.dtype == DType::kFloat32 ? f32::create(s, epilogue) : bf16::create(s, epilogue);
@@ -66,6 +68,7 @@ std::unique_ptr<Conv> Conv::create(const ConvSpec& dw, const Epilogue& dw_epilog
 size_t Conv::packed_bytes(const ConvSpec& spec) {
   if (!served(spec.dtype)) return 0;
   const ConvSpec s = with_defaults(spec);
+  if (f32::is_narrow(s)) return f32::narrow_packed_bytes(s);
   if (is_phased(s)) return phased_packed_bytes(s);
   return s.dtype == DType::kFloat32 ? f32::packed_bytes(s) : bf16::packed_bytes(s);
 }
@@ -73,6 +76,7 @@ size_t Conv::packed_bytes(const ConvSpec& spec) {
 void Conv::pack(const ConvSpec& spec, const float* weight, void* packed) {
   if (!served(spec.dtype)) return;
   const ConvSpec s = with_defaults(spec);
+  if (f32::is_narrow(s)) return f32::narrow_pack(s, weight, packed);
   if (is_phased(s)) return phased_pack(s, weight, packed);
   if (s.dtype == DType::kFloat32) f32::pack(s, weight, packed);
   else bf16::pack(s, weight, packed);
