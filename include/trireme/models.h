@@ -17,7 +17,7 @@ namespace trireme::models {
 struct Options {
   int64_t num_classes = 0;     // 0: the network's own default; -1: without the last product
   bool with_pool = true;       // without: what comes in front of the pool
-  double scale = 1;            // of channels (MobileNets, PP-LCNet)
+  double scale = 1;            // of channels (MobileNets, PP-LCNet, resnet_cifar)
   bool batch_norm = false;     // VGG
   std::string size = "small";  // CRNN: or "large"
   int64_t in_channels = 3;     // ResNet, CRNN
@@ -40,6 +40,17 @@ struct ResNet : nn::Layer {
   std::vector<nn::Sequential> stages;  // layer1 ... layer4
   std::optional<nn::Linear> fc;
   bool with_pool;
+};
+
+// For small pictures (CIFAR's 32x32, textures): a 3x3 convolution, three stages of basic blocks
+// with 32, 64 and 128 channels times `scale`, a mean, a product. Depth 6 n + 2: 8, 14, 20 ...
+struct ResNetCifar : nn::Layer {
+  ResNetCifar(int depth, const Options& options = {});
+  Tensor forward(const Tensor& x) override;
+  nn::Conv2D conv1;
+  nn::BatchNorm2D bn1;
+  std::vector<nn::Sequential> stages;  // layer1 ... layer3
+  std::optional<nn::Linear> fc;
 };
 
 struct MobileNetV1 : nn::Layer {
@@ -141,6 +152,9 @@ struct ProgramOptions {
   std::string params{};     // file of the weights; empty: beside the program
   int64_t num_classes = 0;  // not 0: the last product with a weight gets so many, new weight and
                             // bias with Linear's initialisers
+  // Where the new classes come from: class j starts as the program's class kept_classes[j], or
+  // anew when that is negative. Empty: all anew. As long as num_classes otherwise.
+  std::vector<int64_t> kept_classes{};
 };
 // An inference program of Paddle's (a folder, .pdmodel or inference.json) as a network to train
 // further, with one input and output. Its floating parameters become the layer's, under the
@@ -151,7 +165,7 @@ struct ProgramOptions {
 std::shared_ptr<nn::Layer> from_program(const std::string& path,
                                         const ProgramOptions& options = {});
 
-// lenet, resnet18 ... resnet152, mobilenet_v1, mobilenet_v2, mobilenet_v3_small,
+// lenet, resnet18 ... resnet152, resnet_cifar8, resnet_cifar14, resnet_cifar20, mobilenet_v1, mobilenet_v2, mobilenet_v3_small,
 // mobilenet_v3_large, vgg11 ... vgg19, pplcnet, crnn, encoder, bert_base. Throws kInvalidArgument,
 // with the names there are, for another one.
 std::shared_ptr<nn::Layer> create(const std::string& name, const Options& options = {});

@@ -126,16 +126,23 @@ Dictionary dictionary_from_text(std::string_view text) {
   return dictionary;
 }
 
-ModelFolder open_model_folder(const std::string& path) {
+ModelFolder open_model_folder(const std::string& path, const std::string& recognizer,
+                              const std::string& dictionary) {
   std::error_code ignored;
   if (!fs::is_directory(path, ignored))
     fail(Code::kNotFound,
          "[ocr] no folder of models here; `trireme model fetch ch_PP-OCRv4` gets one", path);
   ModelFolder folder;
   folder.detector = need_net(path, "det");
-  folder.recognizer = need_net(path, "rec");
+  if (!recognizer.empty() && !holds_model(recognizer))
+    fail(Code::kNotFound, "[ocr] expected inference.pdmodel or inference.json", recognizer);
+  folder.recognizer = recognizer.empty() ? need_net(path, "rec") : recognizer;
   folder.classifier = find_net(path, "cls", "textline_ori");
-  folder.dictionary = find_dictionary(path, folder.recognizer);
+  // A recogniser of its own does not read with the folder's characters.
+  folder.dictionary = !dictionary.empty() ? dictionary_from_text(text_of(dictionary))
+                      : recognizer.empty()
+                          ? find_dictionary(path, folder.recognizer)
+                          : find_dictionary(folder.recognizer, folder.recognizer);
   check_utf8(folder.dictionary);
   folder.detector_input = find_normalizer(folder.detector);
   return folder;

@@ -42,7 +42,8 @@ template <class T, class... Args> tf::TransformPtr step(Args&&... args) {
 tf::TransformPtr shape_step(const std::string& name, const Config& c) {
   if (name == "Resize") return step<tf::Resize>(size_of_step(c, false));
   if (name == "ResizeLine")
-    return step<tf::ResizeLine>(whole(c, "height", 48), whole(c, "width", 320));
+    return step<tf::ResizeLine>(whole(c, "height", 48), whole(c, "width", 320),
+                                static_cast<uint8_t>(whole(c, "fill", 0)));
   if (name == "RandomResizedCrop")
     return step<tf::RandomResizedCrop>(size_of_step(c, true), c.get("min_scale", 0.08),
                                        c.get("max_scale", 1.0));
@@ -160,6 +161,8 @@ io::DatasetPtr dataset(const Config& c, Data& data, const std::string& base) {
   }
   if (kind == "text_lines" || kind == "rendered_lines") return lines(kind, c, data, base);
   const std::string root = found(c.need("root"), base);
+  if (const std::string hint = c.get("hint", ""); !fs::is_directory(root) && !hint.empty())
+    c.fail("root", "is not there: " + root + "; " + hint);
   if (kind == "image_folder") return labelled(c, ds::dataset_folder(root, picture_options(c)), data);
   if (kind == "files_by_name") return labelled(c, ds::files_by_name(root, picture_options(c)), data);
   if (kind == "label_file") {

@@ -122,6 +122,36 @@ Tensor ResNet::forward(const Tensor& x) {
   return fc ? (*fc)(flatten(y, 1)) : y;
 }
 
+ResNetCifar::ResNetCifar(int depth, const Options& o)
+    : Layer("resnet_cifar"),
+      conv1(o.in_channels, make_divisible(32 * o.scale), 3,
+            {.padding = 1, .bias_attr = no_param()}),
+      bn1(make_divisible(32 * o.scale)) {
+  TRI_CHECK(depth >= 8 && depth % 6 == 2,
+            "[resnet_cifar] depth expects 8, 14, 20 ..., got " + std::to_string(depth));
+  add_sublayers("conv1", conv1, "bn1", bn1);
+  const int64_t first = make_divisible(32 * o.scale);
+  int64_t in = first;
+  for (int stage = 0; stage < 3; ++stage) {
+    const int64_t out = first << stage;
+    Sequential blocks;
+    for (int i = 0; i < (depth - 2) / 6; ++i, in = out)
+      blocks.append(ResidualBlock(in, out, i == 0 && stage > 0 ? 2 : 1, false));
+    add_sublayer("layer" + std::to_string(stage + 1), blocks);
+    stages.push_back(blocks);
+  }
+  if (const int64_t n = classes(o, 10); n > 0) {
+    fc.emplace(in, n);
+    add_sublayer("fc", *fc);
+  }
+}
+Tensor ResNetCifar::forward(const Tensor& x) {
+  Tensor y = functional::relu(bn1(conv1(x)));
+  for (Sequential& stage : stages) y = stage(y);
+  y = flatten(global_pool(y), 1);
+  return fc ? (*fc)(y) : y;
+}
+
 // ---- LeNet, VGG
 
 LeNet::LeNet(const Options& o)

@@ -77,6 +77,24 @@ std::pair<int, int> last_product(const ForeignProgram& program) {
   return {-1, -1};
 }
 
+// `fresh` [..., classes] with the columns that are kept from `old` [..., old classes].
+void keep_columns(Tensor& fresh, const Array& old, const std::vector<int64_t>& kept) {
+  if (kept.empty()) return;
+  const Array drawn = fresh.numpy();
+  Array values(DType::kFloat32, drawn.shape());
+  std::copy_n(drawn.as<float>(), drawn.numel(), values.as<float>());
+  const int64_t to = static_cast<int64_t>(kept.size()), from = old.shape()[old.shape().rank() - 1];
+  for (int64_t j = 0; j < to; ++j) {
+    const int64_t source = kept[static_cast<size_t>(j)];
+    if (source < 0) continue;
+    TRI_CHECK(source < from, "[from_program] kept_classes expects classes below " +
+                                 std::to_string(from) + ", got " + std::to_string(source));
+    for (int64_t row = 0; row < values.numel() / to; ++row)
+      values.as<float>()[row * to + j] = old.as<float>()[row * from + source];
+  }
+  fresh.set_value(Tensor(values));
+}
+
 class ProgramLayer : public nn::Layer {
  public:
   ProgramLayer(const std::string& path, const ProgramOptions& options)
@@ -93,6 +111,9 @@ class ProgramLayer : public nn::Layer {
                 "matrix, and a positive number: " +
                     path);
     }
+    TRI_CHECK(options.kept_classes.empty() ||
+                  static_cast<int64_t>(options.kept_classes.size()) == options.num_classes,
+              "[from_program] kept_classes expects as many entries as num_classes");
     const std::set<int> fixed = statistics(foreign);
     for (size_t i = 0; i < foreign.parameters.size(); ++i) {
       const ForeignParameter& p = foreign.parameters[i];
@@ -101,12 +122,14 @@ class ProgramLayer : public nn::Layer {
       const bool weight = static_cast<int>(i) == renewed.first;
       const nn::Initializer copied = nn::initializer::Assign(array);
       Tensor t;
-      if (weight || static_cast<int>(i) == renewed.second)
+      if (weight || static_cast<int>(i) == renewed.second) {
         t = create_parameter(
             p.name,
             weight ? Shape{array.shape()[0], options.num_classes} : Shape{options.num_classes},
             {.name = p.name},
             weight ? nn::initializer::XavierUniform() : nn::initializer::Constant(0), !weight);
+        keep_columns(t, array, options.kept_classes);
+      }
       else if (fixed.count(p.value) != 0)
         register_buffer(p.name, t = Tensor(copied(array.shape(), array.dtype())));
       else t = create_parameter(p.name, array.shape(), {.name = p.name}, copied);

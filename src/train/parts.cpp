@@ -4,7 +4,9 @@
 #include <algorithm>
 #include <cctype>
 #include <cmath>
+#include <cstdlib>
 #include <filesystem>
+#include <unordered_map>
 
 #include "formats/paddle_state.h"
 #include "formats/safetensors.h"
@@ -61,6 +63,7 @@ lr::LRScheduler main_schedule(const std::string& name, const Config& c, double r
 
 std::vector<int64_t> default_shape(const std::string& model) {
   if (model == "lenet") return {1, 28, 28};
+  if (model.starts_with("resnet_cifar")) return {3, 32, 32};
   if (model == "crnn") return {3, 32, Shape::kUnknown};
   if (model == "program") return {3, 48, Shape::kUnknown};
   return {3, 224, 224};
@@ -87,10 +90,28 @@ void load_pretrained(nn::Layer& layer, const Config& c, const std::string& path)
   layer.set_state_dict(fitting, false);
 }
 
+// For each class of `alphabet` the one of the same character in the dictionary that the network
+// was trained with; -1 where it has none.
+std::vector<int64_t> kept_classes(const std::string& dictionary,
+                                  const vision::datasets::Alphabet& alphabet) {
+  const auto before = vision::datasets::Alphabet::from_file(dictionary);
+  std::unordered_map<std::string, int64_t> ids;
+  for (int64_t i = 0; i < before.size(); ++i) ids.emplace(before.character(i), i);
+  std::vector<int64_t> kept;
+  for (int64_t i = 0; i < alphabet.size(); ++i) {
+    const auto it = ids.find(alphabet.character(i));
+    kept.push_back(it == ids.end() ? -1 : it->second);
+  }
+  return kept;
+}
+
 }  // namespace
 
-Model make_model(const Config& c, int64_t num_classes, const std::string& base) {
-  const auto found = [&base](const std::string& path) {
+Model make_model(const Config& c, int64_t num_classes, const std::string& base,
+                 const vision::datasets::Alphabet* alphabet) {
+  const auto found = [&base](std::string path) {
+    if (const char* home = std::getenv("HOME"); home != nullptr && path.starts_with("~/"))
+      path = home + path.substr(1);
     const std::filesystem::path beside = std::filesystem::path(base) / path;
     return !std::filesystem::exists(path) && std::filesystem::exists(beside) ? beside.string()
                                                                             : path;
@@ -102,6 +123,8 @@ Model make_model(const Config& c, int64_t num_classes, const std::string& base) 
     models::ProgramOptions options;
     options.params = found(c.get("params", ""));
     options.num_classes = classes;
+    if (const std::string before = c.get("dictionary", ""); !before.empty() && alphabet)
+      options.kept_classes = kept_classes(found(before), *alphabet);
     model.layer = models::from_program(found(c.need("path")), options);
   } else {
     models::Options options;

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "train/config.h"
+#include "trireme/datasets.h"
 #include "trireme/layer.h"
 #include "trireme/optimizer.h"
 
@@ -16,8 +17,10 @@ struct Model {
 };
 
 // `config` is the map `model`: name, its options, input_shape, pretrained. `num_classes` is the
-// data's, where the config does not say.
-Model make_model(const Config& config, int64_t num_classes, const std::string& base);
+// data's, where the config does not say; `alphabet` of text lines (null: none) tells which classes of
+// a program's `dictionary` go on.
+Model make_model(const Config& config, int64_t num_classes, const std::string& base,
+                 const vision::datasets::Alphabet* alphabet = nullptr);
 
 // `config` is the map `lr`. Steps are optimizer steps.
 optimizer::lr::LRScheduler make_schedule(const Config& config, int64_t total_steps,

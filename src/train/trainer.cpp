@@ -104,7 +104,7 @@ class Trainer {
         data_(make_data(config.at("data"), static_cast<uint64_t>(settings_.seed), base)) {
     set_device(settings_.device);
     seed(static_cast<uint64_t>(settings_.seed));
-    model_ = make_model(config.at("model"), data_.num_classes, base);
+    model_ = make_model(config.at("model"), data_.num_classes, base, data_.alphabet.get());
     task_ = make_task(config, data_);
     steps_per_epoch_ = std::max<int64_t>(1, data_.train_loader->size() / settings_.accumulate);
     total_steps_ = steps_per_epoch_ * settings_.epochs;
