@@ -137,8 +137,7 @@ TEST_F(TrainerTest, LogHasAnObjectALoggedStep) {
 
 TEST_F(TrainerTest, OverridesAndUnknownKeys) {
   EXPECT_EQ(run(kDigits, "a", {.overrides = {"epochs=1", "data.batch_size=32"}}).steps, 8);
-  const std::string what =
-      error_of([&] { run(std::string(kDigits) + "epoch: 3\n", "b"); });
+  const std::string what = error_of([&] { run(std::string(kDigits) + "epoch: 3\n", "b"); });
   EXPECT_NE(what.find("'epoch' means nothing here"), std::string::npos) << what;
   EXPECT_NE(what.find("config.yaml:13"), std::string::npos) << what;
 }
