@@ -139,10 +139,9 @@ ModelFolder open_model_folder(const std::string& path, const std::string& recogn
   folder.recognizer = recognizer.empty() ? need_net(path, "rec") : recognizer;
   folder.classifier = find_net(path, "cls", "textline_ori");
   // A recogniser of its own does not read with the folder's characters.
-  folder.dictionary = !dictionary.empty() ? dictionary_from_text(text_of(dictionary))
-                      : recognizer.empty()
-                          ? find_dictionary(path, folder.recognizer)
-                          : find_dictionary(folder.recognizer, folder.recognizer);
+  folder.dictionary = !dictionary.empty()  ? dictionary_from_text(text_of(dictionary))
+                      : recognizer.empty() ? find_dictionary(path, folder.recognizer)
+                                           : find_dictionary(folder.recognizer, folder.recognizer);
   check_utf8(folder.dictionary);
   folder.detector_input = find_normalizer(folder.detector);
   return folder;

@@ -129,8 +129,7 @@ class ProgramLayer : public nn::Layer {
             {.name = p.name},
             weight ? nn::initializer::XavierUniform() : nn::initializer::Constant(0), !weight);
         keep_columns(t, array, options.kept_classes);
-      }
-      else if (fixed.count(p.value) != 0)
+      } else if (fixed.count(p.value) != 0)
         register_buffer(p.name, t = Tensor(copied(array.shape(), array.dtype())));
       else t = create_parameter(p.name, array.shape(), {.name = p.name}, copied);
       variables_.emplace(array.data(), t);

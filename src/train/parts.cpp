@@ -113,8 +113,9 @@ Model make_model(const Config& c, int64_t num_classes, const std::string& base,
     if (const char* home = std::getenv("HOME"); home != nullptr && path.starts_with("~/"))
       path = home + path.substr(1);
     const std::filesystem::path beside = std::filesystem::path(base) / path;
-    return !std::filesystem::exists(path) && std::filesystem::exists(beside) ? beside.string()
-                                                                             : path;
+    return !path.empty() && !std::filesystem::exists(path) && std::filesystem::exists(beside)
+               ? beside.string()
+               : path;
   };
   Model model;
   const std::string name = c.need("name");

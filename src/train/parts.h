@@ -17,8 +17,8 @@ struct Model {
 };
 
 // `config` is the map `model`: name, its options, input_shape, pretrained. `num_classes` is the
-// data's, where the config does not say; `alphabet` of text lines (null: none) tells which classes of
-// a program's `dictionary` go on.
+// data's, where the config does not say; `alphabet` of text lines (null: none) tells which classes
+// of a program's `dictionary` go on.
 Model make_model(const Config& config, int64_t num_classes, const std::string& base,
                  const vision::datasets::Alphabet* alphabet = nullptr);
 

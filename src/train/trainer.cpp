@@ -256,15 +256,30 @@ class Trainer {
 
   // ---- checkpoints
 
+  // The optimizer names its state after the parameters' own names, which count the layers that the
+  // process made; a checkpoint has the network's names, which are the same in every run.
+  std::string renamed(const std::string& name, bool to_network) const {
+    std::string best_from, best_to;
+    for (const auto& [path, t] : model_.layer->state_dict()) {
+      const std::string& from = to_network ? t.name() : path;
+      if (from.size() <= best_from.size() || !name.starts_with(from)) continue;
+      if (name.size() > from.size() && name[from.size()] != '_') continue;
+      best_from = from;
+      best_to = to_network ? path : t.name();
+    }
+    return best_to + name.substr(best_from.size());
+  }
+
   void save() {
     const double start = now();
     std::vector<NamedArray> tensors;
     for (const auto& [name, t] : model_.layer->state_dict())
       tensors.push_back({"model/" + name, t.numpy()});
     const optimizer::State state = optimizer_->state_dict();
-    for (const auto& [name, t] : state.tensors) tensors.push_back({"optimizer/" + name, t.numpy()});
+    for (const auto& [name, t] : state.tensors)
+      tensors.push_back({"optimizer/" + renamed(name, true), t.numpy()});
     for (const auto& [name, t] : state.master_weights)
-      tensors.push_back({"master/" + name, t.numpy()});
+      tensors.push_back({"master/" + renamed(name, true), t.numpy()});
     if (loss_sum_.defined()) tensors.push_back({"trainer/loss_sum", loss_sum_.numpy()});
     Json json;
     json["step"] = step_;
@@ -305,9 +320,9 @@ class Trainer {
     for (const NamedArray& t : content.tensors) {
       if (t.first.starts_with("model/")) model.emplace_back(t.first.substr(6), Tensor(t.second));
       if (t.first.starts_with("optimizer/"))
-        state.tensors.emplace_back(t.first.substr(10), Tensor(t.second));
+        state.tensors.emplace_back(renamed(t.first.substr(10), false), Tensor(t.second));
       if (t.first.starts_with("master/"))
-        state.master_weights.emplace_back(t.first.substr(7), Tensor(t.second));
+        state.master_weights.emplace_back(renamed(t.first.substr(7), false), Tensor(t.second));
       if (t.first == "trainer/loss_sum") loss_sum_ = Tensor(t.second);
     }
     model_.layer->set_state_dict(model);
