@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """check_export.py: exports models with `trireme convert` and runs them in the peers.
 
-    PYTHON tools/check_export.py [--program FILE] [--only WORD] [--formats pir,onnx] [--models DIR...]
+    PYTHON tools/check_export.py [--only WORD] [--formats pir,onnx] [--models DIR ...]
     TRIREME_EXPORT_KEEP=DIR test_formats --gtest_filter='*Export*'; PYTHON ... --cases DIR
 
 PYTHON is one that has paddle, onnxruntime and numpy. Models: ../shared/data/paddle_models, PP-OCRv4

@@ -14,7 +14,8 @@ from paddle import nn
 from paddle.vision import models
 
 ACTIVATIONS = """relu relu6 leaky_relu elu celu selu gelu silu swish mish hardswish hardsigmoid
-hardtanh hardshrink softshrink tanhshrink thresholded_relu softplus softsign log_sigmoid softmax log_softmax glu"""
+hardtanh hardshrink softshrink tanhshrink thresholded_relu softplus softsign log_sigmoid softmax
+log_softmax glu"""
 rng = np.random.default_rng(7)
 cases = {}
 
@@ -222,9 +223,7 @@ case(
     np.array([3, 2]),
 )
 
-for (
-    name
-) in ACTIVATIONS.split():
+for name in ACTIVATIONS.split():
     case(f"act_{name}", getattr(F, name), noise(3, 6, scale=2))
 case("act_gelu_tanh", lambda a: F.gelu(a, approximate=True), x)
 case("prelu", F.prelu, noise(2, 3, 2), noise(3))

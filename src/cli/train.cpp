@@ -39,7 +39,7 @@ void add_train(CLI::App& app) {
       ->allow_extra_args(false);
   verb->add_option("--output", r->options.output, "Folder for checkpoints, logs and the export");
   verb->add_option("--resume", r->options.resume,
-                   "auto: go on from the output's newest whole checkpoint; or a checkpoint's folder");
+                   "auto: go on from the newest whole checkpoint in the output; or a folder");
   verb->add_option("--max-steps", r->options.max_steps, "Stop behind this step")
       ->check(CLI::NonNegativeNumber);
   verb->add_option("--device", r->options.device, "cpu or gpu:N");

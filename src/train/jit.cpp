@@ -61,20 +61,20 @@ void save(nn::Layer& model, const std::string& folder, const std::vector<InputSp
   const auto record = [&](const std::vector<Value*>& inputs) {
     std::vector<Type> types;
     for (const Value* v : inputs) types.push_back(v->type);
-    const std::unique_ptr<Graph> program = current_recorder().trace(
-        types, names, [&](const std::vector<Tensor>& in) {
+    const std::unique_ptr<Graph> program =
+        current_recorder().trace(types, names, [&](const std::vector<Tensor>& in) {
           return std::vector<Tensor>{in.size() == 1 ? model(in[0]) : model(in)};
         });
     return replay(*program, inputs);
   };
-  const ExportFormat format = options.format == "pdmodel" ? ExportFormat::kPdmodel
-                              : options.format == "pir"   ? ExportFormat::kPir
-                              : options.format == "onnx"
-                                  ? ExportFormat::kOnnx
-                                  : (fail(Code::kInvalidArgument,
-                                          "[jit] format expects pdmodel, pir or onnx, got " +
-                                              options.format),
-                                     ExportFormat::kPir);
+  const ExportFormat format =
+      options.format == "pdmodel" ? ExportFormat::kPdmodel
+      : options.format == "pir"   ? ExportFormat::kPir
+      : options.format == "onnx"
+          ? ExportFormat::kOnnx
+          : (fail(Code::kInvalidArgument,
+                  "[jit] format expects pdmodel, pir or onnx, got " + options.format),
+             ExportFormat::kPir);
   write_model(ExportModel(std::move(spec), record), format, folder);
 }
 

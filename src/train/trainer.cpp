@@ -156,7 +156,6 @@ class Trainer {
 
   // One update of the parameters, from `accumulate` batches.
   void one_step() {
-    const int64_t epoch_before = data_.train_loader->state().epoch;
     for (int64_t k = 0; k < settings_.accumulate; ++k) {
       io::Batch batch;
       if (!data_.train_loader->next(batch) && !data_.train_loader->next(batch))
@@ -173,8 +172,7 @@ class Trainer {
     optimizer_->clear_grad();
     schedule_.step();
     ++step_;
-    const bool epoch_ended = data_.train_loader->state().epoch != epoch_before ||
-                             step_ % steps_per_epoch_ == 0;
+    const bool epoch_ended = step_ % steps_per_epoch_ == 0;
     if (step_ % settings_.log_every == 0 || step_ == total_steps_) log();
     if (data_.eval && (settings_.eval_every > 0 ? step_ % settings_.eval_every == 0 : epoch_ended))
       evaluate();

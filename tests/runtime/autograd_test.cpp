@@ -5,6 +5,7 @@
 
 #include <cmath>
 
+#include "runtime/call.h"
 #include "runtime/recorder.h"
 #include "trireme/ops.h"
 
@@ -52,6 +53,7 @@ TEST(Autograd, AFlushBetweenForwardAndBackwardLosesNothing) {
 }
 
 TEST(Autograd, IntermediateValuesAreNotKept) {
+  if (eager_mode()) GTEST_SKIP() << "nothing is pending in eager mode";
   const Tensor w = leaf({1, 2});
   const Tensor loss = sum(exp(exp(w)));
   loss.backward();
@@ -68,6 +70,23 @@ TEST(Autograd, TheHistoryIsLetGo) {
   z.backward({}, true);
   z.backward();
   EXPECT_NEAR(at(x.grad(), 0), 3 * std::exp(1.0), 1e-5);
+}
+
+TEST(Autograd, AFailedFlushPoisonsWhatWasPending) {
+  if (eager_mode()) GTEST_SKIP() << "nothing is pending in eager mode";
+  static const Op broken{.name = "broken",
+                         .infer = [](const Infer& i) { i.out(i.dtype(0), i.shape(0)); },
+                         .cpu = [](const Prepare&) -> Kernel {
+                           fail(Code::kResourceExhausted, "[broken] no memory");
+                         }};
+  const Tensor x = leaf({1, 2});
+  const Tensor bad = call([](Value* v) { return record1(broken, {v}); }, x);
+  const Tensor other = x * 2.0;
+  EXPECT_NE(error_of([&] { (void)other.numpy(); }).find("no memory"), std::string::npos);
+  EXPECT_NE(error_of([&] { (void)bad.numpy(); }).find("no memory"), std::string::npos);
+  EXPECT_NE(error_of([&] { (void)(bad + 1.0); }).find("no memory"), std::string::npos);
+  EXPECT_EQ(at(x, 1), 2);  // leaves and what is recorded from now on are well
+  EXPECT_EQ(at(x * 3.0, 1), 6);
 }
 
 TEST(Autograd, StopsWhereItIsTold) {

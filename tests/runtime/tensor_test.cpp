@@ -5,6 +5,7 @@
 
 #include <cmath>
 
+#include "runtime/call.h"
 #include "runtime/recorder.h"
 #include "trireme/autograd.h"
 #include "trireme/ops.h"
@@ -16,6 +17,7 @@ Tensor vec(const std::vector<float>& values) { return to_tensor(values); }
 float at(const Tensor& t, int64_t i) { return t.numpy().as<float>()[i]; }
 
 TEST(Tensor, ComputesWhenRead) {
+  if (eager_mode()) GTEST_SKIP() << "nothing is pending in eager mode";
   const Tensor x = vec({1, 2, 3});
   const Tensor y = x * 2.0 + x;
   EXPECT_GT(current_recorder().pending(), 0U);
@@ -47,6 +49,7 @@ TEST(Tensor, KeepsWhatIsHeld) {
 }
 
 TEST(Tensor, FindsThePlanAgain) {
+  if (eager_mode()) GTEST_SKIP() << "nothing is pending in eager mode";
   const auto step = [](float v) { return sum(exp(vec({v, 1})) * 3.0).item(); };
   (void)step(0);
   const int64_t plans = current_recorder().stats().plans;
@@ -58,6 +61,7 @@ TEST(Tensor, FindsThePlanAgain) {
 }
 
 TEST(Tensor, AnUpdateIsInPlace) {
+  if (eager_mode()) GTEST_SKIP() << "nothing is pending in eager mode";
   Tensor w = vec({1, 2, 3, 4}).clone();
   (void)w.numpy();
   const void* before = w.numpy().data();

@@ -174,6 +174,7 @@ void expect_one_flush(bool cast, const GradScalerOptions& options) {
 }
 
 TEST(GradScaler, AStepIsOneFlush) {
+  if (eager_mode()) GTEST_SKIP() << "every operator is a flush of its own";
   expect_one_flush(false, {});
   expect_one_flush(true, {.init_loss_scaling = 128, .use_dynamic_loss_scaling = false});
 }

@@ -43,8 +43,7 @@ double largest(const Array& a) {
 }
 
 // The first loss, gradients and, with plain gradient descent written out, the 20 losses.
-void check(const std::string& net_name, nn::Layer& net,
-           const Tensor (*input)(const char*, size_t)) {
+void check(const std::string& net_name, nn::Layer& net, const Array& x) {
   const fs::path folder = test::data_folder() / "train_golden" / net_name;
   (void)net.set_state_dict(state_of(read_safetensors((folder / "init.safetensors").string())));
   const Safetensors grads = read_safetensors((folder / "grads_step1.safetensors").string());

@@ -10,7 +10,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
-#include "runtime/recorder.h"
+#include "runtime/call.h"
 #include "train/optimizer_impl.h"
 #include "trireme/autograd.h"
 #include "trireme/ops.h"
@@ -246,6 +246,7 @@ struct Training {
 };
 
 TEST(Optimizer, OnePlanAndInPlace) {
+  if (eager_mode()) GTEST_SKIP() << "every operator is a flush of its own";
   Training t;
   t.step(0);
   t.step(1);
