@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "base/parallel.h"
+#include "ops/cuda_kernels.h"
 #include "ops/elements.h"
 #include "ops/index.h"
 #include "ops/indices.h"
@@ -174,13 +175,15 @@ constinit const Op take_along_axis_op{.name = "take_along_axis",
                                       .attrs = &attr_info<AxisAttrs>,
                                       .infer = infer_take,
                                       .grad = take_rule,
-                                      .cpu = prepare_take};
+                                      .cpu = prepare_take,
+                                      .cuda = TRI_CUDA(cuda_take_along_axis)};
 constinit const Op put_along_axis_op{.name = "put_along_axis",
                                      .inputs = 3,
                                      .attrs = &attr_info<PutAttrs>,
                                      .infer = infer_put,
                                      .grad = put_rule,
                                      .cpu = prepare_put,
+                                     .cuda = TRI_CUDA(cuda_put_along_axis),
                                      .in_place = 1};
 constinit const Op searchsorted_op{.name = "searchsorted",
                                    .inputs = 2,

@@ -1,5 +1,6 @@
 // argmax and argmin: the index of the first largest (smallest) element along a dimension or of all.
 #include "base/parallel.h"
+#include "ops/cuda_kernels.h"
 #include "ops/elements.h"
 #include "ops/index.h"
 
@@ -82,8 +83,11 @@ Kernel prepare(const Prepare& p) {
 
 namespace ops {
 
-constinit const Op argmax_op{
-    .name = "argmax", .attrs = &attr_info<ArgAttrs>, .infer = infer, .cpu = prepare};
+constinit const Op argmax_op{.name = "argmax",
+                             .attrs = &attr_info<ArgAttrs>,
+                             .infer = infer,
+                             .cpu = prepare,
+                             .cuda = TRI_CUDA(cuda_argmax)};
 
 Value* argmax(Value* x, int64_t axis, bool keepdim, bool flatten, DType dtype, bool min) {
   axis = flatten ? 0 : normal_axis("argmax", axis, x->type.shape.rank());

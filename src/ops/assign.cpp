@@ -26,8 +26,13 @@ const Op assign_op{.name = "assign",
                    .cuda = TRI_CUDA(prepare),
                    .layouts = Layouts::kFollow,
                    .view = true};
-const Op later_op{
-    .name = "later", .inputs = 2, .infer = infer, .grad = grad, .cpu = prepare, .cuda = TRI_CUDA(prepare), .view = true};
+const Op later_op{.name = "later",
+                  .inputs = 2,
+                  .infer = infer,
+                  .grad = grad,
+                  .cpu = prepare,
+                  .cuda = TRI_CUDA(prepare),
+                  .view = true};
 
 Value* assign(Value* x) { return record1(assign_op, {x}); }
 Value* later(Value* x, Value* after) { return record1(later_op, {x, after}); }

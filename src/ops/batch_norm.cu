@@ -1,5 +1,5 @@
-// Batch norm on the GPU: 16-byte accesses; sums over parts of the rows, which a second kernel joins in
-// a fixed order; then one pass that applies one factor and one offset a channel.
+// Batch norm on the GPU: 16-byte accesses; sums over parts of the rows, which a second kernel joins
+// in a fixed order; then one pass that applies one factor and one offset a channel.
 #include "ops/cuda_common.cuh"
 #include "ops/norm.h"
 
@@ -13,7 +13,7 @@ constexpr size_t kX = 2;  // of batch_norm_train's inputs (mean, variance, x, sc
 struct Form {
   int64_t channels, count;  // count: elements of a channel
   int64_t run, images;
-  unsigned slabs, parts;    // of the grid of sums
+  unsigned slabs, parts;  // of the grid of sums
 
   Form(const Type& x, size_t element) : channels(x.shape[1]), count(x.shape.numel() / channels) {
     const int64_t pixels = split_at(x.shape, 1).inner;
@@ -23,8 +23,8 @@ struct Form {
     slabs = static_cast<unsigned>(run ? channels : (groups + 31) / 32);
     // Enough blocks for the largest GPU twice over, but 16 rows for a thread.
     const int64_t work = run ? count / (kThreads * n * 4) : count / (16 * rows_at_once(groups));
-    parts = static_cast<unsigned>(
-        std::clamp<int64_t>(work, 1, std::max<int64_t>(1, 132 * 4 / slabs)));
+    parts =
+        static_cast<unsigned>(std::clamp<int64_t>(work, 1, std::max<int64_t>(1, 132 * 4 / slabs)));
     if (run) parts = static_cast<unsigned>(std::min<int64_t>(parts, 64));
   }
   static bool cuda_last(const Type& x) { return channels_last(x); }
@@ -70,7 +70,8 @@ __device__ void sum_rows(int64_t count, int64_t channels, A* partial, F f) {
     const int64_t step = static_cast<int64_t>(gridDim.y) * rows;
     f(group * N, [&](auto piece) {
       int64_t r = static_cast<int64_t>(blockIdx.y) * rows + ty;
-      for (; r + 3 * step < count; r += 4 * step) piece(r * channels + group * N, step * channels, Width<4>{}, a, b);
+      for (; r + 3 * step < count; r += 4 * step)
+        piece(r * channels + group * N, step * channels, Width<4>{}, a, b);
       for (; r < count; r += step) piece(r * channels + group * N, 0, Width<1>{}, a, b);
     });
   }
@@ -148,7 +149,8 @@ __global__ void __launch_bounds__(kThreads)
       constexpr int U = decltype(unroll)::value;
       A v[U][N], g[U][N];
 #pragma unroll
-      for (int u = 0; u < U; ++u) load<N>(x + at + u * step, v[u]), load<N>(dy + at + u * step, g[u]);
+      for (int u = 0; u < U; ++u)
+        load<N>(x + at + u * step, v[u]), load<N>(dy + at + u * step, g[u]);
 #pragma unroll
       for (int u = 0; u < U; ++u) {
 #pragma unroll
@@ -199,7 +201,8 @@ __global__ void __launch_bounds__(1024)
   using A = Acc<T>;
   join_parts(partial, parts, channels, [&](int64_t c, double a, double b) {
     const double d = a / t.count, mean = static_cast<double>(up(x[c * t.stride])) + d;
-    const double variance = fmax(0.0, b / t.count - d * d), inverse = 1 / sqrt(variance + t.epsilon);
+    const double variance = fmax(0.0, b / t.count - d * d),
+                 inverse = 1 / sqrt(variance + t.epsilon);
     t.mean[c] = static_cast<A>(t.momentum * t.mean_in[c] + (1 - t.momentum) * mean);
     t.variance[c] = static_cast<A>(t.momentum * t.variance_in[c] + (1 - t.momentum) * variance);
     t.saved_mean[c] = static_cast<A>(mean);
@@ -297,17 +300,19 @@ template <bool kGrad, class T>
 void run_apply(const Form& f, const T* x, const T* dy, T* out, const Acc<T>* a, const Acc<T>* b,
                const Acc<T>* k, cudaStream_t stream) {
   const auto go = [&](auto n, auto rows) {
-    const int64_t vectors = f.channels * f.count / n(), groups = (rows() ? f.channels : f.run) / n();
+    const int64_t vectors = f.channels * f.count / n(),
+                  groups = (rows() ? f.channels : f.run) / n();
     unsigned blocks = walking_blocks(vectors, 2 * kThreads);
     // Threads keep their channels where the number of blocks can be made to fit.
     if (rows() && groups > kThreads && blocks > groups / kThreads)
       blocks -= static_cast<unsigned>(blocks % std::max<int64_t>(1, groups / kThreads));
-    apply<n(), rows(), kGrad, T><<<blocks, kThreads, 0, stream>>>(x, dy, out, a, b, k, vectors,
-                                                                  groups, f.channels);
+    apply<n(), rows(), kGrad, T>
+        <<<blocks, kThreads, 0, stream>>>(x, dy, out, a, b, k, vectors, groups, f.channels);
   };
   using Rows = std::true_type;
   using Runs = std::false_type;
-  if (f.width(sizeof(T)) > 1) f.run ? go(Width<kVector<T>>{}, Runs{}) : go(Width<kVector<T>>{}, Rows{});
+  if (f.width(sizeof(T)) > 1)
+    f.run ? go(Width<kVector<T>>{}, Runs{}) : go(Width<kVector<T>>{}, Rows{});
   else f.run ? go(Width<1>{}, Runs{}) : go(Width<1>{}, Rows{});
   TRI_CUDA_LAUNCHED();
 }
@@ -335,10 +340,20 @@ template <class T> Kernel train_kernel(const Prepare& p) {
           x, partial, f.count, f.channels, f.run, f.images);
     });
     TRI_CUDA_LAUNCHED();
-    const Train<A> t{l.input<A>(0),  l.input<A>(1),  l.output<A>(0), l.output<A>(1),
-                     l.output<A>(3), l.output<A>(4), factor,         offset,
-                     scale.get(l),   bias.get(l),    static_cast<double>(f.count),
-                     attrs.momentum, attrs.epsilon,  f.run ? f.run : 1};
+    const Train<A> t{l.input<A>(0),
+                     l.input<A>(1),
+                     l.output<A>(0),
+                     l.output<A>(1),
+                     l.output<A>(3),
+                     l.output<A>(4),
+                     factor,
+                     offset,
+                     scale.get(l),
+                     bias.get(l),
+                     static_cast<double>(f.count),
+                     attrs.momentum,
+                     attrs.epsilon,
+                     f.run ? f.run : 1};
     finish_train<T><<<blocks_for(f.channels, 32), 1024, 0, stream_of(l)>>>(
         x, partial, static_cast<int>(f.parts), f.channels, t);
     TRI_CUDA_LAUNCHED();
@@ -359,8 +374,15 @@ template <class T> Kernel grad_kernel(const Prepare& p) {
           l.input<T>(0), l.input<T>(4), mean.get(l), partial, f.count, f.channels, f.run, f.images);
     });
     TRI_CUDA_LAUNCHED();
-    const Back<A> back{scale.get(l), mean.get(l), inverse.get(l), l.output<A>(1), l.output<A>(2),
-                       a, b, k, static_cast<double>(f.count)};
+    const Back<A> back{scale.get(l),
+                       mean.get(l),
+                       inverse.get(l),
+                       l.output<A>(1),
+                       l.output<A>(2),
+                       a,
+                       b,
+                       k,
+                       static_cast<double>(f.count)};
     finish_grad<A><<<blocks_for(f.channels, 32), 1024, 0, stream_of(l)>>>(
         partial, static_cast<int>(f.parts), f.channels, back);
     TRI_CUDA_LAUNCHED();
@@ -392,9 +414,8 @@ template <class T> Kernel inference_kernel(const Prepare& p) {
 
 Kernel cuda_batch_norm(const Prepare& p) {
   if (p.in().shape.numel() == 0) return cuda::nothing();
-  return cuda::with_cuda_floating(*p.node.op, p.in().dtype, [&]<class T>(Tag<T>) {
-    return cuda::inference_kernel<T>(p);
-  });
+  return cuda::with_cuda_floating(*p.node.op, p.in().dtype,
+                                  [&]<class T>(Tag<T>) { return cuda::inference_kernel<T>(p); });
 }
 Kernel cuda_batch_norm_train(const Prepare& p) {
   if (p.in(cuda::kX).shape.numel() == 0) return cuda_zero_outputs(p);

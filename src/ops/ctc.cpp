@@ -6,6 +6,7 @@
 
 #include "base/cpu_features.h"
 #include "base/parallel.h"
+#include "ops/cuda_kernels.h"
 #include "ops/elements.h"
 #include "ops/indices.h"
 #include "ops/pointwise.h"
@@ -223,6 +224,7 @@ constinit const Op warpctc_op{.name = "warpctc",
                                     return p.in().dtype == DType::kFloat64 ? prepare_as<double>(p)
                                                                            : prepare_as<float>(p);
                                   },
+                              .cuda = TRI_CUDA(cuda_warpctc),
                               .amp = Amp::kFloat};
 
 std::vector<Value*> warpctc(Value* logits, Value* labels, Value* logits_length,

@@ -1,4 +1,5 @@
-// What the operators' GPU kernels share: number types, 16-byte accesses, sums over warps and blocks.
+// What the operators' GPU kernels share: number types, 16-byte accesses, sums over warps and
+// blocks.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -90,8 +91,7 @@ template <int N, class T> __device__ __forceinline__ void load(const T* p, Acc<T
       if constexpr (sizeof(T) == 4) {
         v[i] = up(as<T>(w[i]));
       } else if constexpr (sizeof(T) == 8) {
-        v[i] = up(as<T>(w[2 * i] | static_cast<unsigned long long>(w[2 * i + 1])
-                                                       << 32));
+        v[i] = up(as<T>(w[2 * i] | static_cast<unsigned long long>(w[2 * i + 1]) << 32));
       } else {
         v[i] = up(as<T>(static_cast<unsigned short>(w[i / 2] >> 16 * (i % 2))));
       }
@@ -112,8 +112,7 @@ template <int N, class T> __device__ __forceinline__ void store(T* p, const Acc<
         w[i] = static_cast<unsigned>(i % 2 ? bits >> 32 : bits);
       } else {
         w[i] = as<unsigned short>(down<T>(v[2 * i])) |
-               static_cast<unsigned>(as<unsigned short>(down<T>(v[2 * i + 1])))
-                   << 16;
+               static_cast<unsigned>(as<unsigned short>(down<T>(v[2 * i + 1]))) << 16;
       }
     }
     *reinterpret_cast<uint4*>(p) = make_uint4(w[0], w[1], w[2], w[3]);

@@ -1,7 +1,7 @@
-// The operators' kernels for NVIDIA's GPUs: a function of an Op's `cuda` each. Their code is in the .cu
-// of the family's name. None waits for the host or allocates; all can be captured. Sums are taken in a
-// fixed order: the same inputs give the same bits. Indices outside their range, which a GPU cannot
-// report, read as zero (a loss: NaN) and write nothing.
+// The operators' kernels for NVIDIA's GPUs: a function of an Op's `cuda` each. Their code is in the
+// .cu of the family's name. None waits for the host or allocates; all can be captured. Sums are
+// taken in a fixed order: the same inputs give the same bits. Indices outside their range, which a
+// GPU cannot report, read as zero (a loss: NaN) and write nothing.
 #pragma once
 
 #include "graph/kernel.h"
@@ -32,7 +32,41 @@ Kernel cuda_batch_norm_grad(const Prepare& p);
 
 Kernel cuda_reduce(const Prepare& p);  // sum, mean, max, min, prod, any, all
 
+Kernel cuda_pool2d(const Prepare& p);  // max_pool2d_with_index too
+Kernel cuda_pool2d_grad(const Prepare& p);
+
+Kernel cuda_nearest_interp(const Prepare& p);
+Kernel cuda_bilinear_interp(const Prepare& p);
+
+Kernel cuda_gather(const Prepare& p);
+Kernel cuda_gather_nd(const Prepare& p);
+Kernel cuda_embedding(const Prepare& p);
+Kernel cuda_one_hot(const Prepare& p);
+Kernel cuda_index_add(const Prepare& p);
+Kernel cuda_scatter(const Prepare& p);
+Kernel cuda_embedding_grad(const Prepare& p);
+
 Kernel cuda_pad_border(const Prepare& p);  // reflect, replicate, circular
+
+Kernel cuda_dropout(const Prepare& p);
+Kernel cuda_uniform(const Prepare& p);
+Kernel cuda_gaussian(const Prepare& p);
+Kernel cuda_randint(const Prepare& p);
+Kernel cuda_bernoulli(const Prepare& p);
+
+Kernel cuda_update(const Prepare& p);  // every optimizer of optimizer.h but lamb
+Kernel cuda_clip_factors(const Prepare& p);
+Kernel cuda_check_finite_and_unscale(const Prepare& p);
+Kernel cuda_update_loss_scaling(const Prepare& p);
+
+Kernel cuda_argmax(const Prepare& p);
+Kernel cuda_topk(const Prepare& p);  // k passes over a line: for a small k
+Kernel cuda_cumsum(const Prepare& p);
+Kernel cuda_cumprod(const Prepare& p);
+Kernel cuda_take_along_axis(const Prepare& p);
+Kernel cuda_put_along_axis(const Prepare& p);
+
+Kernel cuda_warpctc(const Prepare& p);
 
 // All outputs zero: of operators whose input is empty.
 Kernel cuda_zero_outputs(const Prepare& p);

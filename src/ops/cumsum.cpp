@@ -1,5 +1,6 @@
 // cumsum, cumprod: running sums and products along a dimension or of all elements.
 #include "base/parallel.h"
+#include "ops/cuda_kernels.h"
 #include "ops/elements.h"
 #include "ops/index.h"
 
@@ -123,12 +124,14 @@ constinit const Op cumsum_op{.name = "cumsum",
                              .attrs = &attr_info<CumsumAttrs>,
                              .infer = infer,
                              .grad = sum_rule,
-                             .cpu = prepare_sum};
+                             .cpu = prepare_sum,
+                             .cuda = TRI_CUDA(cuda_cumsum)};
 constinit const Op cumprod_op{.name = "cumprod",
                               .attrs = &attr_info<CumsumAttrs>,
                               .infer = infer,
                               .grad = product_rule,
-                              .cpu = prepare_product};
+                              .cpu = prepare_product,
+                              .cuda = TRI_CUDA(cuda_cumprod)};
 constinit const Op cumprod_grad_op{.name = "cumprod_grad",
                                    .inputs = 2,
                                    .attrs = &attr_info<CumsumAttrs>,

@@ -58,7 +58,8 @@ struct Course {
 Kernel prepare_diagonal(const Prepare& p) {
   if (p.out().shape.numel() == 0) return {[](const Launch&) {}};
   const Course c(p.in().shape, p.out().shape, p.attrs<DiagonalAttrs>());
-  return copy_boxes(p, {{c.dims, c.strides, dense_strides(c.dims), c.first}}, size_of(p.in().dtype));
+  return copy_boxes(p, {{c.dims, c.strides, dense_strides(c.dims), c.first}},
+                    size_of(p.in().dtype));
 }
 
 Kernel prepare_embed(const Prepare& p) {
@@ -98,7 +99,7 @@ constinit const Op diag_embed_op{.name = "diag_embed",
                                  .infer = infer_embed,
                                  .grad = embed_rule,
                                  .cpu = prepare_embed,
-                               .cuda = TRI_CUDA(prepare_embed)};
+                                 .cuda = TRI_CUDA(prepare_embed)};
 
 Value* diagonal(Value* x, int64_t offset, int64_t axis1, int64_t axis2) {
   const int64_t rank = x->type.shape.rank();

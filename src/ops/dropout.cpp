@@ -1,4 +1,5 @@
 // dropout: the mask is drawn again by the gradient instead of being kept.
+#include "ops/cuda_kernels.h"
 #include "ops/pointwise.h"
 #include "ops/random.h"
 #include "ops/random_draw.h"
@@ -85,6 +86,7 @@ constinit const Op dropout_op{.name = "dropout",
                               .infer = infer,
                               .grad = grad,
                               .cpu = prepare,
+                              .cuda = TRI_CUDA(cuda_dropout),
                               .in_place = 1};
 
 Value* dropout(Value* x, Value* state, const DropoutAttrs& attrs) {

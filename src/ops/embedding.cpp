@@ -3,6 +3,7 @@
 
 #include "base/parallel.h"
 #include "ops/copy_run.h"
+#include "ops/cuda_kernels.h"
 #include "ops/elements.h"
 #include "ops/index.h"
 #include "ops/indices.h"
@@ -89,11 +90,13 @@ constinit const Op embedding_op{.name = "embedding",
                                 .attrs = &attr_info<AxisAttrs>,
                                 .infer = infer_embedding,
                                 .grad = embedding_rule,
-                                .cpu = prepare_embedding};
+                                .cpu = prepare_embedding,
+                                .cuda = TRI_CUDA(cuda_embedding)};
 constinit const Op one_hot_op{.name = "one_hot",
                               .attrs = &attr_info<OneHotAttrs>,
                               .infer = infer_one_hot,
-                              .cpu = prepare_one_hot};
+                              .cpu = prepare_one_hot,
+                              .cuda = TRI_CUDA(cuda_one_hot)};
 
 Value* embedding(Value* weight, Value* ids, int64_t padding_idx) {
   return record1(embedding_op, {weight, ids}, AxisAttrs{padding_idx});

@@ -1,6 +1,7 @@
 // gather (slices along one dimension) and gather_nd (slices by coordinates).
 #include "base/parallel.h"
 #include "ops/copy_run.h"
+#include "ops/cuda_kernels.h"
 #include "ops/elements.h"
 #include "ops/index.h"
 #include "ops/indices.h"
@@ -118,12 +119,14 @@ constinit const Op gather_op{.name = "gather",
                              .attrs = &attr_info<AxisAttrs>,
                              .infer = infer_gather,
                              .grad = gather_rule,
-                             .cpu = prepare_gather};
+                             .cpu = prepare_gather,
+                             .cuda = TRI_CUDA(cuda_gather)};
 constinit const Op gather_nd_op{.name = "gather_nd",
                                 .inputs = 2,
                                 .infer = infer_gather_nd,
                                 .grad = gather_nd_rule,
-                                .cpu = prepare_gather_nd};
+                                .cpu = prepare_gather_nd,
+                                .cuda = TRI_CUDA(cuda_gather_nd)};
 
 Value* gather(Value* x, Value* index, int64_t axis) {
   return record1(gather_op, {x, index},

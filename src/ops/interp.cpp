@@ -1,6 +1,7 @@
 // nearest_interp and bilinear_interp: resizing in Paddle's conventions.
 #include "base/parallel.h"
 #include "ops/copy_run.h"
+#include "ops/cuda_kernels.h"
 #include "ops/elements.h"
 #include "ops/interp_tables.h"
 #include "ops/pool.h"
@@ -125,12 +126,14 @@ constinit const Op nearest_interp_op{.name = "nearest_interp",
                                      .infer = infer,
                                      .grad = grad,
                                      .cpu = prepare_nearest,
+                                     .cuda = TRI_CUDA(cuda_nearest_interp),
                                      .layouts = Layouts::kFollow};
 constinit const Op bilinear_interp_op{.name = "bilinear_interp",
                                       .attrs = &attr_info<InterpAttrs>,
                                       .infer = infer,
                                       .grad = grad,
                                       .cpu = prepare_bilinear,
+                                      .cuda = TRI_CUDA(cuda_bilinear_interp),
                                       .layouts = Layouts::kFollow};
 
 Value* nearest_interp(Value* x, const InterpAttrs& attrs) {

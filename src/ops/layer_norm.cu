@@ -67,9 +67,8 @@ template <class T> Kernel norm_kernel(const Prepare& p, const Lines& s, const Af
     affine.bias = bias.get(l);
     choose_lines<T>(s, [&](auto g, auto n) {
       if constexpr (g() > 1)
-        norm_lines<g(), n(), T>
-            <<<blocks_for(s.count, kThreads / g()), kThreads, 0, stream_of(l)>>>(
-                l.input<T>(0), l.output<T>(), s, affine, epsilon);
+        norm_lines<g(), n(), T><<<blocks_for(s.count, kThreads / g()), kThreads, 0, stream_of(l)>>>(
+            l.input<T>(0), l.output<T>(), s, affine, epsilon);
     });
     TRI_CUDA_LAUNCHED();
   }};
@@ -81,8 +80,8 @@ template <class T> Kernel norm_kernel(const Prepare& p, const Lines& s, const Af
 // rows of the block: everything is read once. partial: [blocks, 2, n].
 template <int N, int K, class T>
 __global__ void __launch_bounds__(N > 1 ? 512 : 1024)
-    layer_norm_grad_rows(const T* x, Small scale, const T* dy, T* dx,
-                                     Acc<T>* partial, int64_t rows, int64_t n, Acc<T> epsilon) {
+    layer_norm_grad_rows(const T* x, Small scale, const T* dy, T* dx, Acc<T>* partial, int64_t rows,
+                         int64_t n, Acc<T> epsilon) {
   using A = Acc<T>;
   const A count = static_cast<A>(n);
   A dscale[K][N] = {}, dbias[K][N] = {}, factor[K][N];
@@ -92,8 +91,7 @@ __global__ void __launch_bounds__(N > 1 ? 512 : 1024)
 #pragma unroll
   for (int k = 0; k < K; ++k)
 #pragma unroll
-    for (int i = 0; i < N; ++i)
-      factor[k][i] = column(k) < n ? scale.at(column(k) + i, A(1)) : A(0);
+    for (int i = 0; i < N; ++i) factor[k][i] = column(k) < n ? scale.at(column(k) + i, A(1)) : A(0);
   for (int64_t r = blockIdx.x; r < rows; r += gridDim.x) {
     A v[K][N] = {}, g[K][N] = {};
     A sum = 0, squares = 0, a = 0, b = 0;
@@ -112,8 +110,7 @@ __global__ void __launch_bounds__(N > 1 ? 512 : 1024)
 #pragma unroll
       for (int i = 0; i < N; ++i) squares += (v[k][i] - mean) * (v[k][i] - mean);
     }
-    const A inverse =
-        inverse_root(group_reduce<kThreads>(squares, Plus{}) / count + epsilon);
+    const A inverse = inverse_root(group_reduce<kThreads>(squares, Plus{}) / count + epsilon);
 #pragma unroll
     for (int k = 0; k < K; ++k) {
 #pragma unroll
@@ -215,9 +212,9 @@ Kernel grad_rows_kernel(const Prepare& p, int64_t rows, int64_t n, unsigned thre
   const auto blocks = static_cast<unsigned>(std::min<int64_t>(rows, 132 * per_sm));
   return {[=](const Launch& l) {
             auto* partial = static_cast<A*>(l.scratch);
-            layer_norm_grad_rows<N, K, T><<<blocks, threads, 0, stream_of(l)>>>(
-                l.input<T>(0), scale.get(l), l.input<T>(2), l.output<T>(0), partial, rows, n,
-                epsilon);
+            layer_norm_grad_rows<N, K, T>
+                <<<blocks, threads, 0, stream_of(l)>>>(l.input<T>(0), scale.get(l), l.input<T>(2),
+                                                       l.output<T>(0), partial, rows, n, epsilon);
             TRI_CUDA_LAUNCHED();
             join_partials<A><<<blocks_for(2 * n, 32), kThreads, 0, stream_of(l)>>>(
                 partial, l.output<A>(1), l.output<A>(2), blocks, n);
@@ -279,14 +276,14 @@ __global__ void __launch_bounds__(kThreads)
       inverse_root(group_reduce<kThreads>(squares, Plus{}) / static_cast<A>(n) + epsilon);
   for (int64_t i = threadIdx.x; i < n; i += kThreads) {
     const int64_t c = first + i % width;
-    y[place(i)] = down<T>((up(x[place(i)]) - mean) * inverse * scale.at(c, A(1)) + bias.at(c, A(0)));
+    y[place(i)] =
+        down<T>((up(x[place(i)]) - mean) * inverse * scale.at(c, A(1)) + bias.at(c, A(0)));
   }
 }
 
 template <class T> Kernel group_norm_kernel(const Prepare& p) {
   const Shape& x = p.in().shape;
-  const int64_t groups =
-      p.node.op == &ops::instance_norm_op ? x[1] : p.attrs<NormAttrs>().groups;
+  const int64_t groups = p.node.op == &ops::instance_norm_op ? x[1] : p.attrs<NormAttrs>().groups;
   const int64_t pixels = split_at(x, 1).inner, width = x[1] / groups;
   if (!channels_last(p.in()))
     return norm_kernel<T>(p, Lines{x[0] * groups, width * pixels, 1},
@@ -327,9 +324,8 @@ Kernel cuda_layer_norm_grad(const Prepare& p) {
 
 Kernel cuda_group_norm(const Prepare& p) {
   if (p.in().shape.numel() == 0) return cuda::nothing();
-  return cuda::with_cuda_floating(*p.node.op, p.in().dtype, [&]<class T>(Tag<T>) {
-    return cuda::group_norm_kernel<T>(p);
-  });
+  return cuda::with_cuda_floating(*p.node.op, p.in().dtype,
+                                  [&]<class T>(Tag<T>) { return cuda::group_norm_kernel<T>(p); });
 }
 
 Kernel cuda_zero_outputs(const Prepare& p) {

@@ -3,7 +3,9 @@
 
 #include <cstring>
 
+#include "ops/cuda_kernels.h"
 #include "ops/optimizer_chunks.h"
+#include "ops/optimizer_places.h"
 
 namespace trireme {
 
@@ -11,45 +13,20 @@ const RuleTable& rule_table() {
   return cpu_features().avx512 ? kRulesAvx512 : cpu_features().avx2 ? kRulesAvx2 : kRulesBaseline;
 }
 
-namespace {
-
-struct Traits {
-  const Op* op;
-  Rule rule;
-  int states, scalars;
-};
-
-const Traits& traits_of(const Op& op) {
-  static const Traits table[] = {
+const UpdateTraits& update_traits(const Op& op) {
+  static const UpdateTraits table[] = {
       {&ops::sgd_op, Rule::kSgd, 0, 0},           {&ops::momentum_op, Rule::kMomentum, 1, 0},
       {&ops::adam_op, Rule::kAdam, 2, 2},         {&ops::adamw_op, Rule::kAdamW, 2, 2},
       {&ops::adamax_op, Rule::kAdamax, 2, 1},     {&ops::rmsprop_op, Rule::kRmsProp, 2, 0},
       {&ops::adagrad_op, Rule::kAdagrad, 1, 0},   {&ops::lamb_op, Rule::kLambMoments, 2, 2},
       {&ops::adadelta_op, Rule::kAdadelta, 2, 0}, {&ops::nadam_op, Rule::kNAdam, 2, 3},
       {&ops::radam_op, Rule::kRAdam, 2, 3},       {&ops::rprop_op, Rule::kRprop, 2, 0}};
-  for (const Traits& t : table)
+  for (const UpdateTraits& t : table)
     if (t.op == &op) return t;
   fail(Code::kInternal, message(op.name, "is no optimizer"));
 }
 
-// Where each list begins among the inputs.
-struct Places {
-  size_t params, states, low, scalars, grads, lr, factors, skip, outputs;
-  int count = 0;  // of states
-
-  Places(const Op& op, const UpdateAttrs& a) {
-    const ops::UpdateState s = ops::update_state(op, a);
-    count = s.states;
-    params = static_cast<size_t>(a.params);
-    states = params;
-    low = states + params * static_cast<size_t>(s.states);
-    scalars = low + a.low.size();
-    outputs = grads = scalars + (s.scalars > 0 ? 1 : 0);
-    lr = grads + params;
-    factors = lr + 1;
-    skip = factors + 1;
-  }
-};
+namespace {
 
 bool is_half(DType d) { return d == DType::kFloat16 || d == DType::kBFloat16; }
 DType state_dtype(DType d) { return d == DType::kFloat64 ? d : DType::kFloat32; }
@@ -70,7 +47,7 @@ void check_lists(const Infer& i, const UpdateAttrs& a) {
     TRI_CHECK(k >= 0 && k < a.params, message(i.op.name, "low expects parameters, got ", k));
 }
 
-void check_scalars(const Infer& i, const Places& at, const UpdateAttrs& a) {
+void check_scalars(const Infer& i, const UpdatePlaces& at, const UpdateAttrs& a) {
   const int scalars = ops::update_state(i.op, a).scalars;
   if (scalars > 0) {
     const Shape& s = i.shape(at.scalars);
@@ -98,7 +75,7 @@ void check_scalars(const Infer& i, const Places& at, const UpdateAttrs& a) {
 void infer(const Infer& i) {
   const auto& a = i.attrs<UpdateAttrs>();
   check_lists(i, a);
-  const Places at(i.op, a);
+  const UpdatePlaces at(i.op, a);
   TRI_CHECK(i.inputs.size() == at.skip + 1,
             message(i.op.name, "expects ", at.skip + 1, " inputs, got ", i.inputs.size()));
   for (size_t k = 0; k < at.lr; ++k)
@@ -133,58 +110,12 @@ double value(const std::vector<double>& list, size_t k, double otherwise) {
   return list.empty() ? otherwise : list[k];
 }
 
-// The rules' derived numbers from a row of the scalar state (what stood before this step), and the
-// row of the next one. Powers are kept and multiplied in float32, as in Paddle's state.
-template <class T>
-void derive(Rule rule, const UpdateAttrs& a, RuleNumbers<T>& k, const float* row, float* next) {
-  const auto beta1 = static_cast<float>(a.beta1), beta2 = static_cast<float>(a.beta2);
-  switch (rule) {
-    case Rule::kAdam:
-    case Rule::kAdamW:
-      k.a = k.lr * (std::sqrt(1 - T(row[1])) / (1 - T(row[0])));
-      k.b = k.epsilon * std::sqrt(1 - T(row[1]));
-      break;
-    case Rule::kLambMoments:
-      k.a = 1 - T(row[0]);
-      k.b = 1 - T(row[1]);
-      break;
-    case Rule::kAdamax: k.a = k.lr / (1 - T(row[0])); break;
-    case Rule::kNAdam: {
-      const auto decay = static_cast<float>(a.momentum_decay);
-      const float power = row[0] * 0.96F, power2 = row[1] * beta2;
-      const float mu = beta1 * (1 - 0.5F * std::pow(power, decay));
-      const float mu1 = beta1 * (1 - 0.5F * std::pow(power, decay) * std::pow(0.96F, decay));
-      const float product = row[2] * mu;
-      k.a = T(mu1) / (1 - T(product * mu1));
-      k.b = (1 - T(mu)) / (1 - T(product));
-      k.c = 1 - T(power2);
-      next[0] = power, next[1] = power2, next[2] = product;
-      return;
-    }
-    case Rule::kRAdam: {
-      const float power1 = row[0] * beta1, power2 = row[1] * beta2;
-      const float rho = (row[2] * (beta2 - power2) + power2) / (1 - power2);
-      const float limit = 2 / (1 - beta2) - 1, length = limit - 2 * rho;
-      k.a = 1 / (1 - T(power1));
-      k.b = length > 5 ? T(std::sqrt((length - 4) * (length - 2) * limit /
-                                     ((limit - 4) * (limit - 2) * length)))
-                       : T(0);
-      k.c = std::sqrt(1 - T(power2));
-      next[0] = power1, next[1] = power2, next[2] = rho;
-      return;
-    }
-    default: return;
-  }
-  next[0] = row[0] * beta1;
-  if (rule != Rule::kAdamax) next[1] = row[1] * beta2;
-}
-
 class Update {
  public:
   Update(const Prepare& p)
       : a_(p.attrs<UpdateAttrs>()),
         at_(*p.node.op, a_),
-        rule_(traits_of(*p.node.op).rule),
+        rule_(update_traits(*p.node.op).rule),
         scalars_(static_cast<size_t>(ops::update_state(*p.node.op, a_).scalars)),
         chunks_(sizes(p, at_.params)),
         has_factors_(p.has(at_.factors)),
@@ -252,7 +183,8 @@ class Update {
     n.nesterov = a_.nesterov, n.centered = a_.centered, n.amsgrad = a_.amsgrad;
     if (scalars_ > 0) {
       const size_t row = static_cast<size_t>(a_.rows[k]) * scalars_;
-      derive(rule_, a_, n, l.input<float>(at_.scalars) + row, next);
+      derive(rule_, {a_.beta1, a_.beta2, a_.momentum_decay}, n, l.input<float>(at_.scalars) + row,
+             next);
     }
     return n;
   }
@@ -361,7 +293,7 @@ class Update {
   }
 
   const UpdateAttrs a_;
-  const Places at_;
+  const UpdatePlaces at_;
   const Rule rule_;
   const size_t scalars_;
   const Chunks chunks_;
@@ -381,7 +313,7 @@ Kernel prepare(const Prepare& p) {
 namespace ops {
 
 UpdateState update_state(const Op& op, const UpdateAttrs& a) {
-  const Traits& t = traits_of(op);
+  const UpdateTraits& t = update_traits(op);
   return {t.states + (a.amsgrad || a.centered ? 1 : 0), t.scalars};
 }
 
@@ -393,6 +325,7 @@ constexpr Op update_op(std::string_view name) {
           .attrs = &attr_info<UpdateAttrs>,
           .infer = infer,
           .cpu = prepare,
+          .cuda = TRI_CUDA(cuda_update),
           .amp = Amp::kFollow,
           .in_place = kEveryOutput};
 }

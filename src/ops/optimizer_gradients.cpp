@@ -2,6 +2,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "ops/cuda_kernels.h"
 #include "ops/optimizer.h"
 #include "ops/optimizer_chunks.h"
 
@@ -223,12 +224,14 @@ constinit const Op clip_factors_op{.name = "clip_factors",
                                    .outputs = 3,
                                    .attrs = &attr_info<ClipAttrs>,
                                    .infer = infer_factors,
-                                   .cpu = prepare_factors};
+                                   .cpu = prepare_factors,
+                                   .cuda = TRI_CUDA(cuda_clip_factors)};
 constinit const Op check_finite_and_unscale_op{.name = "check_finite_and_unscale",
                                                .inputs = -1,
                                                .outputs = -1,
                                                .infer = infer_unscale,
                                                .cpu = prepare_unscale,
+                                               .cuda = TRI_CUDA(cuda_check_finite_and_unscale),
                                                .in_place = kEveryOutput};
 constinit const Op update_loss_scaling_op{.name = "update_loss_scaling",
                                           .inputs = 3,
@@ -236,6 +239,7 @@ constinit const Op update_loss_scaling_op{.name = "update_loss_scaling",
                                           .attrs = &attr_info<LossScalingAttrs>,
                                           .infer = infer_scaling,
                                           .cpu = prepare_scaling,
+                                          .cuda = TRI_CUDA(cuda_update_loss_scaling),
                                           .in_place = 2};
 
 }  // namespace ops

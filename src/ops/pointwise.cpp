@@ -1,7 +1,7 @@
 // The pointwise operators' rules: shapes broadcast, dtypes promote. Their work is in
 // pointwise_cluster.cpp.
-#include "ops/cuda_kernels.h"
 #include "ops/pointwise.h"
+#include "ops/cuda_kernels.h"
 
 #include <cmath>
 

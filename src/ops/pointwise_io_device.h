@@ -1,28 +1,35 @@
-// Memory forms of the dtypes for printed kernels: single elements, and vectors as 32-bit words (structs
-// of halves would be read in pieces). Text for NVRTC.
+// Memory forms of the dtypes for printed kernels: single elements, and vectors as 32-bit words
+// (structs of halves would be read in pieces). Text for NVRTC.
 #pragma once
 
 namespace {
 
 // in: the bits of an element as the type that is computed with; out: the way back, rounded to even.
-#define TRI_FORM(name, value, memory, bits, to_value, to_bits)     \
-  struct name {                                                    \
-    typedef value Value;                                           \
-    typedef memory Memory;                                         \
-    typedef bits Bits;                                             \
-    static inline value in(bits b) { to_value }                    \
-    static inline bits out(value v) { to_bits }                    \
+#define TRI_FORM(name, value, memory, bits, to_value, to_bits) \
+  struct name {                                                \
+    typedef value Value;                                       \
+    typedef memory Memory;                                     \
+    typedef bits Bits;                                         \
+    static inline value in(bits b) { to_value }                \
+    static inline bits out(value v) { to_bits }                \
   };
 TRI_FORM(F32, float, unsigned, unsigned, return __uint_as_float(b);, return __float_as_uint(v);)
-TRI_FORM(F64, double, unsigned long long, unsigned long long, return __longlong_as_double((long long)b);
+TRI_FORM(F64, double, unsigned long long, unsigned long long,
+         return __longlong_as_double((long long)b);
          , return (unsigned long long)__double_as_longlong(v);)
 TRI_FORM(F16, float, unsigned short, unsigned, float f;
-         asm("{.reg .b16 h; cvt.u16.u32 h, %1; cvt.f32.f16 %0, h;}" : "=f"(f) : "r"(b)); return f;
-         , unsigned b;
-         asm("{.reg .b16 h; cvt.rn.f16.f32 h, %1; cvt.u32.u16 %0, h;}" : "=r"(b) : "f"(v)); return b;)
-TRI_FORM(BF16, float, unsigned short, unsigned, return __uint_as_float(b << 16);
-         , unsigned b;
-         asm("{.reg .b16 h; cvt.rn.bf16.f32 h, %1; cvt.u32.u16 %0, h;}" : "=r"(b) : "f"(v)); return b;)
+         asm("{.reg .b16 h; cvt.u16.u32 h, %1; cvt.f32.f16 %0, h;}"
+             : "=f"(f)
+             : "r"(b));
+         return f;, unsigned b; asm("{.reg .b16 h; cvt.rn.f16.f32 h, %1; cvt.u32.u16 %0, h;}"
+                                    : "=r"(b)
+                                    : "f"(v));
+         return b;)
+TRI_FORM(BF16, float, unsigned short, unsigned, return __uint_as_float(b << 16);, unsigned b;
+         asm("{.reg .b16 h; cvt.rn.bf16.f32 h, %1; cvt.u32.u16 %0, h;}"
+             : "=r"(b)
+             : "f"(v));
+         return b;)
 TRI_FORM(I64, int64_t, unsigned long long, unsigned long long, return (int64_t)b;
          , return (unsigned long long)v;)
 TRI_FORM(I32, int64_t, unsigned, unsigned, return (int)b;, return (unsigned)v;)
@@ -76,7 +83,8 @@ template <class F, int V> struct Vector {
   // In the order of k: the first element of a word clears it.
   inline void set(int k, typename F::Value v) {
     const typename F::Bits b = F::out(v);
-    if constexpr (kBytes == 8) w[2 * k] = (unsigned)b, w[2 * k + 1] = (unsigned)((unsigned long long)b >> 32);
+    if constexpr (kBytes == 8)
+      w[2 * k] = (unsigned)b, w[2 * k + 1] = (unsigned)((unsigned long long)b >> 32);
     else if constexpr (kBytes == 4) w[k] = (unsigned)b;
     else if constexpr (kBytes == 2) w[k / 2] = k % 2 ? w[k / 2] | (unsigned)b << 16 : (unsigned)b;
     else w[k / 4] = k % 4 ? w[k / 4] | (unsigned)b << 8 * (k % 4) : (unsigned)b;

@@ -1,5 +1,5 @@
-// Pointwise clusters as CUDA text. Halves are computed as float, integers as 64 bits, as on the CPU;
-// nothing is rounded between two operators of a cluster.
+// Pointwise clusters as CUDA text. Halves are computed as float, integers as 64 bits, as on the
+// CPU; nothing is rounded between two operators of a cluster.
 #include "ops/pointwise_print.h"
 
 #include <algorithm>
@@ -24,11 +24,11 @@ struct Line {
 
 const std::unordered_map<const Op*, Line>& lines() {
   static const std::unordered_map<const Op*, Line> map = {
-#define TRI_UNARY(name, value, kind, ...)                          \
-  {&ops::name##_op, {#name, #value, false, false, false}},         \
+#define TRI_UNARY(name, value, kind, ...)                  \
+  {&ops::name##_op, {#name, #value, false, false, false}}, \
       TRI_IF_##kind({&ops::name##_grad_op, {#name, #__VA_ARGS__, false, false, true}}, )
-#define TRI_FLOAT(name, value, kind, ...)                          \
-  {&ops::name##_op, {#name, #value, false, false, false}},         \
+#define TRI_FLOAT(name, value, kind, ...)                  \
+  {&ops::name##_op, {#name, #value, false, false, false}}, \
       TRI_IF_##kind({&ops::name##_grad_op, {#name, #__VA_ARGS__, false, false, true}}, )
 #define TRI_BINARY(name, value, ...) {&ops::name##_op, {#name, #value, true, false, false}},
 #define TRI_COMPARE(name, ...) {&ops::name##_op, {#name, #__VA_ARGS__, true, true, false}},
@@ -157,9 +157,9 @@ class Printer {
     const std::string name = cat(line.gradient ? "grad_" : "op_", line.name);
     if (!printed_.insert(name).second) return name;
     const char* parameters = line.binary ? "T x, T y" : "T x, T a, T b";
-    functions_ += cat("template <class T> inline ", line.compares ? "bool " : "T ", name, '(',
-                      parameters, ") { return static_cast<", line.compares ? "bool" : "T", ">(",
-                      line.value, "); }\n");
+    functions_ +=
+        cat("template <class T> inline ", line.compares ? "bool " : "T ", name, '(', parameters,
+            ") { return static_cast<", line.compares ? "bool" : "T", ">(", line.value, "); }\n");
     return name;
   }
 
@@ -168,7 +168,8 @@ class Printer {
       const auto bits = std::bit_cast<uint32_t>(static_cast<float>(value));
       return cat("__uint_as_float((unsigned)", word(bits), ')');
     }
-    if (c == "double") return cat("__longlong_as_double(", word(std::bit_cast<int64_t>(value)), ')');
+    if (c == "double")
+      return cat("__longlong_as_double(", word(std::bit_cast<int64_t>(value)), ')');
     return word(static_cast<int64_t>(value));
   }
 
@@ -243,7 +244,8 @@ class Printer {
     for (size_t d = 1; d < rank; ++d) divisors[d] = print_divisor(space_.dims[d]);
     for (size_t i = 0; i < inputs_.size(); ++i) {
       if (!is_placed(i)) continue;
-      text += cat("static inline Index offset", i, "(const Numbers& s, Index i) {\n  Index o = 0;\n");
+      text +=
+          cat("static inline Index offset", i, "(const Numbers& s, Index i) {\n  Index o = 0;\n");
       for (size_t d = rank; d-- > 1;) {
         text += cat("  { const Index q = divided(i, ", divisors[d], "); o += (i - q * (Index)",
                     divisors[d].substr(0, divisors[d].find(',')), ") * (Index)",
@@ -258,9 +260,11 @@ class Printer {
     int shift = 0;
     while ((int64_t{1} << shift) < d && shift < 31) ++shift;
     const uint64_t factor =
-        d == 0 || wide_ ? 0
-                        : ((uint64_t{1} << 32) * ((uint64_t{1} << shift) - static_cast<uint64_t>(d))) /
-                                  static_cast<uint64_t>(d) + 1;
+        d == 0 || wide_
+            ? 0
+            : ((uint64_t{1} << 32) * ((uint64_t{1} << shift) - static_cast<uint64_t>(d))) /
+                      static_cast<uint64_t>(d) +
+                  1;
     const std::string size = word(d), by = word(static_cast<int64_t>(factor));
     return cat(size, ", ", by, ", ", word(shift));
   }
@@ -321,16 +325,17 @@ class Printer {
     return cat("extern \"C\" __global__ void __launch_bounds__(", kPointwiseThreads, ") pointwise(",
                parameters, "const Numbers s) {\n  constexpr int V = ", vector_, ", U = ", unroll_,
                ";\n  const Index n = (Index)s.w[0], vectors = n / V;\n  const Index first = "
-               "(Index)blockIdx.x * (", kPointwiseThreads, " * U) + threadIdx.x;\n", declared,
+               "(Index)blockIdx.x * (",
+               kPointwiseThreads, " * U) + threadIdx.x;\n", declared,
                "#pragma unroll\n  for (int u = 0; u < U; ++u) {\n    const Index at = first + u * ",
                kPointwiseThreads, ";\n    if (at < vectors) {\n", loads, "    }\n  }\n",
                "#pragma unroll\n  for (int u = 0; u < U; ++u) {\n    const Index at = first + u * ",
                kPointwiseThreads, ";\n    if (at < vectors) {\n", results,
-               "#pragma unroll\n      for (int k = 0; k < V; ++k) { ", values, "body(s, ", in_vector,
-               names, ");", set, " }\n", store, "    }\n  }\n",
+               "#pragma unroll\n      for (int k = 0; k < V; ++k) { ", values, "body(s, ",
+               in_vector, names, ");", set, " }\n", store, "    }\n  }\n",
                "  if (blockIdx.x == 0 && threadIdx.x < n - vectors * V) {\n"
-               "    const Index at = vectors * V + threadIdx.x;\n    ", values, "body(s, ", in_single,
-               names, ");", put, "\n  }\n}\n");
+               "    const Index at = vectors * V + threadIdx.x;\n    ",
+               values, "body(s, ", in_single, names, ");", put, "\n  }\n}\n");
   }
 
   const std::vector<const Node*>& nodes_;

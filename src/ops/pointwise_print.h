@@ -1,4 +1,5 @@
-// Printing a cluster of pointwise operators as one CUDA kernel. Text alone: nothing here needs CUDA.
+// Printing a cluster of pointwise operators as one CUDA kernel. Text alone: nothing here needs
+// CUDA.
 #pragma once
 
 #include <cstdint>
@@ -15,8 +16,8 @@ namespace trireme {
 struct PrintedPointwise {
   std::string source;
   std::vector<int64_t> numbers;
-  int64_t elements = 0;      // of an output
-  int64_t per_block = 0;     // elements that a block of kPointwiseThreads makes
+  int64_t elements = 0;   // of an output
+  int64_t per_block = 0;  // elements that a block of kPointwiseThreads makes
   int64_t blocks() const { return (elements + per_block - 1) / per_block; }
 };
 constexpr int kPointwiseThreads = 256;

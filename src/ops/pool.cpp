@@ -1,6 +1,7 @@
 // pool2d: maxima or averages over windows, also adaptive (the windows follow from the output size)
 // and global.
 #include "ops/pool.h"
+#include "ops/cuda_kernels.h"
 
 #include "ops/elements.h"
 #include "ops/pool_windows.h"
@@ -150,6 +151,7 @@ constinit const Op pool2d_op{.name = "pool2d",
                                        *p.node.op, p.in().dtype,
                                        [&]<class T>(Tag<T>) { return prepare_as<T>(p); });
                                  },
+                             .cuda = TRI_CUDA(cuda_pool2d),
                              .layouts = Layouts::kPrefersChannelsLast};
 
 Value* pool2d(Value* x, const Pool2dAttrs& attrs) { return record1(pool2d_op, {x}, attrs); }

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "base/parallel.h"
+#include "ops/cuda_kernels.h"
 #include "ops/elements.h"
 #include "ops/pool.h"
 #include "ops/pool_grad_rows.h"
@@ -142,6 +143,7 @@ constinit const Op pool2d_grad_op{.name = "pool2d_grad",
                                   .infer = infer,
                                   .grad = grad,
                                   .cpu = prepare_grad,
+                                  .cuda = TRI_CUDA(cuda_pool2d_grad),
                                   .layouts = Layouts::kPrefersChannelsLast};
 constinit const Op max_pool2d_with_index_op{.name = "max_pool2d_with_index",
                                             .outputs = 2,
@@ -149,6 +151,7 @@ constinit const Op max_pool2d_with_index_op{.name = "max_pool2d_with_index",
                                             .infer = infer_index,
                                             .grad = index_grad,
                                             .cpu = prepare_index,
+                                            .cuda = TRI_CUDA(cuda_pool2d),
                                             .layouts = Layouts::kPrefersChannelsLast};
 
 Value* pool2d_grad(Value* dout, Value* x, const Pool2dAttrs& attrs) {

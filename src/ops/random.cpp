@@ -1,5 +1,6 @@
 // uniform, gaussian, randint, randperm, bernoulli.
 #include "ops/random.h"
+#include "ops/cuda_kernels.h"
 
 #include <numbers>
 #include <numeric>
@@ -160,15 +161,18 @@ namespace ops {
 constinit const Op uniform_op{.name = "uniform",
                               .attrs = &attr_info<RandomAttrs>,
                               .infer = infer_floating,
-                              .cpu = prepare_uniform};
+                              .cpu = prepare_uniform,
+                              .cuda = TRI_CUDA(cuda_uniform)};
 constinit const Op gaussian_op{.name = "gaussian",
                                .attrs = &attr_info<RandomAttrs>,
                                .infer = infer_floating,
-                               .cpu = prepare_gaussian};
+                               .cpu = prepare_gaussian,
+                               .cuda = TRI_CUDA(cuda_gaussian)};
 constinit const Op randint_op{.name = "randint",
                               .attrs = &attr_info<RandomAttrs>,
                               .infer = infer_integer,
-                              .cpu = prepare_randint};
+                              .cpu = prepare_randint,
+                              .cuda = TRI_CUDA(cuda_randint)};
 constinit const Op randperm_op{.name = "randperm",
                                .attrs = &attr_info<RandomAttrs>,
                                .infer = infer_randperm,
@@ -178,6 +182,7 @@ constinit const Op bernoulli_op{.name = "bernoulli",
                                 .attrs = &attr_info<RandomAttrs>,
                                 .infer = infer_bernoulli,
                                 .cpu = prepare_bernoulli,
+                                .cuda = TRI_CUDA(cuda_bernoulli),
                                 .amp = Amp::kFloat};
 
 Value* uniform(Value* state, const RandomAttrs& attrs) {

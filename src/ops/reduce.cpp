@@ -1,8 +1,8 @@
 // Reductions: sum, mean, max, min, prod, any, all over any set of dimensions.
 #include "ops/reduce.h"
 
-#include "ops/elements.h"
 #include "ops/cuda_kernels.h"
+#include "ops/elements.h"
 #include "ops/index.h"
 #include "ops/pointwise.h"
 #include "ops/reduce_form.h"

@@ -1,6 +1,6 @@
 // Reductions on the GPU. [outer, n, inner] is reduced over n: rows by warps or blocks, columns by a
-// thread each (16 bytes of them at once); where that gives too few threads, n is cut into parts, whose
-// results a second kernel joins in their order.
+// thread each (16 bytes of them at once); where that gives too few threads, n is cut into parts,
+// whose results a second kernel joins in their order.
 #include "ops/cuda_common.cuh"
 #include "ops/reduce.h"
 #include "ops/reduce_form.h"
@@ -36,11 +36,15 @@ struct Min {
 };
 struct Any {
   template <class A> __device__ static A neutral() { return A(0); }
-  template <class A> __device__ A operator()(A a, A b) const { return a != A(0) || b != A(0) ? A(1) : A(0); }
+  template <class A> __device__ A operator()(A a, A b) const {
+    return a != A(0) || b != A(0) ? A(1) : A(0);
+  }
 };
 struct All {
   template <class A> __device__ static A neutral() { return A(1); }
-  template <class A> __device__ A operator()(A a, A b) const { return a != A(0) && b != A(0) ? A(1) : A(0); }
+  template <class A> __device__ A operator()(A a, A b) const {
+    return a != A(0) && b != A(0) ? A(1) : A(0);
+  }
 };
 
 struct Sizes {
@@ -153,8 +157,7 @@ template <class R, class T, class Out> class Reduction {
     }
   }
   size_t scratch() const {
-    return s_.parts == 1 ? 0
-                         : static_cast<size_t>(s_.outer * s_.parts * s_.inner) * sizeof(Acc<T>);
+    return s_.parts == 1 ? 0 : static_cast<size_t>(s_.outer * s_.parts * s_.inner) * sizeof(Acc<T>);
   }
   void run(const T* x, Out* y, void* scratch, cudaStream_t stream) const {
     auto* partial = static_cast<Acc<T>*>(scratch);
@@ -167,8 +170,9 @@ template <class R, class T, class Out> class Reduction {
     TRI_CUDA_LAUNCHED();
     if (s_.parts == 1) return;
     const bool rows = s_.inner == 1;
-    join_parts<R, Acc<T>, Out><<<blocks_for(rows ? s_.outer * 32 : s_.outer * s_.inner), kThreads, 0, stream>>>(
-        partial, y, s_, factor_, rows);
+    join_parts<R, Acc<T>, Out>
+        <<<blocks_for(rows ? s_.outer * 32 : s_.outer * s_.inner), kThreads, 0, stream>>>(
+            partial, y, s_, factor_, rows);
     TRI_CUDA_LAUNCHED();
   }
 
@@ -188,15 +192,16 @@ template <class R, class T, class Out> class Reduction {
         s.outer = std::min(kMostOuter, s_.outer - o);
         reduce_columns<R, N, T, Out>
             <<<dim3(static_cast<unsigned>(column_blocks()), static_cast<unsigned>(s.parts),
-                    static_cast<unsigned>(s.outer)), kThreads, 0, stream>>>(
-                x + o * s.n * s.inner, partial + o * s.parts * s.inner, y + o * s.inner, s, factor_);
+                    static_cast<unsigned>(s.outer)),
+               kThreads, 0, stream>>>(x + o * s.n * s.inner, partial + o * s.parts * s.inner,
+                                      y + o * s.inner, s, factor_);
       }
     } else if (warps_) {
       reduce_rows<R, 32, N, T, Out><<<blocks_for(s_.outer, kThreads / 32), kThreads, 0, stream>>>(
           x, partial, y, s_, factor_);
     } else {
-      reduce_rows<R, kThreads, N, T, Out><<<blocks_for(s_.outer * s_.parts, 1), kThreads, 0, stream>>>(
-          x, partial, y, s_, factor_);
+      reduce_rows<R, kThreads, N, T, Out>
+          <<<blocks_for(s_.outer * s_.parts, 1), kThreads, 0, stream>>>(x, partial, y, s_, factor_);
     }
   }
 
@@ -229,8 +234,7 @@ template <class R> Kernel kernel_for(const Prepare& p, double factor) {
   return with_cuda_number(*p.node.op, p.in().dtype, [&]<class T>(Tag<T>) {
     if constexpr (std::is_same_v<R, Sum> && std::is_integral_v<T>)
       return kernel_of<R, T, int64_t>(p, factor);
-    else
-      return kernel_of<R, T, T>(p, factor);
+    else return kernel_of<R, T, T>(p, factor);
   });
 }
 

@@ -7,8 +7,8 @@
 
 namespace trireme {
 
-// The input as [outer, n, inner], reduced over n. Where its memory order does not allow that, it has
-// to be copied first: an array of `dims`, each `strides` apart, which becomes dense.
+// The input as [outer, n, inner], reduced over n. Where its memory order does not allow that, it
+// has to be copied first: an array of `dims`, each `strides` apart, which becomes dense.
 struct ReduceForm {
   AxisSplit split;
   std::vector<int64_t> dims, strides;

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "base/parallel.h"
+#include "ops/cuda_kernels.h"
 #include "ops/elements.h"
 #include "ops/index.h"
 #include "ops/indices.h"
@@ -213,12 +214,14 @@ constinit const Op index_add_op{
     .infer = [](const Infer& i) { infer_rows(i, i.attrs<AxisAttrs>().axis); },
     .grad = index_add_rule,
     .cpu = [](const Prepare& p) { return prepare_rows(p, p.attrs<AxisAttrs>().axis, true); },
+    .cuda = TRI_CUDA(cuda_index_add),
     .in_place = 1};
 constinit const Op scatter_op{.name = "scatter",
                               .inputs = 3,
                               .infer = [](const Infer& i) { infer_rows(i, 0); },
                               .grad = scatter_rule,
                               .cpu = [](const Prepare& p) { return prepare_rows(p, 0, false); },
+                              .cuda = TRI_CUDA(cuda_scatter),
                               .in_place = 1};
 constinit const Op scatter_nd_add_op{.name = "scatter_nd_add",
                                      .inputs = 3,
@@ -231,7 +234,8 @@ constinit const Op embedding_grad_op{.name = "embedding_grad",
                                      .attrs = &attr_info<EmbeddingGradAttrs>,
                                      .infer = infer_embedding_grad,
                                      .grad = embedding_grad_rule,
-                                     .cpu = prepare_embedding_grad};
+                                     .cpu = prepare_embedding_grad,
+                                     .cuda = TRI_CUDA(cuda_embedding_grad)};
 
 Value* index_add(Value* x, Value* index, Value* values, int64_t axis) {
   return record1(index_add_op, {x, index, values},

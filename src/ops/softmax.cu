@@ -1,5 +1,5 @@
-// softmax, log_softmax, cross entropy and their gradients on the GPU. A line of classes belongs to a
-// thread, a warp or a block; it comes from memory once, later passes find it in the cache.
+// softmax, log_softmax, cross entropy and their gradients on the GPU. A line of classes belongs to
+// a thread, a warp or a block; it comes from memory once, later passes find it in the cache.
 #include "ops/cross_entropy.h"
 #include "ops/cuda_common.cuh"
 #include "ops/norm.h"
@@ -9,12 +9,9 @@ namespace cuda {
 namespace {
 
 // The largest of a line, and the sum of e^(x - most): all threads of the group get it.
-template <class A> struct Whole {
-  A most, sum;
-};
+template <class A> struct Whole { A most, sum; };
 
-template <int G, int N, class T>
-__device__ Whole<Acc<T>> whole_of(const T* x, const Lines& s) {
+template <int G, int N, class T> __device__ Whole<Acc<T>> whole_of(const T* x, const Lines& s) {
   using A = Acc<T>;
   A most = lowest<A>(), sum = 0;
   for_pieces<G, N>(s.size, [&](int64_t i) {
@@ -102,9 +99,8 @@ __global__ void __launch_bounds__(kThreads)
   if constexpr (!kSoft) {
     const int64_t label = hard.at[r];
     if (label != hard.ignored)
-      result = label >= 0 && label < s.size
-                   ? (w.most - up(x[at + label * s.inner])) + log_sum
-                   : static_cast<A>(NAN);
+      result = label >= 0 && label < s.size ? (w.most - up(x[at + label * s.inner])) + log_sum
+                                            : static_cast<A>(NAN);
   }
   for_pieces<G, N>(s.size, [&](int64_t i) {
     A v[N], e[N];
@@ -166,8 +162,9 @@ Lines lines_of(const Shape& x, int64_t axis) {
 template <class T> Kernel softmax_kernel(const Lines& s, bool log) {
   return {[=](const Launch& l) {
     choose_lines<T>(s, [&](auto g, auto n) {
-      softmax_lines<g(), n(), T><<<blocks_for(s.count, kThreads / g()), kThreads, 0, stream_of(l)>>>(
-          l.input<T>(0), l.output<T>(), s, log);
+      softmax_lines<g(), n(), T>
+          <<<blocks_for(s.count, kThreads / g()), kThreads, 0, stream_of(l)>>>(
+              l.input<T>(0), l.output<T>(), s, log);
     });
     TRI_CUDA_LAUNCHED();
   }};
@@ -236,9 +233,8 @@ Kernel cuda_log_softmax(const Prepare& p) { return cuda::softmax_of(p, true); }
 Kernel cuda_softmax_grad(const Prepare& p) {
   const cuda::Lines s = cuda::lines_of(p.in().shape, p.attrs<NormAttrs>().axis);
   if (s.count * s.size == 0) return cuda::nothing();
-  return cuda::with_cuda_floating(*p.node.op, p.in().dtype, [&]<class T>(Tag<T>) {
-    return cuda::softmax_grad_kernel<T>(s);
-  });
+  return cuda::with_cuda_floating(*p.node.op, p.in().dtype,
+                                  [&]<class T>(Tag<T>) { return cuda::softmax_grad_kernel<T>(s); });
 }
 
 Kernel cuda_cross_entropy(const Prepare& p) {

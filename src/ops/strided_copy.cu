@@ -1,5 +1,5 @@
-// Boxes of elements moved on the GPU: runs in the widest words that fit, transpositions through shared
-// memory, all else element by element; padding that looks back into the picture.
+// Boxes of elements moved on the GPU: runs in the widest words that fit, transpositions through
+// shared memory, all else element by element; padding that looks back into the picture.
 #include "ops/cuda_common.cuh"
 #include "ops/shape.h"
 #include "ops/strided_copy.h"
@@ -45,7 +45,8 @@ Box box_of(const std::vector<Dim>& dims) {
 }
 
 // Offsets of element i of the box, counted with the last dimension fastest.
-template <class I> __device__ __forceinline__ void place(const Box& b, I i, int64_t& src, int64_t& dst) {
+template <class I>
+__device__ __forceinline__ void place(const Box& b, I i, int64_t& src, int64_t& dst) {
   src = dst = 0;
   for (int d = b.rank - 1; d > 0; --d) {
     const I size = static_cast<I>(b.dims[d].size), q = i / size, at = i - q * size;
@@ -70,7 +71,8 @@ __global__ void __launch_bounds__(kThreads) move(const W* src, W* dst, W value, 
 // The last two dimensions are (rows, columns): the source is dense along rows, the result along
 // columns.
 template <class W>
-__global__ void __launch_bounds__(kThreads) transpose(const W* src, W* dst, Box outer, Dim rows, Dim columns) {
+__global__ void __launch_bounds__(kThreads)
+    transpose(const W* src, W* dst, Box outer, Dim rows, Dim columns) {
   __shared__ W tile[32][33];
   const int64_t across = (columns.size + 31) / 32, down = (rows.size + 31) / 32;
   int64_t block = blockIdx.x;
@@ -91,9 +93,12 @@ __global__ void __launch_bounds__(kThreads) transpose(const W* src, W* dst, Box 
 size_t word_of(const std::vector<Dim>& dims, const CopyBox& b, size_t element) {
   if (dims.back().dst != 1 || (!b.fill && dims.back().src != 1)) return element;
   for (size_t word = 16; word > element; word /= 2) {
-    const auto fits = [&](int64_t n) { return n * static_cast<int64_t>(element) % static_cast<int64_t>(word) == 0; };
+    const auto fits = [&](int64_t n) {
+      return n * static_cast<int64_t>(element) % static_cast<int64_t>(word) == 0;
+    };
     bool all = fits(dims.back().size) && fits(b.from) && fits(b.to);
-    for (size_t d = 0; d + 1 < dims.size(); ++d) all = all && fits(dims[d].src) && fits(dims[d].dst);
+    for (size_t d = 0; d + 1 < dims.size(); ++d)
+      all = all && fits(dims[d].src) && fits(dims[d].dst);
     if (all) return word;
   }
   return element;
@@ -121,10 +126,12 @@ template <class W> Kernel move_kernel(std::vector<Dim> dims, const CopyBox& b, s
   const Box box = box_of(dims);
   const W value = b.fill ? repeated<W>(b.value, element) : W{};
   const unsigned blocks = walking_blocks(box.elements);
-  return {[=, from = b.from / ratio, to = b.to / ratio, input = b.input, fill = b.fill](const Launch& l) {
+  return {[=, from = b.from / ratio, to = b.to / ratio, input = b.input,
+           fill = b.fill](const Launch& l) {
     const W* src = fill ? nullptr : l.input<W>(input) + from;
     W* dst = l.output<W>() + to;
-    if (box.elements < int64_t{1} << 31) move<W, uint32_t><<<blocks, kThreads, 0, stream_of(l)>>>(src, dst, value, box);
+    if (box.elements < int64_t{1} << 31)
+      move<W, uint32_t><<<blocks, kThreads, 0, stream_of(l)>>>(src, dst, value, box);
     else move<W, uint64_t><<<blocks, kThreads, 0, stream_of(l)>>>(src, dst, value, box);
     TRI_CUDA_LAUNCHED();
   }};
@@ -144,10 +151,11 @@ template <class W> Kernel transpose_kernel(std::vector<Dim> dims, int at, const 
   dims.erase(dims.begin() + at);
   if (dims.empty()) dims.push_back({1, 0, 0});
   const Box outer = box_of(dims);
-  const unsigned blocks = blocks_for(outer.elements * ((rows.size + 31) / 32) * ((columns.size + 31) / 32), 1);
+  const unsigned blocks =
+      blocks_for(outer.elements * ((rows.size + 31) / 32) * ((columns.size + 31) / 32), 1);
   return {[=, from = b.from, to = b.to, input = b.input](const Launch& l) {
-    transpose<W><<<blocks, kThreads, 0, stream_of(l)>>>(l.input<W>(input) + from, l.output<W>() + to,
-                                                        outer, rows, columns);
+    transpose<W><<<blocks, kThreads, 0, stream_of(l)>>>(l.input<W>(input) + from,
+                                                        l.output<W>() + to, outer, rows, columns);
     TRI_CUDA_LAUNCHED();
   }};
 }
@@ -157,7 +165,8 @@ Kernel kernel_of(const CopyBox& b, size_t element) {
   const int at = b.fill ? -1 : dense_source(dims);
   if (at >= 0)
     return with_size(element, [&]<class W>(Tag<W>) { return transpose_kernel<W>(dims, at, b); });
-  return with_word(word_of(dims, b, element), [&]<class W>(Tag<W>) { return move_kernel<W>(dims, b, element); });
+  return with_word(word_of(dims, b, element),
+                   [&]<class W>(Tag<W>) { return move_kernel<W>(dims, b, element); });
 }
 
 // ---- borders
@@ -200,7 +209,8 @@ Kernel cuda_copy_boxes(const std::vector<CopyBox>& boxes, size_t element_size) {
 
 Kernel cuda_pad_border(const Prepare& p) {
   const auto& a = p.attrs<PadAttrs>();
-  const Shape in = physical_shape(p.in()), out = physical_shape({p.in().dtype, p.out().shape, p.in().layout});
+  const Shape in = physical_shape(p.in()),
+              out = physical_shape({p.in().dtype, p.out().shape, p.in().layout});
   cuda::Border b;
   b.rank = in.rank();
   b.mode = a.mode == "reflect" ? 0 : a.mode == "replicate" ? 1 : 2;
@@ -213,8 +223,9 @@ Kernel cuda_pad_border(const Prepare& p) {
   }
   return with_size(size_of(p.in().dtype), [&]<class W>(Tag<W>) -> Kernel {
     return {[b](const Launch& l) {
-      cuda::pad_border<W><<<cuda::walking_blocks(b.elements), cuda::kThreads, 0, cuda::stream_of(l)>>>(
-          l.input<W>(0), l.output<W>(), b);
+      cuda::pad_border<W>
+          <<<cuda::walking_blocks(b.elements), cuda::kThreads, 0, cuda::stream_of(l)>>>(
+              l.input<W>(0), l.output<W>(), b);
       TRI_CUDA_LAUNCHED();
     }};
   });

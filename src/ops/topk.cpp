@@ -3,6 +3,7 @@
 #include <numeric>
 
 #include "base/parallel.h"
+#include "ops/cuda_kernels.h"
 #include "ops/elements.h"
 #include "ops/index.h"
 
@@ -102,7 +103,8 @@ constinit const Op topk_op{.name = "topk",
                            .attrs = &attr_info<TopkAttrs>,
                            .infer = infer,
                            .grad = rule,
-                           .cpu = prepare};
+                           .cpu = prepare,
+                           .cuda = TRI_CUDA(cuda_topk)};
 
 std::vector<Value*> topk(Value* x, int64_t k, int64_t axis, bool largest, bool sorted) {
   axis = normal_axis("topk", axis, x->type.shape.rank());

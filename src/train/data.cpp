@@ -48,8 +48,7 @@ tf::TransformPtr shape_step(const std::string& name, const Config& c) {
                                        c.get("max_scale", 1.0));
   if (name == "CenterCrop") return step<tf::CenterCrop>(size_of_step(c, true));
   if (name == "RandomCrop")
-    return step<tf::RandomCrop>(size_of_step(c, true),
-                                tf::Padding::all(whole(c, "padding", 0)));
+    return step<tf::RandomCrop>(size_of_step(c, true), tf::Padding::all(whole(c, "padding", 0)));
   if (name == "RandomHorizontalFlip") return step<tf::RandomHorizontalFlip>(c.get("prob", 0.5));
   if (name == "RandomVerticalFlip") return step<tf::RandomVerticalFlip>(c.get("prob", 0.5));
   if (name == "RandomRotation") return step<tf::RandomRotation>(c.get("degrees", 10.0));
@@ -155,13 +154,15 @@ io::DatasetPtr dataset(const Config& c, Data& data, const std::string& base) {
   const std::string kind = c.need("dataset");
   if (kind == "drawn_digits") {
     data.num_classes = 10;
-    return held_out(c, std::make_shared<ds::DrawnDigits>(
-                           c.get("count", 10'000), static_cast<uint64_t>(c.get("seed", 0))));
+    return held_out(c, std::make_shared<ds::DrawnDigits>(c.get("count", 10'000),
+                                                         static_cast<uint64_t>(c.get("seed", 0))));
   }
   if (kind == "text_lines" || kind == "rendered_lines") return lines(kind, c, data, base);
   const std::string root = found(c.need("root"), base);
-  if (kind == "image_folder") return labelled(c, ds::dataset_folder(root, picture_options(c)), data);
-  if (kind == "files_by_name") return labelled(c, ds::files_by_name(root, picture_options(c)), data);
+  if (kind == "image_folder")
+    return labelled(c, ds::dataset_folder(root, picture_options(c)), data);
+  if (kind == "files_by_name")
+    return labelled(c, ds::files_by_name(root, picture_options(c)), data);
   if (kind == "label_file") {
     data.num_classes = std::max(data.num_classes, c.get("num_classes", data.num_classes));
     if (data.num_classes <= 0) c.fail("num_classes", "is missing");

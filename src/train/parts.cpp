@@ -25,8 +25,8 @@ nn::GradClip make_clip(const Config& c) {
   c.fail("grad_clip", "expects global_norm, norm or value");
 }
 
-lr::LRScheduler main_schedule(const std::string& name, const Config& c, double rate,
-                              int64_t total, int64_t epoch) {
+lr::LRScheduler main_schedule(const std::string& name, const Config& c, double rate, int64_t total,
+                              int64_t epoch) {
   // Numbers of steps may be given in epochs: "step_size: 30" with "by: epoch".
   const int64_t unit = c.get("by", "epoch") == "step" ? 1 : epoch;
   if (name == "cosine" || name == "CosineAnnealingDecay")
@@ -41,12 +41,10 @@ lr::LRScheduler main_schedule(const std::string& name, const Config& c, double r
     return lr::MultiStepDecay(rate, milestones, c.get("gamma", 0.1));
   }
   if (name == "polynomial" || name == "PolynomialDecay")
-    return lr::PolynomialDecay(
-        rate, c.has("decay_steps") ? c.get("decay_steps", 1) * unit : total,
-        c.get("end_lr", 0.0), c.get("power", 1.0));
+    return lr::PolynomialDecay(rate, c.has("decay_steps") ? c.get("decay_steps", 1) * unit : total,
+                               c.get("end_lr", 0.0), c.get("power", 1.0));
   if (name == "exponential" || name == "ExponentialDecay")
-    return lr::ExponentialDecay(
-        rate, std::pow(c.get("gamma", 0.9), 1 / static_cast<double>(unit)));
+    return lr::ExponentialDecay(rate, std::pow(c.get("gamma", 0.9), 1 / static_cast<double>(unit)));
   if (name == "one_cycle" || name == "OneCycleLR")
     return lr::OneCycleLR({.max_learning_rate = rate,
                            .total_steps = total,
@@ -55,8 +53,10 @@ lr::LRScheduler main_schedule(const std::string& name, const Config& c, double r
                            .phase_pct = c.get("phase_pct", 0.3)});
   if (name == "noam" || name == "NoamDecay")
     return lr::NoamDecay(c.get("d_model", 512), c.get("warmup_steps", 4000), rate);
-  c.fail("name", "expects constant, cosine, step, multi_step, polynomial, exponential, one_cycle or "
-                 "noam, got " + name);
+  c.fail("name",
+         "expects constant, cosine, step, multi_step, polynomial, exponential, one_cycle or "
+         "noam, got " +
+             name);
 }
 
 std::vector<int64_t> default_shape(const std::string& model) {
@@ -66,8 +66,8 @@ std::vector<int64_t> default_shape(const std::string& model) {
   return {3, 224, 224};
 }
 
-// Values of a .pdparams or safetensors file, or of a checkpoint of ours, for the parameters of the same
-// name and shape; the others keep their first values.
+// Values of a .pdparams or safetensors file, or of a checkpoint of ours, for the parameters of the
+// same name and shape; the others keep their first values.
 void load_pretrained(nn::Layer& layer, const Config& c, const std::string& path) {
   std::vector<NamedArray> values;
   if (std::filesystem::is_directory(path)) {
@@ -93,7 +93,7 @@ Model make_model(const Config& c, int64_t num_classes, const std::string& base) 
   const auto found = [&base](const std::string& path) {
     const std::filesystem::path beside = std::filesystem::path(base) / path;
     return !std::filesystem::exists(path) && std::filesystem::exists(beside) ? beside.string()
-                                                                            : path;
+                                                                             : path;
   };
   Model model;
   const std::string name = c.need("name");
@@ -125,13 +125,13 @@ lr::LRScheduler make_schedule(const Config& c, int64_t total_steps, int64_t step
   const double rate = c.get("learning_rate", 0.001);
   const std::string name = c.get("name", "constant");
   int64_t warmup = name == "noam" || name == "NoamDecay" ? 0 : c.get("warmup_steps", 0);
-  warmup = std::max(warmup, static_cast<int64_t>(std::llround(
-                                c.get("warmup_epochs", 0.0) * static_cast<double>(steps_per_epoch))));
+  warmup =
+      std::max(warmup, static_cast<int64_t>(std::llround(c.get("warmup_epochs", 0.0) *
+                                                         static_cast<double>(steps_per_epoch))));
   lr::LRScheduler schedule =
-      name == "constant"
-          ? lr::LRScheduler(lr::LambdaDecay(rate, [](int64_t) { return 1.0; }))
-          : main_schedule(name, c, rate, std::max<int64_t>(1, total_steps - warmup),
-                          std::max<int64_t>(1, steps_per_epoch));
+      name == "constant" ? lr::LRScheduler(lr::LambdaDecay(rate, [](int64_t) { return 1.0; }))
+                         : main_schedule(name, c, rate, std::max<int64_t>(1, total_steps - warmup),
+                                         std::max<int64_t>(1, steps_per_epoch));
   if (warmup > 0)
     schedule = lr::LinearWarmup(schedule, warmup, c.get("warmup_start_lr", 0.0), rate);
   return schedule;
@@ -152,24 +152,39 @@ std::unique_ptr<optimizer::Optimizer> make_optimizer(const Config& c,
   // Paddle's option, as a switch: weights decay, biases and norms' vectors do not.
   const bool skip_vectors = c.get("no_decay_vectors", false);
   if (name == "sgd")
-    return std::make_unique<optimizer::SGD>(optimizer::SGDOptions{
-        .learning_rate = rate, .parameters = parameters, .weight_decay = decay,
-        .grad_clip = clip, .multi_precision = masters});
+    return std::make_unique<optimizer::SGD>(optimizer::SGDOptions{.learning_rate = rate,
+                                                                  .parameters = parameters,
+                                                                  .weight_decay = decay,
+                                                                  .grad_clip = clip,
+                                                                  .multi_precision = masters});
   if (name == "momentum")
-    return std::make_unique<optimizer::Momentum>(optimizer::MomentumOptions{
-        .learning_rate = rate, .momentum = c.get("momentum", 0.9), .parameters = parameters,
-        .use_nesterov = c.get("nesterov", false), .weight_decay = decay, .grad_clip = clip,
-        .multi_precision = masters});
+    return std::make_unique<optimizer::Momentum>(
+        optimizer::MomentumOptions{.learning_rate = rate,
+                                   .momentum = c.get("momentum", 0.9),
+                                   .parameters = parameters,
+                                   .use_nesterov = c.get("nesterov", false),
+                                   .weight_decay = decay,
+                                   .grad_clip = clip,
+                                   .multi_precision = masters});
   if (name == "adam")
-    return std::make_unique<optimizer::Adam>(optimizer::AdamOptions{
-        .learning_rate = rate, .beta1 = beta1, .beta2 = beta2, .epsilon = c.get("epsilon", 1e-8),
-        .parameters = parameters, .weight_decay = decay, .grad_clip = clip,
-        .multi_precision = masters});
+    return std::make_unique<optimizer::Adam>(
+        optimizer::AdamOptions{.learning_rate = rate,
+                               .beta1 = beta1,
+                               .beta2 = beta2,
+                               .epsilon = c.get("epsilon", 1e-8),
+                               .parameters = parameters,
+                               .weight_decay = decay,
+                               .grad_clip = clip,
+                               .multi_precision = masters});
   if (name == "adamw") {
-    optimizer::AdamWOptions options{
-        .learning_rate = rate, .beta1 = beta1, .beta2 = beta2, .epsilon = c.get("epsilon", 1e-8),
-        .parameters = parameters, .weight_decay = decay, .grad_clip = clip,
-        .multi_precision = masters};
+    optimizer::AdamWOptions options{.learning_rate = rate,
+                                    .beta1 = beta1,
+                                    .beta2 = beta2,
+                                    .epsilon = c.get("epsilon", 1e-8),
+                                    .parameters = parameters,
+                                    .weight_decay = decay,
+                                    .grad_clip = clip,
+                                    .multi_precision = masters};
     if (skip_vectors) {
       std::vector<std::string> vectors;
       for (const Tensor& t : parameters)
@@ -181,21 +196,30 @@ std::unique_ptr<optimizer::Optimizer> make_optimizer(const Config& c,
     return std::make_unique<optimizer::AdamW>(options);
   }
   if (name == "rmsprop")
-    return std::make_unique<optimizer::RMSProp>(optimizer::RMSPropOptions{
-        .learning_rate = rate, .rho = c.get("rho", 0.95), .momentum = c.get("momentum", 0.0),
-        .parameters = parameters, .weight_decay = decay, .grad_clip = clip});
+    return std::make_unique<optimizer::RMSProp>(
+        optimizer::RMSPropOptions{.learning_rate = rate,
+                                  .rho = c.get("rho", 0.95),
+                                  .momentum = c.get("momentum", 0.0),
+                                  .parameters = parameters,
+                                  .weight_decay = decay,
+                                  .grad_clip = clip});
   if (name == "adagrad")
     return std::make_unique<optimizer::Adagrad>(optimizer::AdagradOptions{
-        .learning_rate = rate, .parameters = parameters, .weight_decay = decay,
-        .grad_clip = clip});
+        .learning_rate = rate, .parameters = parameters, .weight_decay = decay, .grad_clip = clip});
   if (name == "adamax")
-    return std::make_unique<optimizer::Adamax>(optimizer::AdamaxOptions{
-        .learning_rate = rate, .beta1 = beta1, .beta2 = beta2, .parameters = parameters,
-        .weight_decay = decay, .grad_clip = clip});
+    return std::make_unique<optimizer::Adamax>(optimizer::AdamaxOptions{.learning_rate = rate,
+                                                                        .beta1 = beta1,
+                                                                        .beta2 = beta2,
+                                                                        .parameters = parameters,
+                                                                        .weight_decay = decay,
+                                                                        .grad_clip = clip});
   if (name == "lamb")
-    return std::make_unique<optimizer::Lamb>(optimizer::LambOptions{
-        .learning_rate = rate, .lamb_weight_decay = decay, .beta1 = beta1, .beta2 = beta2,
-        .parameters = parameters, .grad_clip = clip});
+    return std::make_unique<optimizer::Lamb>(optimizer::LambOptions{.learning_rate = rate,
+                                                                    .lamb_weight_decay = decay,
+                                                                    .beta1 = beta1,
+                                                                    .beta2 = beta2,
+                                                                    .parameters = parameters,
+                                                                    .grad_clip = clip});
   c.fail("name",
          "expects sgd, momentum, adam, adamw, rmsprop, adagrad, adamax or lamb, got " + name);
 }

@@ -74,8 +74,8 @@ class Recognition : public Task {
     return model(batch.at(0));
   }
   Tensor loss(const Tensor& prediction, const std::vector<Tensor>& batch) override {
-    const Tensor steps = full({prediction.shape()[0]}, static_cast<double>(prediction.shape()[1]),
-                              DType::kInt64);
+    const Tensor steps =
+        full({prediction.shape()[0]}, static_cast<double>(prediction.shape()[1]), DType::kInt64);
     return F::ctc_loss(transpose(prediction, {1, 0, 2}), batch.at(1), steps, batch.at(2), 0, "mean",
                        false, zero_infinity_);
   }

@@ -15,10 +15,10 @@
 
 #include "base/parallel.h"
 #include "train/checkpoint.h"
+#include "train/data.h"
 #include "train/event_file.h"
 #include "train/parts.h"
 #include "train/task.h"
-#include "train/data.h"
 #include "trireme/amp.h"
 #include "trireme/autograd.h"
 #include "trireme/jit.h"
@@ -52,7 +52,7 @@ class StopSignals {
   StopSignals& operator=(const StopSignals&) = delete;
 
  private:
-  struct sigaction before_[2] {};
+  struct sigaction before_[2]{};
 };
 
 double now() {
@@ -111,8 +111,7 @@ class Trainer {
     schedule_ = make_schedule(config.maybe("lr"), total_steps_, steps_per_epoch_);
     if (settings_.amp && settings_.cast.level == amp::Level::O2)
       amp::decorate(*model_.layer, {.level = settings_.cast.level, .dtype = settings_.cast.dtype});
-    optimizer_ = make_optimizer(config.maybe("optimizer"), schedule_,
-                                model_.layer->parameters());
+    optimizer_ = make_optimizer(config.maybe("optimizer"), schedule_, model_.layer->parameters());
     if (settings_.fp16) scaler_.emplace();
     config.check_unused();
     if (options.max_steps >= 0) total_steps_ = std::min(total_steps_, options.max_steps);
@@ -123,8 +122,9 @@ class Trainer {
     std::ofstream(settings_.output + "/config.yaml") << config_.text();
     resume();
     log_.open(settings_.output + "/log.jsonl", std::ios::app);
-    if (!log_) fail(Code::kInvalidArgument, "[train] cannot write the file",
-                    settings_.output + "/log.jsonl");
+    if (!log_)
+      fail(Code::kInvalidArgument, "[train] cannot write the file",
+           settings_.output + "/log.jsonl");
     events_.emplace(settings_.output + "/tensorboard");
     Progress progress(total_steps_);
     progress_ = &progress;
@@ -262,8 +262,7 @@ class Trainer {
     for (const auto& [name, t] : model_.layer->state_dict())
       tensors.push_back({"model/" + name, t.numpy()});
     const optimizer::State state = optimizer_->state_dict();
-    for (const auto& [name, t] : state.tensors)
-      tensors.push_back({"optimizer/" + name, t.numpy()});
+    for (const auto& [name, t] : state.tensors) tensors.push_back({"optimizer/" + name, t.numpy()});
     for (const auto& [name, t] : state.master_weights)
       tensors.push_back({"master/" + name, t.numpy()});
     if (loss_sum_.defined()) tensors.push_back({"trainer/loss_sum", loss_sum_.numpy()});
@@ -271,7 +270,8 @@ class Trainer {
     json["step"] = step_;
     json["epoch"] = epoch();
     const io::DataLoader::State loader = data_.train_loader->state();
-    json["loader"] = {{"epoch", loader.epoch}, {"batch", loader.batch}, {"skipped", loader.skipped}};
+    json["loader"] = {
+        {"epoch", loader.epoch}, {"batch", loader.batch}, {"skipped", loader.skipped}};
     for (const auto& [name, v] : schedule_.state_dict()) json["lr_scheduler"][name] = v;
     if (scaler_)
       for (const auto& [name, v] : scaler_->state_dict()) json["scaler"][name] = v;

@@ -1,5 +1,6 @@
 // Printed pointwise kernels compile: every operator, every dtype, every way an input can lie. Needs
 // NVRTC, but no GPU.
+#ifdef TRIREME_CUDA
 #include <gtest/gtest.h>
 
 #include "device/cuda/compile.h"
@@ -32,9 +33,7 @@ TEST_P(EveryOperator, Compiles) {
   TRI_NEEDS_NVRTC();
   std::unique_ptr<Graph> g;
   const auto flush = [&] {
-    if (g && !g->outputs.empty()) {
-      EXPECT_FALSE(compiled(*g).empty());
-    }
+    if (g && !g->outputs.empty()) { EXPECT_FALSE(compiled(*g).empty()); }
     g = std::make_unique<Graph>();
     for (int i = 0; i < 2; ++i) g->add_input({GetParam(), Shape{4, 33}}, "");
     g->add_input({DType::kBool, Shape{4, 33}}, "");
@@ -66,8 +65,7 @@ TEST(PointwiseText, EveryDTypeToEveryOther) {
     Graph g;
     Value* x = g.add_input({static_cast<DType>(from), Shape{3, 5}}, "");
     for (int to = 0; to <= static_cast<int>(DType::kFloat64); ++to)
-      g.outputs.push_back(
-          g.add(ops::cast_op, {x}, CastAttrs{static_cast<DType>(to)})[0]);
+      g.outputs.push_back(g.add(ops::cast_op, {x}, CastAttrs{static_cast<DType>(to)})[0]);
     EXPECT_FALSE(compiled(g).empty());
   }
 }
@@ -97,3 +95,4 @@ TEST(PointwiseText, SizesAreNotInIt) {
 
 }  // namespace
 }  // namespace trireme
+#endif  // TRIREME_CUDA

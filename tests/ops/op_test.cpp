@@ -9,6 +9,7 @@
 
 #include "base/half.h"
 #include "ops/anchor.h"
+#include "ops/gpu_twin.h"
 #include "passes/pass.h"
 
 namespace trireme::test {
@@ -112,6 +113,7 @@ void run_node(const Node& node, Memory& memory) {
   Guarded scratch(kernel.scratch);
   for (int round = 0; round < 2; ++round) kernel.run(Launch{in.data(), out.data(), scratch.data()});
   EXPECT_TRUE(scratch.intact()) << node.op->name << " wrote outside its scratch";
+  check_on_gpu(node, in, out);
   for (const auto& v : node.outputs)
     EXPECT_TRUE(memory.at(v.get())->intact()) << node.op->name << " wrote outside";
 }

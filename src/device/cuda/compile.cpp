@@ -125,7 +125,8 @@ std::string compile_source(const std::string& source, const std::string& archite
   nvrtcProgram program = nullptr;
   TRI_NVRTC(nvrtcCreateProgram, &program, source.c_str(), "trireme.cu", 0, nullptr, nullptr);
   const std::string target = "--gpu-architecture=" + architecture;
-  const char* options[] = {target.c_str(), "--std=c++17", "-w", "--device-as-default-execution-space"};
+  const char* options[] = {target.c_str(), "--std=c++17", "-w",
+                           "--device-as-default-execution-space"};
   const nvrtcResult result =
       TRI_SYMBOL(Lib::kNvrtc, nvrtcCompileProgram)(program, std::size(options), options);
   std::string code;

@@ -1,0 +1,272 @@
+// pool2d, its gradient and max_pool2d_with_index on the GPU. A thread makes one result (of a
+// gradient: one input element, from all windows over it, so that nothing is added by two threads).
+#include "ops/cuda_common.cuh"
+#include "ops/pool.h"
+
+namespace trireme {
+namespace cuda {
+namespace {
+
+// One dimension: how windows lie in the input.
+struct Windows {
+  int64_t in, out, kernel, stride, before, after;
+  bool adaptive, exclusive;
+
+  __device__ __forceinline__ int64_t begin(int64_t o) const {
+    if (adaptive) return o * in / out;
+    return min(in, max(int64_t{0}, o * stride - before));
+  }
+  __device__ __forceinline__ int64_t end(int64_t o) const {
+    if (adaptive) return ((o + 1) * in + out - 1) / out;
+    return max(begin(o), min(in, o * stride - before + kernel));
+  }
+  __device__ __forceinline__ int64_t counted(int64_t o) const {
+    if (adaptive || exclusive) return end(o) - begin(o);
+    const int64_t start = o * stride - before;
+    return min(start + kernel, in + after) - start;
+  }
+  // The first and the last window that may hold place i.
+  __device__ __forceinline__ int64_t first(int64_t i) const {
+    if (adaptive) return i * out / in;
+    const int64_t from = i + before - kernel + 1;
+    return from <= 0 ? 0 : (from + stride - 1) / stride;
+  }
+  __device__ __forceinline__ int64_t last(int64_t i) const {
+    if (adaptive) return min(out - 1, ((i + 1) * out - 1) / in);
+    return min(out - 1, (i + before) / stride);
+  }
+};
+
+struct Pool {
+  Windows h, w;
+  int64_t channels;  // innermost ones: 1 in row-major planes
+  int64_t images;
+};
+
+__device__ __forceinline__ float factor_of(const Pool& p, int64_t oh, int64_t ow) {
+  const int64_t n = p.h.counted(oh) * p.w.counted(ow);
+  return n > 0 ? 1.f / static_cast<float>(n) : 0.f;
+}
+
+struct Place {
+  int64_t image, h, w, c;
+};
+__device__ __forceinline__ Place place_of(int64_t i, int64_t height, int64_t width,
+                                          int64_t groups) {
+  Place p;
+  p.c = i % groups;
+  i /= groups;
+  p.w = i % width;
+  i /= width;
+  p.h = i % height;
+  p.image = i / height;
+  return p;
+}
+
+template <int N, bool kMax, class T>
+__global__ void __launch_bounds__(kThreads)
+    pool(const T* x, T* y, int32_t* places, Pool p, int64_t count) {
+  using A = Acc<T>;
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (i >= count) return;
+  const Place at = place_of(i, p.h.out, p.w.out, p.channels / N);
+  const int64_t h0 = p.h.begin(at.h), h1 = p.h.end(at.h), w0 = p.w.begin(at.w), w1 = p.w.end(at.w);
+  const T* image = x + at.image * p.h.in * p.w.in * p.channels + at.c * N;
+  A v[N];
+  int32_t where[N];
+#pragma unroll
+  for (int k = 0; k < N; ++k)
+    v[k] = kMax ? lowest<A>() : A(0), where[k] = static_cast<int32_t>(h0 * p.w.in + w0);
+  for (int64_t h = h0; h < h1; ++h) {
+    for (int64_t w = w0; w < w1; ++w) {
+      A e[N];
+      load<N>(image + (h * p.w.in + w) * p.channels, e);
+#pragma unroll
+      for (int k = 0; k < N; ++k) {
+        if constexpr (kMax) {
+          if (e[k] > v[k]) v[k] = e[k], where[k] = static_cast<int32_t>(h * p.w.in + w);
+        } else {
+          v[k] += e[k];
+        }
+      }
+    }
+  }
+  if constexpr (!kMax) {
+    const A f = static_cast<A>(factor_of(p, at.h, at.w));
+#pragma unroll
+    for (int k = 0; k < N; ++k) v[k] *= f;
+  }
+  store<N>(y + i * N, v);
+  if (kMax && places) {
+#pragma unroll
+    for (int k = 0; k < N; ++k) places[i * N + k] = where[k];
+  }
+}
+
+// Whether place (h, w) holds the first maximum of window (oh, ow), for N channels.
+template <int N, class T>
+__device__ void first_maximum(const T* image, const Pool& p, int64_t oh, int64_t ow, int64_t h,
+                              int64_t w, bool (&mine)[N]) {
+  using A = Acc<T>;
+  A top[N];
+#pragma unroll
+  for (int k = 0; k < N; ++k)
+    top[k] = lowest<A>(), mine[k] = h == p.h.begin(oh) && w == p.w.begin(ow);
+  for (int64_t y = p.h.begin(oh); y < p.h.end(oh); ++y) {
+    for (int64_t x = p.w.begin(ow); x < p.w.end(ow); ++x) {
+      A e[N];
+      load<N>(image + (y * p.w.in + x) * p.channels, e);
+#pragma unroll
+      for (int k = 0; k < N; ++k)
+        if (e[k] > top[k]) top[k] = e[k], mine[k] = y == h && x == w;
+    }
+  }
+}
+
+template <int N, bool kMax, class T>
+__global__ void __launch_bounds__(kThreads)
+    pool_grad(const T* dy, const T* x, T* dx, Pool p, int64_t count) {
+  using A = Acc<T>;
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (i >= count) return;
+  const Place at = place_of(i, p.h.in, p.w.in, p.channels / N);
+  const T* grads = dy + at.image * p.h.out * p.w.out * p.channels + at.c * N;
+  A sum[N] = {};
+  for (int64_t oh = p.h.first(at.h); oh <= p.h.last(at.h); ++oh) {
+    if (at.h < p.h.begin(oh) || at.h >= p.h.end(oh)) continue;
+    for (int64_t ow = p.w.first(at.w); ow <= p.w.last(at.w); ++ow) {
+      if (at.w < p.w.begin(ow) || at.w >= p.w.end(ow)) continue;
+      A g[N];
+      load<N>(grads + (oh * p.w.out + ow) * p.channels, g);
+      if constexpr (kMax) {
+        bool mine[N];
+        first_maximum<N>(x + at.image * p.h.in * p.w.in * p.channels + at.c * N, p, oh, ow, at.h,
+                         at.w, mine);
+#pragma unroll
+        for (int k = 0; k < N; ++k) sum[k] += mine[k] ? g[k] : A(0);
+      } else {
+        const A f = static_cast<A>(factor_of(p, oh, ow));
+#pragma unroll
+        for (int k = 0; k < N; ++k) sum[k] += g[k] * f;
+      }
+    }
+  }
+  store<N>(dx + i * N, sum);
+}
+
+// A window over the whole picture, channels-last: blocks of 8 rows of pixels by 32 vectors.
+template <int N, bool kMax, class T>
+__global__ void __launch_bounds__(kThreads)
+    global_pool(const T* x, T* y, int64_t pixels, int64_t channels, float factor) {
+  using A = Acc<T>;
+  __shared__ A parts[8][32 * N + 1];
+  const int tx = threadIdx.x % 32, ty = threadIdx.x / 32;
+  const int64_t c = (static_cast<int64_t>(blockIdx.x) * 32 + tx) * N;
+  A v[N];
+#pragma unroll
+  for (int k = 0; k < N; ++k) v[k] = kMax ? lowest<A>() : A(0);
+  for (int64_t i = ty; c < channels && i < pixels; i += 8) {
+    A e[N];
+    load<N>(x + (blockIdx.y * pixels + i) * channels + c, e);
+#pragma unroll
+    for (int k = 0; k < N; ++k) v[k] = kMax ? (e[k] > v[k] ? e[k] : v[k]) : v[k] + e[k];
+  }
+#pragma unroll
+  for (int k = 0; k < N; ++k) parts[ty][tx * N + k] = v[k];
+  __syncthreads();
+  for (int k = threadIdx.x; k < 32 * N; k += kThreads) {
+    const int64_t column = static_cast<int64_t>(blockIdx.x) * 32 * N + k;
+    if (column >= channels) break;
+    A all = parts[0][k];
+    for (int r = 1; r < 8; ++r)
+      all = kMax ? (parts[r][k] > all ? parts[r][k] : all) : all + parts[r][k];
+    y[blockIdx.y * channels + column] = down<T>(all * static_cast<A>(factor));
+  }
+}
+
+Windows windows_of(const Pool2dAttrs& a, int64_t in, int64_t out, size_t d) {
+  return {
+      in,         out,        a.kernel[d], a.strides[d], a.paddings[2 * d], a.paddings[2 * d + 1],
+      a.adaptive, a.exclusive};
+}
+
+Pool pool_of(const Pool2dAttrs& a, const Shape& x, const Shape& y, bool last) {
+  return {windows_of(a, x[2], y[2], 0), windows_of(a, x[3], y[3], 1), last ? x[1] : 1,
+          last ? x[0] : x[0] * x[1]};
+}
+
+// One window that is the whole picture, and one number to divide by.
+bool is_global(const Pool& p) {
+  const auto covers = [](const Windows& w) {
+    return w.out == 1 && (w.adaptive || (w.before == 0 && w.after == 0 && w.kernel >= w.in));
+  };
+  return p.channels > 1 && p.images <= 65535 && covers(p.h) && covers(p.w);
+}
+
+template <int N, class T> Kernel pool_kernel(const Pool& p, bool max, bool places) {
+  const int64_t count = p.images * p.h.out * p.w.out * p.channels / N;
+  if (is_global(p) && !places) {
+    const int64_t pixels = p.h.in * p.w.in;
+    const dim3 grid(blocks_for(p.channels, 32 * N), static_cast<unsigned>(p.images));
+    const auto counted = [](const Windows& w) {
+      return w.adaptive || w.exclusive ? w.in : std::min(w.kernel, w.in);
+    };
+    const float factor = max ? 1.f : 1.f / static_cast<float>(counted(p.h) * counted(p.w));
+    return {[=](const Launch& l) {
+      (max ? global_pool<N, true, T>
+           : global_pool<N, false, T>)<<<grid, kThreads, 0, stream_of(l)>>>(
+          l.input<T>(0), l.output<T>(), pixels, p.channels, factor);
+      TRI_CUDA_LAUNCHED();
+    }};
+  }
+  return {[=, blocks = blocks_for(count)](const Launch& l) {
+    (max ? pool<N, true, T> : pool<N, false, T>)<<<blocks, kThreads, 0, stream_of(l)>>>(
+        l.input<T>(0), l.output<T>(), places ? l.output<int32_t>(1) : nullptr, p, count);
+    TRI_CUDA_LAUNCHED();
+  }};
+}
+
+template <class T> Kernel forward(const Prepare& p, bool places) {
+  const bool last = channels_last(p.in()) || channels_last(p.out());
+  const auto& a = p.attrs<Pool2dAttrs>();
+  const Pool pool = pool_of(a, p.in().shape, p.out().shape, last);
+  const bool max = a.pooling_type == "max";
+  return vectors_fit(sizeof(T), pool.channels) ? pool_kernel<kVector<T>, T>(pool, max, places)
+                                               : pool_kernel<1, T>(pool, max, places);
+}
+
+template <int N, class T> Kernel grad_kernel(const Pool& p, bool max) {
+  const int64_t count = p.images * p.h.in * p.w.in * p.channels / N;
+  return {[=, blocks = blocks_for(count)](const Launch& l) {
+    (max ? pool_grad<N, true, T> : pool_grad<N, false, T>)<<<blocks, kThreads, 0, stream_of(l)>>>(
+        l.input<T>(0), l.input<T>(1), l.output<T>(), p, count);
+    TRI_CUDA_LAUNCHED();
+  }};
+}
+
+template <class T> Kernel backward(const Prepare& p) {
+  const bool last =
+      channels_last(p.in()) || channels_last(p.out()) || (p.has(1) && channels_last(p.in(1)));
+  const auto& a = p.attrs<Pool2dAttrs>();
+  const Pool pool = pool_of(a, p.out().shape, p.in().shape, last);
+  const bool max = a.pooling_type == "max";
+  return vectors_fit(sizeof(T), pool.channels) ? grad_kernel<kVector<T>, T>(pool, max)
+                                               : grad_kernel<1, T>(pool, max);
+}
+
+}  // namespace
+}  // namespace cuda
+
+Kernel cuda_pool2d(const Prepare& p) {
+  if (p.out().shape.numel() == 0) return cuda::nothing();
+  const bool places = p.node.op == &ops::max_pool2d_with_index_op;
+  return cuda::with_cuda_floating(*p.node.op, p.in().dtype,
+                                  [&]<class T>(Tag<T>) { return cuda::forward<T>(p, places); });
+}
+Kernel cuda_pool2d_grad(const Prepare& p) {
+  if (p.out().shape.numel() == 0) return cuda::nothing();
+  return cuda::with_cuda_floating(*p.node.op, p.in().dtype,
+                                  [&]<class T>(Tag<T>) { return cuda::backward<T>(p); });
+}
+
+}  // namespace trireme
