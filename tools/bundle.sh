@@ -19,14 +19,16 @@ DESTDIR='' cmake --install "$build" --component bundle --prefix "$top" --strip >
 cp -r "$source/include/trireme" "$top/include/"
 cp "$source/LICENSE" "$top/licences/trireme"
 if [[ $name == *-cuda* ]]; then # the runtime that is linked in
-  toolkit=$(dirname "$(dirname "$(realpath "$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)")")")
+  nvcc=$(realpath "$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)")
+  toolkit=$(dirname "$(dirname "$nvcc")")
   for licence in "$toolkit"/EULA.txt "$toolkit"/LICENSE; do
     [[ ! -f $licence ]] || cp "$licence" "$top/licences/cuda-runtime"
   done
 fi
 
 # What a base system of Debian 12 or Ubuntu 24.04 has stays out.
-base='^(linux-vdso|ld-linux|libc|libm|libdl|libpthread|librt|libresolv|libutil|libstdc\+\+|libgcc_s)(\.|-)'
+base='^(linux-vdso|ld-linux|libc|libm|libdl|libpthread|librt|libresolv|libutil)(\.|-)'
+base+='|^(libstdc\+\+|libgcc_s)\.'
 licence_of() { # FILE: the package's copyright file, or the one beside the unpacked wheel
   local package owner
   owner=$(dpkg-query -S "$1" 2>/dev/null || dpkg-query -S "$(realpath "$1")" 2>/dev/null || true)
@@ -45,24 +47,26 @@ while read -r soname _ file _; do
   [[ $file == /* ]] || die "$soname is not found"
   cp -L "$file" "$top/lib/$soname"
   licence_of "$file"
-done < <(ldd "$build/trireme" | grep '=>' | sed "s#$build/libdnnl#${TRIREME_DEPS:?}/onednn-3.2/lib/libdnnl#")
+done < <(ldd "$build/trireme" | grep '=>' |
+  sed "s#$build/libdnnl#${TRIREME_DEPS:?}/onednn-3.2/lib/libdnnl#")
 strip --strip-unneeded "$top"/lib/*
 
 # Alone: a root folder with glibc, libstdc++ and the bundle.
 root=$work/root
 mkdir -p "$root"/lib64 "$root"/usr/lib
 cp -L /lib64/ld-linux-x86-64.so.2 "$root/lib64/"
-for soname in libc.so.6 libm.so.6 libdl.so.2 libpthread.so.0 librt.so.1 libstdc++.so.6 libgcc_s.so.1; do
+for soname in lib{c,m}.so.6 libdl.so.2 libpthread.so.0 librt.so.1 libstdc++.so.6 libgcc_s.so.1; do
   cp -L "$(ldconfig -p | awk -v n="$soname" '$1 == n { print $NF; exit }')" "$root/usr/lib/"
 done
 cp -r "$top/bin" "$top/lib" "$root/"
 for program in "$top"/bin/*; do
-  inside=$(env -u LD_LIBRARY_PATH ldd "$program" | grep '=>' | awk -v b="$base" '$1 !~ b { print $3 }')
-  [[ -z $(grep -v "^$top/" <<<"$inside" || true) ]] ||
-    die "${program##*/} takes libraries from outside: $(grep -v "^$top/" <<<"$inside" | tr '\n' ' ')"
+  outside=$(env -u LD_LIBRARY_PATH ldd "$program" | sed 's/^[[:space:]]*//' | grep '=>' |
+    grep -vE "$base" | awk -v top="$top/" 'index($3, top) != 1 { print $1, $3 }')
+  [[ -z $outside ]] || die "${program##*/} takes libraries from outside: $outside"
 done
 if [[ $(id -u) == 0 ]]; then
-  env -i LD_LIBRARY_PATH=/usr/lib "$(command -v chroot || echo /usr/sbin/chroot)" "$root" /bin/trireme --version >/dev/null ||
+  chroot=$(command -v chroot || echo /usr/sbin/chroot)
+  env -i LD_LIBRARY_PATH=/usr/lib "$chroot" "$root" /bin/trireme --version >/dev/null ||
     die "the program does not start by itself"
 else
   echo "bundle: not root: the start in an empty root folder was left out" >&2

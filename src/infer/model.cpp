@@ -74,8 +74,8 @@ std::unique_ptr<Graph> Model::graph(const std::vector<Shape>& shapes,
     graph->outputs = program_->record(inputs);
   }
   set_location({});
-  run_passes(*graph, PassContext{target_of(device_.name()), cache_.get(),
-                                  dtype_of(config_.precision())},
+  run_passes(*graph,
+             PassContext{target_of(device_.name()), cache_.get(), dtype_of(config_.precision())},
              last_pass);
   return graph;
 }

@@ -189,8 +189,8 @@ class PredictorImpl : public Predictor {
     std::vector<Storage> inputs;
     for (const Array& t : in)
       inputs.push_back(device.upload(t.data(), static_cast<int64_t>(t.bytes()), "an input"));
-    const std::vector<Storage> results =
-        replay(device).run(inputs, device_arena_, model_->config().profile() ? &profiler_ : nullptr);
+    const std::vector<Storage> results = replay(device).run(
+        inputs, device_arena_, model_->config().profile() ? &profiler_ : nullptr);
     for (size_t k = 0; k < output_handles_.size(); ++k) {
       const Array& to = output_handles_[k]->result(plan_->graph().outputs[k]->type);
       device.download(const_cast<void*>(to.data()), results[k].data, to.bytes());

@@ -8,11 +8,9 @@
 #include "ops/cuda_target.h"
 #include "ops/grad_test.h"
 #include "passes/pass.h"
+#include "runtime/plan.h"
 #include "support/gpu.h"
 #include "trireme/error.h"
-
-// The executor is on a level above the operators; these tests stand on the level of what they use.
-#include "runtime/plan.h"
 
 namespace trireme::test {
 namespace {
@@ -108,10 +106,19 @@ TEST_P(OpTable, AgreesWithTheCpu) {
       for (const std::string& name : without) ++missing[name];
       if (!without.empty()) continue;
       ++compared;
+      // Where rounding to half precision shifts the CPU's result more, it may shift the GPU's, too.
+      std::vector<double> shifts(want.size(), 0);
+      if (size_of(GetParam()) == 2) {
+        const GradientCase exact = gradient_case(sample, DType::kFloat32);
+        const std::vector<Array> truth = run_on(find_device("cpu"), recorded(exact), exact.inputs);
+        for (size_t k = 0; k < want.size(); ++k)
+          shifts[k] = distance(want[k], truth[k].to(want[k].dtype()));
+      }
       const auto compare = [&](std::unique_ptr<Graph> g, const char* how) {
         const std::vector<Array> got = run_on(gpu, std::move(g), c.inputs);
         for (size_t k = 0; k < got.size(); ++k) {
-          const double limit = is_floating(got[k].dtype()) ? allowed(GetParam()) : 0;
+          const double limit =
+              is_floating(got[k].dtype()) ? std::max(allowed(GetParam()), 3 * shifts[k]) : 0;
           EXPECT_LE(distance(got[k], want[k]), limit)
               << "result " << k << ' ' << name_of(got[k].dtype()) << got[k].shape().str() << how;
         }
