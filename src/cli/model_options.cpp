@@ -15,7 +15,8 @@ void ModelOptions::add_to(CLI::App& verb) {
   verb.add_option("--threads", threads, "CPU threads; 0: one a core")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
-  verb.add_option("--precision", precision, "float32; bfloat16 where the CPU has it; on a GPU also float16")
+  verb.add_option("--precision", precision,
+                  "float32; bfloat16 where the CPU has it; on a GPU also float16")
       ->check(CLI::IsMember({"float32", "bfloat16", "float16"}))
       ->capture_default_str();
   verb.add_option("--memory-limit", memory_limit,
