@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measures training steps of trireme beside PyTorch and Paddle on the CPU; writes docs/benchmarks.md.
+"""Measures training steps of trireme beside PyTorch and Paddle on the CPU: docs/benchmarks.md.
 
 All take turns in every round, so that a slow minute of the machine hits them alike. Each peer lives
 in a process of its own (tools/bench_train_peers.py, with --python's packages); trireme is the

@@ -3,8 +3,8 @@
 
 Usage: bench_train_peers.py torch|torch_channels_last|paddle NETWORK BATCH THREADS. It trains the
 network that `trireme bench --train NETWORK` trains: same layers, loss and Momentum(0.01, 0.9). Each
-order is one line: {"run": N} answers {"ms": [times of at most N steps], "rss_peak_bytes": N}. A peer that
-cannot do it answers {"error": TEXT}.
+order is one line: {"run": N} answers {"ms": [times of at most N steps], "rss_peak_bytes": N}. A
+peer that cannot do it answers {"error": TEXT}.
 """
 
 import json

@@ -53,10 +53,10 @@ struct BenchOptions {
 struct BenchResult {
   double samples_per_s = 0;  // the median of windows of steps
   double best_samples_per_s = 0, step_ms = 0, first_step_ms = 0;
-  double host_ms = 0;      // of a step, what is not spent in kernels: only with profile
-  int64_t steps = 0;       // timed
-  int64_t plans = 0;       // made until the end: more than a few means that steps differ
-  int kernels = 0;         // of a step's plan
+  double host_ms = 0;              // of a step, what is not spent in kernels: only with profile
+  int64_t steps = 0;               // timed
+  int64_t plans = 0;               // made until the end: more than a few means that steps differ
+  int kernels = 0;                 // of a step's plan
   int64_t planned_peak_bytes = 0;  // of a step's values: intermediate, inputs and results
   int64_t intermediate_bytes = 0;  // intermediate ones, if none shared memory
   int64_t arena_bytes = 0, parameter_bytes = 0;

@@ -166,9 +166,12 @@ nlohmann::ordered_json measure_training(const Request& r) {
 
 void bench(const Request& r) {
   const bool training = !r.train.network.empty();
-  TRI_CHECK(training != !r.model.empty(), "[bench] expects a model, or --train with a network");
-  TRI_CHECK(training || !r.shapes.empty(), "[bench] expects --shape for the model's inputs");
-  TRI_CHECK(!training || r.shapes.size() <= 1, "[bench] expects one --shape with --train");
+  const auto need = [](bool met, const char* what) {
+    if (!met) throw CLI::ValidationError("bench", what);
+  };
+  need(training != !r.model.empty(), "expects a model, or --train with a network");
+  need(training || !r.shapes.empty(), "expects --shape for the model's inputs");
+  need(!training || r.shapes.size() <= 1, "expects one --shape with --train");
   const nlohmann::ordered_json j = training ? measure_training(r) : measure(r);
   if (r.json) {
     std::cout << j.dump() << '\n';
@@ -180,7 +183,8 @@ void bench(const Request& r) {
 }  // namespace
 
 void add_bench(CLI::App& app) {
-  CLI::App* verb = app.add_subcommand("bench", "Time a model, or a training step, on random inputs");
+  CLI::App* verb =
+      app.add_subcommand("bench", "Time a model, or a training step, on random inputs");
   auto r = std::make_shared<Request>();
   r->add_to(*verb);
   verb->get_option("model")->required(false);

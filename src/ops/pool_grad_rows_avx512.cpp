@@ -1,5 +1,6 @@
-// The loops of pool2d's gradient with AVX-512. The maxima's gradient keeps 16 channels in registers:
-// with few channels (the compiler's loops take those one by one) the windows are all the work.
+// The loops of pool2d's gradient with AVX-512. The maxima's gradient keeps 16 channels in
+// registers: with few channels (the compiler's loops take those one by one) the windows are all the
+// work.
 #include "ops/avx512.h"
 #include "ops/pool_grad_rows.inc"
 

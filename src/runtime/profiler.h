@@ -17,7 +17,7 @@ class Profiler {
 
   void write_trace(const std::string& file) const;  // Chrome's trace format
   double total_ms() const;
-  std::string table() const;                        // by node label: calls, total ms, share
+  std::string table() const;  // by node label: calls, total ms, share
 
  private:
   struct Event {

@@ -23,18 +23,15 @@ constexpr int kWindows = 7;
 constexpr int64_t kTextLength = 10;  // of the labels of lines
 
 struct Net {
-  std::vector<int64_t> shape;  // of a sample
+  std::vector<int64_t> shape;           // of a sample
   int64_t classes = 0, vocabulary = 0;  // 0: pictures
   bool lines = false;
 };
 const std::map<std::string, Net>& nets() {
   static const std::map<std::string, Net> all = {
-      {"lenet", {{1, 28, 28}, 10}},
-      {"resnet18", {{3, 224, 224}, 1000}},
-      {"resnet50", {{3, 224, 224}, 1000}},
-      {"encoder", {{64}, 2, 5000}},
-      {"bert_base", {{128}, 2, 30522}},
-      {"crnn", {{3, 32, 160}, 6625, 0, true}},
+      {"lenet", {{1, 28, 28}, 10}},        {"resnet18", {{3, 224, 224}, 1000}},
+      {"resnet50", {{3, 224, 224}, 1000}}, {"encoder", {{64}, 2, 5000}},
+      {"bert_base", {{128}, 2, 30522}},    {"crnn", {{3, 32, 160}, 6625, 0, true}},
   };
   return all;
 }
@@ -65,8 +62,8 @@ class Bench {
     std::vector<int64_t> shape{batch_};
     const std::vector<int64_t>& sample = options.shape.empty() ? net_.shape : options.shape;
     TRI_CHECK(sample.size() == net_.shape.size(),
-              "[bench] " + options.network + " expects a --shape like " +
-                  Shape(net_.shape).str() + ", got " + Shape(sample).str());
+              "[bench] " + options.network + " expects a --shape like " + Shape(net_.shape).str() +
+                  ", got " + Shape(sample).str());
     shape.insert(shape.end(), sample.begin(), sample.end());
     if (options.threads > 0) set_num_threads(options.threads);
     set_device(options.device);
@@ -111,8 +108,8 @@ class Bench {
     if (options_.profile) {
       double sum = 0;
       for (const double t : times) sum += t;
-      r.host_ms = sum / static_cast<double>(windows) -
-                  profiler.total_ms() / static_cast<double>(r.steps);
+      r.host_ms =
+          sum / static_cast<double>(windows) - profiler.total_ms() / static_cast<double>(r.steps);
       r.table = profiler.table();
     }
     std::sort(times.begin(), times.end());
@@ -172,8 +169,7 @@ class Bench {
     if (cast_) guard.emplace(*cast_);
     const Tensor y = net_.vocabulary > 0 ? (*model_)(std::vector<Tensor>{x_}) : (*model_)(x_);
     if (!net_.lines) return F::cross_entropy(y, label_);
-    const Tensor steps =
-        full({batch_}, static_cast<double>(y.shape()[1]), DType::kInt64);
+    const Tensor steps = full({batch_}, static_cast<double>(y.shape()[1]), DType::kInt64);
     const Tensor lengths = full({batch_}, static_cast<double>(kTextLength), DType::kInt64);
     return F::ctc_loss(transpose(y, {1, 0, 2}), label_, steps, lengths, 0, "mean", false, true);
   }

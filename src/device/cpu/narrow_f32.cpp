@@ -49,8 +49,8 @@ bool is_narrow(const ConvSpec& s) {
 }
 
 std::unique_ptr<Conv> make_narrow(const ConvSpec& s, const Epilogue& e) {
-  const bool plain = e.act == Act::kNone && e.residual == Epilogue::kNone && e.scale == 1 &&
-                     e.shift == 0;
+  const bool plain =
+      e.act == Act::kNone && e.residual == Epilogue::kNone && e.scale == 1 && e.shift == 0;
   if (!plain || s.ldy != s.oc || s.oh < s.h + s.kh - 1 || s.ow < s.w + s.kw - 1) return nullptr;
   return std::make_unique<Narrow>(s);
 }

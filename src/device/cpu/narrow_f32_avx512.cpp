@@ -13,13 +13,14 @@ void add_rows(const float* x, int64_t channels, const float* weight, float* y, i
   __m512 sum[R][V];
   for (int r = 0; r < R; ++r)
     for (int v = 0; v < V; ++v)
-      sum[r][v] = _mm512_maskz_loadu_ps(v == V - 1 ? last : __mmask16{0xffff}, y + r * row + v * 16);
+      sum[r][v] =
+          _mm512_maskz_loadu_ps(v == V - 1 ? last : __mmask16{0xffff}, y + r * row + v * 16);
   for (int64_t c = 0; c < channels; ++c) {
     const __m512 s = _mm512_set1_ps(x[c]);
     for (int r = 0; r < R; ++r)
       for (int v = 0; v < V; ++v)
-        sum[r][v] = _mm512_fmadd_ps(
-            s, _mm512_load_ps(weight + ((r * channels + c) * V + v) * 16), sum[r][v]);
+        sum[r][v] = _mm512_fmadd_ps(s, _mm512_load_ps(weight + ((r * channels + c) * V + v) * 16),
+                                    sum[r][v]);
   }
   for (int r = 0; r < R; ++r)
     for (int v = 0; v < V; ++v)
