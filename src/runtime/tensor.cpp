@@ -191,6 +191,17 @@ void Tensor::set_value(const Tensor& value) {
 }
 
 void rebind(const std::shared_ptr<Variable>& variable, std::shared_ptr<Slot> slot) {
+  // The old value may stand in a graph, and in the history: it gets a variable of its own, by which
+  // the flush finds it.
+  const std::shared_ptr<Slot>& old = variable->slot;
+  if (old && old != slot && old->recorder && old->value && old->value->variable == variable) {
+    auto stays = std::make_shared<Variable>();
+    stays->slot = old;
+    stays->stop_gradient = variable->stop_gradient;
+    stays->tape = variable->tape;
+    stays->index = variable->index;
+    old->value->variable = std::move(stays);
+  }
   variable->slot = std::move(slot);
   const Slot& s = *variable->slot;
   if (s.recorder != nullptr && s.value != nullptr) s.value->variable = variable;

@@ -89,6 +89,19 @@ TEST(Autograd, AFailedFlushPoisonsWhatWasPending) {
   EXPECT_EQ(at(x * 3.0, 1), 6);
 }
 
+TEST(Autograd, AStateUpdatedTwiceBeforeAFlushKeepsWhatTheHistoryReads) {
+  const Tensor w = leaf({3, 4});
+  Tensor state = to_tensor(std::vector<float>{1, 2});
+  const Tensor y = w * state;
+  state.set_value(state + 1.0);
+  const Tensor z = w * state;
+  state.set_value(state + 1.0);
+  EXPECT_EQ(at(state, 0), 3);  // a flush
+  sum(y + z).backward();
+  EXPECT_EQ(at(w.grad(), 0), 3);
+  EXPECT_EQ(at(w.grad(), 1), 5);
+}
+
 TEST(Autograd, StopsWhereItIsTold) {
   const Tensor x = leaf({2});
   const Tensor y = x * x;
