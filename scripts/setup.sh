@@ -95,18 +95,19 @@ install_onednn() {
 }
 
 # Headers alone, the same for every Python.
-fetch_headers() { # TARGET STAMP REQUIREMENT [PIP OPTION...]: a wheel's include folders into TARGET
+fetch_headers() ( # TARGET STAMP REQUIREMENT [PIP OPTION...]: a wheel's include folders into TARGET
   local target=$1 stamp=$2 requirement=$3 python work include
   shift 3
   [[ -f $target/.stamp && $(<"$target/.stamp") == "$stamp" ]] && return 0
   say "fetching ${requirement%% *}"
   mkdir -p "$(dirname "$target")"
   work=$(mktemp -d "$(dirname "$target")/.headers-XXXXXX")
+  trap 'rm -rf "$work"' EXIT # a subshell's own: the folder goes whatever fails below
   python=$(find_python)
   printf '%s\n' "$requirement" >"$work/requirements.txt"
   "$python" -m pip download --quiet --disable-pip-version-check --no-deps --no-cache-dir \
     --only-binary=:all: "$@" -r "$work/requirements.txt" -d "$work/wheels" </dev/null ||
-    { rm -rf "$work"; die "cannot fetch ${requirement%% *} (see above)"; }
+    die "cannot fetch ${requirement%% *} (see above)"
   "$python" -m zipfile -e "$work"/wheels/*.whl "$work/unpacked"
   mkdir "$work/tree"
   while read -r include; do
@@ -115,8 +116,7 @@ fetch_headers() { # TARGET STAMP REQUIREMENT [PIP OPTION...]: a wheel's include 
   printf '%s\n' "$stamp" >"$work/tree/.stamp"
   rm -rf "$target"
   mv "$work/tree" "$target"
-  rm -rf "$work"
-}
+)
 
 frontend_requirement='nvidia-cudnn-frontend==1.32.0 \
   --hash=sha256:c6006556017a4d1c914c52a556c71b1267f2d6a0500f742e7b4edef539878df0'

@@ -176,7 +176,8 @@ class Trainer {
     if (step_ % settings_.log_every == 0 || step_ == total_steps_) log();
     if (data_.eval && (settings_.eval_every > 0 ? step_ % settings_.eval_every == 0 : epoch_ended))
       evaluate();
-    if (settings_.save_every > 0 ? step_ % settings_.save_every == 0 : epoch_ended) save();
+    const bool due = settings_.save_every > 0 ? step_ % settings_.save_every == 0 : epoch_ended;
+    if (due && saved_step_ != step_) save();  // the best one was saved when it was evaluated
   }
 
   void backward(const std::vector<Tensor>& batch) {
