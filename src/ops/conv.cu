@@ -56,6 +56,23 @@ __global__ void __launch_bounds__(kThreads) make_copy(const T* picture, T* copy,
     if (s.c + k < p.to_c) to[s.c + k] = v[k];
 }
 
+// A picture of few planes, two bytes an element: a thread makes a pixel of four channels.
+__global__ void __launch_bounds__(kThreads)
+    make_four(const unsigned short* picture, uint2* copy, Copy p, unsigned count) {
+  const unsigned i = blockIdx.x * kThreads + threadIdx.x;
+  if (i >= count) return;
+  const unsigned width = static_cast<unsigned>(p.to_w), height = static_cast<unsigned>(p.to_h);
+  const unsigned w = i % width, h = i / width % height, n = i / width / height;
+  const unsigned short* from = picture + n * p.sn + h * p.sh + w * p.sw;
+  unsigned v[4] = {};
+  if (h < p.h && w < p.w) {
+#pragma unroll
+    for (int c = 0; c < 4; ++c)
+      if (c < p.c) v[c] = from[c * p.sc];
+  }
+  copy[i] = make_uint2(v[0] | v[1] << 16, v[2] | v[3] << 16);
+}
+
 template <class T>
 __global__ void __launch_bounds__(kThreads)
     take_copy_back(const T* copy, T* picture, Small bias, Copy p) {
@@ -134,6 +151,13 @@ template <class F> void with_type(DType dtype, F&& f) {
 
 void PictureCopy::make(const void* picture, void* copy, void* stream) const {
   const Copy p = copy_of(*this, c, h * w);
+  if (c == 4 && size_of(dtype) == 2 && p.count <= 0x7fffffff) {
+    make_four<<<blocks_for(p.count), kThreads, 0, static_cast<cudaStream_t>(stream)>>>(
+        static_cast<const unsigned short*>(picture), static_cast<uint2*>(copy), p,
+        static_cast<unsigned>(p.count));
+    TRI_CUDA_LAUNCHED();
+    return;
+  }
   with_type(dtype, [&]<class T>(Tag<T>) {
     make_copy<T><<<blocks_for(p.count), kThreads, 0, static_cast<cudaStream_t>(stream)>>>(
         static_cast<const T*>(picture), static_cast<T*>(copy), p);

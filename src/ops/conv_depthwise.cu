@@ -65,36 +65,49 @@ __device__ __forceinline__ void finish(Acc<T> (&v)[N], T* out, int64_t at, int64
   store<N>(out + at, v);
 }
 
+// 16 bytes, or zeros.
+template <class T> __device__ __forceinline__ uint4 piece(const T* p, bool there) {
+  return there ? *reinterpret_cast<const uint4*>(p) : make_uint4(0, 0, 0, 0);
+}
+template <class T> __device__ __forceinline__ void numbers(uint4 raw, Acc<T> (&v)[kVector<T>]) {
+  load<kVector<T>>(reinterpret_cast<const T*>(&raw), v);
+}
+
 // kTile results of one row in a thread, of a K x K kernel with stride S and no dilation: a row of
 // the input is read once for all of them.
 template <int K, int S, int kTile, bool kFlip, class T>
-__global__ void __launch_bounds__(kThreads)
-    row_tiles(const T* x, const T* weight, T* y, Geometry g, Tail tail, int tiles, int64_t count) {
+__global__ void __launch_bounds__(kThreads) row_tiles(const T* x, const T* weight, T* y, Geometry g,
+                                                      Tail tail, unsigned tiles, unsigned count) {
   using A = Acc<T>;
   constexpr int N = kVector<T>, kSpan = (kTile - 1) * S + K;
-  int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  unsigned i = blockIdx.x * kThreads + threadIdx.x;
   if (i >= count) return;
-  const int64_t chunks = g.channels / N, c = i % chunks * N;
+  const unsigned chunks = static_cast<unsigned>(g.channels) / N, c = i % chunks * N;
   i /= chunks;
   const int ow = static_cast<int>(i % tiles) * kTile;
   i /= tiles;
   const int oh = static_cast<int>(i % g.oh), n = static_cast<int>(i / g.oh);
   A sum[kTile][N] = {};
-  const T* image = x + n * g.x.n + c;
+  const int left = ow * S - g.left;
+  const T* image = x + n * g.x.n + left * g.x.w + c;
 #pragma unroll 1
   for (int ky = 0; ky < K; ++ky) {
     const int h = oh * S - g.top + ky;
     if (h < 0 || h >= g.h) continue;
+    // All loads of a row first: they are under way together.
+    const T* row = image + h * g.x.h;
+    uint4 raw[kSpan];
+#pragma unroll
+    for (int j = 0; j < kSpan; ++j)
+      raw[j] = piece(row + j * g.x.w, left + j >= 0 && left + j < g.w);
     A wv[K][N];
 #pragma unroll
     for (int kx = 0; kx < K; ++kx)
       load<N>(weight + (kFlip ? K * K - 1 - (ky * K + kx) : ky * K + kx) * g.channels + c, wv[kx]);
 #pragma unroll
     for (int j = 0; j < kSpan; ++j) {
-      const int w = ow * S - g.left + j;
-      if (w < 0 || w >= g.w) continue;
       A v[N];
-      load<N>(image + h * g.x.h + w * g.x.w, v);
+      numbers<T>(raw[j], v);
 #pragma unroll
       for (int t = 0; t < kTile; ++t) {
         const int kx = j - t * S;
@@ -169,10 +182,13 @@ __global__ void __launch_bounds__(kThreads)
   const Spot s = spot_of<N>(i, g.h, g.w, g.channels, g.x.c != 1);
   A sum[N] = {};
   const T* image = dy + s.n * g.y.n + s.c * g.y.c;
-  for (int ky = 0; ky < g.kh; ++ky) {
+  // Undilated, every stride-th tap comes from a result.
+  const int y0 = g.dh == 1 ? (s.h + g.top) % g.sh : 0, y_step = g.dh == 1 ? g.sh : 1;
+  const int x0 = g.dw == 1 ? (s.w + g.left) % g.sw : 0, x_step = g.dw == 1 ? g.sw : 1;
+  for (int ky = y0; ky < g.kh; ky += y_step) {
     const int h = s.h + g.top - ky * g.dh;
     if (h < 0 || h % g.sh != 0 || h / g.sh >= g.oh) continue;
-    for (int kx = 0; kx < g.kw; ++kx) {
+    for (int kx = x0; kx < g.kw; kx += x_step) {
       const int w = s.w + g.left - kx * g.dw;
       if (w < 0 || w % g.sw != 0 || w / g.sw >= g.ow) continue;
       A v[N], wv[N];
@@ -208,17 +224,35 @@ __global__ void __launch_bounds__(kThreads)
     A d[N];
     load<N>(dy + n * g.y.n + oh * g.y.h + ow * g.y.w + c * g.y.c, d);
     const T* image = x + n * g.x.n + c * g.x.c;
-#pragma unroll
-    for (int t = 0; t < kTaps; ++t) {
+    const auto offset = [&](int t, bool& inside) {
       const int tap = first + t;
-      if (tap >= taps) break;
       const int h = oh * g.sh - g.top + tap / g.kw * g.dh,
                 w = ow * g.sw - g.left + tap % g.kw * g.dw;
-      if (h < 0 || h >= g.h || w < 0 || w >= g.w) continue;
-      A v[N];
-      load<N>(image + h * g.x.h + w * g.x.w, v);
+      inside = tap < taps && h >= 0 && h < g.h && w >= 0 && w < g.w;
+      return h * g.x.h + w * g.x.w;
+    };
+    if constexpr (N > 1) {
+      uint4 raw[kTaps];
 #pragma unroll
-      for (int k = 0; k < N; ++k) sum[t][k] += d[k] * v[k];
+      for (int t = 0; t < kTaps; ++t) {
+        bool inside = false;
+        const int64_t at = offset(t, inside);
+        raw[t] = piece(image + at, inside);
+      }
+#pragma unroll
+      for (int t = 0; t < kTaps; ++t) {
+        A v[N];
+        numbers<T>(raw[t], v);
+#pragma unroll
+        for (int k = 0; k < N; ++k) sum[t][k] += d[k] * v[k];
+      }
+    } else {
+#pragma unroll
+      for (int t = 0; t < kTaps; ++t) {
+        bool inside = false;
+        const int64_t at = offset(t, inside);
+        if (inside) sum[t][0] += d[0] * up(image[at]);
+      }
     }
   }
 #pragma unroll
@@ -280,13 +314,15 @@ bool is_wide(const Geometry& g, DType dtype) {
 }
 
 template <int K, int S, bool kFlip, class T>
-void launch_rows(const Geometry& g, const DepthwiseArgs& a, const Tail& tail, cudaStream_t stream) {
+bool launch_rows(const Geometry& g, const DepthwiseArgs& a, const Tail& tail, cudaStream_t stream) {
   constexpr int kTile = S == 1 ? 4 : 2;
   const int tiles = (g.ow + kTile - 1) / kTile;
   const int64_t count = static_cast<int64_t>(g.n) * g.oh * tiles * (g.channels / kVector<T>);
+  if (count > 0x7fffffff) return false;
   row_tiles<K, S, kTile, kFlip, T><<<blocks_for(count), kThreads, 0, stream>>>(
       static_cast<const T*>(a.in), static_cast<const T*>(a.weight), static_cast<T*>(a.out), g, tail,
-      tiles, count);
+      static_cast<unsigned>(tiles), static_cast<unsigned>(count));
+  return true;
 }
 
 // Whether one of the kernels for square undilated ones takes it.
@@ -294,11 +330,11 @@ template <bool kFlip, class T>
 bool rows_take(const Geometry& g, const DepthwiseArgs& a, const Tail& tail, cudaStream_t stream) {
   if (!is_wide(g, std::is_same_v<T, float> ? DType::kFloat32 : DType::kFloat16)) return false;
   if (g.kh != g.kw || g.sh != g.sw || g.dh != 1 || g.dw != 1) return false;
-  if (g.kh == 3 && g.sh == 1) return launch_rows<3, 1, kFlip, T>(g, a, tail, stream), true;
-  if (g.kh == 5 && g.sh == 1) return launch_rows<5, 1, kFlip, T>(g, a, tail, stream), true;
+  if (g.kh == 3 && g.sh == 1) return launch_rows<3, 1, kFlip, T>(g, a, tail, stream);
+  if (g.kh == 5 && g.sh == 1) return launch_rows<5, 1, kFlip, T>(g, a, tail, stream);
   if (kFlip) return false;
-  if (g.kh == 3 && g.sh == 2) return launch_rows<3, 2, false, T>(g, a, tail, stream), true;
-  if (g.kh == 5 && g.sh == 2) return launch_rows<5, 2, false, T>(g, a, tail, stream), true;
+  if (g.kh == 3 && g.sh == 2) return launch_rows<3, 2, false, T>(g, a, tail, stream);
+  if (g.kh == 5 && g.sh == 2) return launch_rows<5, 2, false, T>(g, a, tail, stream);
   return false;
 }
 

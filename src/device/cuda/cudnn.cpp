@@ -236,8 +236,8 @@ void filter(fe::graph::Graph& graph, const std::vector<DnnTensor>& tensors,
   const bool single = std::none_of(tensors.begin(), tensors.end(), [](const DnnTensor& t) {
     return is_floating(t.dtype) && t.dtype != DType::kFloat32;
   });
-  std::vector<fe::NumericalNote_t> notes = {fe::NumericalNote_t::DOWN_CONVERT_INPUTS,
-                                            fe::NumericalNote_t::REDUCED_PRECISION_REDUCTION};
+  std::vector<fe::NumericalNote_t> notes;
+  if (single) notes.push_back(fe::NumericalNote_t::DOWN_CONVERT_INPUTS);
   if (single && !options.tf32) notes.push_back(fe::NumericalNote_t::TENSOR_CORE);
   if (options.deterministic) notes.push_back(fe::NumericalNote_t::NONDETERMINISTIC);
   graph.deselect_numeric_notes(notes);
