@@ -540,6 +540,7 @@ std::vector<std::string> DnnGraph::offered(const std::string& device_properties,
 }
 
 std::shared_ptr<const DnnPlan> DnnGraph::plan(Device& device, const DnnOptions& options) {
+  constexpr int64_t kLifted = 8;  // times the limit, where no plan keeps to it
   static std::mutex mutex;
   static std::map<std::string, std::weak_ptr<const DnnPlan>> in_use;
   static std::map<std::string, std::string> choices;
@@ -565,15 +566,19 @@ std::shared_ptr<const DnnPlan> DnnGraph::plan(Device& device, const DnnOptions& 
     std::shared_ptr<const DnnPlan> plan;
     if (autotunes()) {
       if (known.empty()) known = disk().get(key).value_or("");
-      if (!known.empty()) plan = m.from_choice(known, limit);
+      if (!known.empty()) plan = m.from_choice(known, kLifted * limit);
     }
     if (plan == nullptr) {
       known.clear();
-      m.graph->deselect_workspace_greater_than(limit);
-      const std::vector<int64_t> indices = propose(*m.graph, autotunes());
-      filter(*m.graph, m.problem.tensors, options);
       std::string why = "it has no engine for it";
-      const auto built = m.build(indices, autotunes() ? indices.size() : 1, why);
+      std::vector<int64_t> built;
+      for (const int64_t most : {limit, kLifted * limit}) {
+        if (!built.empty()) break;
+        m.graph->deselect_workspace_greater_than(most);
+        const std::vector<int64_t> indices = propose(*m.graph, autotunes());
+        filter(*m.graph, m.problem.tensors, options);
+        built = m.build(indices, autotunes() ? indices.size() : 1, why);
+      }
       if (built.empty())
         fail(Code::kUnimplemented, "[cudnn] no plan: " + why + "\n" + m.problem.key);
       const int64_t best = built.size() > 1 ? tune(m.graph, built, m.problem, device) : -1;
