@@ -86,9 +86,9 @@ std::vector<Value*> Recorder::add(const Op& op, std::vector<Value*> inputs, Attr
   if (const AmpMode* mode = amp_mode()) amp_cast(*mode, op, inputs);
   const bool taped = grad_enabled() && op.grad != nullptr &&
                      std::any_of(inputs.begin(), inputs.end(), needs_gradient);
-  std::vector<Value*> results =
-      taped ? graph_->add(op, inputs, attrs) : graph_->add(op, std::move(inputs), std::move(attrs));
-  if (taped) record_tape(op, inputs, attrs, results);
+  if (!taped) return graph_->add(op, std::move(inputs), std::move(attrs));
+  std::vector<Value*> results = graph_->add(op, inputs, attrs);
+  record_tape(op, inputs, attrs, results);
   return results;
 }
 
