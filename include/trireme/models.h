@@ -147,6 +147,16 @@ struct BertForSequenceClassification : nn::Layer {
   nn::Dropout dropout;
   nn::Linear classifier;
 };
+// The same inputs -> scores of the vocabulary's words [N, length, vocab_size]; the last product is
+// by the words' own embeddings.
+struct BertForMaskedLM : nn::Layer {
+  explicit BertForMaskedLM(const BertOptions& options = {});
+  Tensor forward(const std::vector<Tensor>& in) override;
+  BertModel bert;
+  nn::Linear transform;
+  nn::LayerNorm layer_norm;
+  Tensor decoder_bias;  // [vocab_size]
+};
 
 struct ProgramOptions {
   std::string params{};     // file of the weights; empty: beside the program

@@ -197,6 +197,8 @@ void add_bench(CLI::App& app) {
       ->check(CLI::IsMember({"O0", "O1", "O2"}));
   verb->add_option("--dtype", r->train.dtype, "float16, bfloat16, or tf32 on GPUs, with --amp")
       ->check(CLI::IsMember({"float16", "bfloat16", "tf32"}));
+  verb->add_option("--optimizer", r->train.optimizer, "Of training steps")
+      ->check(CLI::IsMember({"momentum", "adam", "adamw"}));
   verb->add_option("--steps", r->train.steps, "Timed training steps; 0: about three seconds' worth")
       ->check(CLI::NonNegativeNumber);
   verb->add_option("--shape", r->shapes,

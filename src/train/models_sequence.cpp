@@ -204,6 +204,22 @@ Tensor BertForSequenceClassification::forward(const std::vector<Tensor>& in) {
   return classifier(dropout(bert.pooled(bert(in))));
 }
 
+BertForMaskedLM::BertForMaskedLM(const BertOptions& o)
+    : Layer("bert_for_masked_lm"),
+      bert(o),
+      transform(o.hidden_size, o.hidden_size, {.weight_attr = narrow(o)}),
+      layer_norm(o.hidden_size, {.epsilon = o.layer_norm_eps}) {
+  Layer head("bert_lm_prediction_head");
+  head.add_sublayers("transform", transform, "layer_norm", layer_norm);
+  decoder_bias = head.create_parameter("decoder_bias", Shape{o.vocab_size}, {},
+                                       initializer::Constant(0), true);
+  add_sublayers("bert", bert, "cls", head);
+}
+Tensor BertForMaskedLM::forward(const std::vector<Tensor>& in) {
+  const Tensor x = layer_norm(functional::gelu(transform(bert(in))));
+  return matmul(x, bert.word_embeddings.weight, false, true) + decoder_bias;
+}
+
 // ---- by name
 
 namespace {
