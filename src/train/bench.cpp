@@ -23,9 +23,9 @@ constexpr int kWindows = 7;
 constexpr int64_t kTextLength = 10;  // of the labels of lines
 
 struct Net {
-  std::vector<int64_t> shape;           // of a sample
-  int64_t classes = 0;     // 0: each place's word is to be told
-  int64_t vocabulary = 0;  // 0: pictures
+  std::vector<int64_t> shape;  // of a sample
+  int64_t classes = 0;         // 0: each place's word is to be told
+  int64_t vocabulary = 0;      // 0: pictures
   bool lines = false;
 };
 const std::map<std::string, Net>& nets() {
