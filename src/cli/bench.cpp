@@ -145,6 +145,7 @@ nlohmann::ordered_json measure(const Request& r) {
   if (r.device != "cpu") {
     throughput_ms = device_ms(*predictor, in, r.device, median);
     j["device_ms"] = throughput_ms;
+    j["peak_bytes"] = device::cuda::max_memory_allocated(-1);
   }
   j["samples_per_s"] =
       static_cast<double>(shapes.empty() || shapes[0].rank() == 0 ? 1 : shapes[0][0]) * 1e3 /
