@@ -27,8 +27,8 @@ TEST(Pixels, AreNormalizedOnTheDeviceAsOnTheHost) {
       "batch_size: 4\nnum_workers: 0\nshuffle: false\n"
       "train: {dataset: image_folder, root: '" +
       folder.path().string() +
-      "', transforms: [{name: Resize, size: [6, 6]}, {name: ToTensor}, {name: Normalize, mean: [0.4, 0.5, 0.6], std: "
-      "[0.2, 0.25, 0.3]}]}\n");
+      "', transforms: [{name: Resize, size: [6, 6]}, {name: ToTensor}, {name: Normalize, "
+      "mean: [0.4, 0.5, 0.6], std: [0.2, 0.25, 0.3]}]}\n");
   Data host = make_data(config, 1, "");
   Data bytes = make_data(config, 1, "", true);
   EXPECT_FALSE(host.train_pixels.left());
