@@ -36,6 +36,7 @@ struct Options {
   std::string rec;     // folder of another recogniser, with dict.txt in it; empty: that of `models`
   std::string dict;    // file of its characters; empty: the recogniser's own
   int threads = 0;     // 0: as many as there are cores
+  std::string device = "cpu";  // or gpu:N, for the networks
   inference::Precision precision = inference::Precision::kFloat32;
   // PaddleOCR's names and meaning.
   std::string det_limit_type = "min";

@@ -126,6 +126,7 @@ std::unique_ptr<Pipeline> create_pipeline(const Options& options) {
   const auto load = [&](const std::string& folder) {
     inference::Config config(folder);
     config.set_cpu_math_library_num_threads(options.threads);
+    config.set_device(options.device);
     config.set_precision(options.precision);
     return Net(inference::create_predictor(config));
   };
