@@ -3,13 +3,14 @@
 
 Usage: bench_train_peers.py torch|torch_channels_last|paddle NETWORK BATCH THREADS. It trains the
 network that `trireme bench --train NETWORK` trains: same layers, loss and Momentum(0.01, 0.9). Each
-order is one line: {"run": N} answers {"ms": [times of at most N steps], "rss_peak_bytes": N}. A
-peer that cannot do it answers {"error": TEXT}.
+order is one line: {"run": N} answers {"ms": [times of at most N steps]}, {"memory": 1} answers
+{"step_peak_bytes": N}: what a step has allocated at its worst moment, beyond what lives between
+steps (parameters, momentum, the batch); for torch and Paddle, whose allocators count. A peer that
+cannot do it answers {"error": TEXT}.
 """
 
 import json
 import os
-import resource
 import sys
 import time
 
@@ -18,7 +19,7 @@ import numpy as np
 from peer_nets import CLASSES, CRNN_SMALL, channels, torch_net
 
 TEXT = 10
-LONGEST = 8  # seconds of a run, whatever the number of steps
+LONGEST = 4  # seconds of a run, whatever the number of steps
 
 
 def data(network, batch):
@@ -32,6 +33,14 @@ def data(network, batch):
     if network == "crnn":
         return x, random.integers(1, classes, (batch, TEXT))
     return x, random.integers(0, classes, batch)
+
+
+def highest(changes):
+    now = most = 0
+    for change in changes:
+        now += change
+        most = max(most, now)
+    return most
 
 
 def torch_step(network, batch, threads, channels_last):
@@ -60,7 +69,17 @@ def torch_step(network, batch, threads, channels_last):
         loss().backward()
         optimizer.step()
 
-    return step
+    def step_peak():
+        from torch.profiler import ProfilerActivity, profile
+
+        optimizer.zero_grad(set_to_none=True)
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as prof:
+            step()
+        events = prof.profiler.kineto_results.events()
+        changes = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]")
+        return highest(n for _, n in changes)
+
+    return step, step_peak
 
 
 def paddle_step(network, batch, threads):
@@ -150,32 +169,48 @@ def paddle_step(network, batch, threads):
         optimizer.step()
         optimizer.clear_grad()
 
-    return step
+    def step_peak():
+        core = paddle.base.core
+        core.host_memory_stat_reset_peak_value("Allocated", 0)
+        before = core.host_memory_stat_current_value("Allocated", 0)
+        step()
+        return core.host_memory_stat_peak_value("Allocated", 0) - before
+
+    return step, step_peak
+
+
+def timed(step, most):
+    """Milliseconds of each of at most so many steps, one at least."""
+    times = []
+    end = time.perf_counter() + LONGEST
+    while not times or (len(times) < most and time.perf_counter() < end):
+        start = time.perf_counter()
+        step()
+        times.append((time.perf_counter() - start) * 1e3)
+    return times
 
 
 def main():
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # libraries may print: not among the answers
     peer, network, batch, threads = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-    step = None
+    step = step_peak = None
     for line in sys.stdin:
         order = json.loads(line)
         answer = {}
         try:
             if step is None:
                 if peer == "paddle":
-                    step = paddle_step(network, batch, threads)
+                    step, step_peak = paddle_step(network, batch, threads)
                 else:
-                    step = torch_step(network, batch, threads, peer == "torch_channels_last")
-                for _ in range(3):
-                    step()
-            answer["ms"] = []
-            end = time.perf_counter() + LONGEST
-            while len(answer["ms"]) < order["run"] and time.perf_counter() < end:
-                start = time.perf_counter()
+                    last = peer == "torch_channels_last"
+                    step, step_peak = torch_step(network, batch, threads, last)
                 step()
-                answer["ms"].append((time.perf_counter() - start) * 1e3)
-            answer["rss_peak_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+                step()
+            if "memory" in order:
+                answer["step_peak_bytes"] = step_peak()
+            else:
+                answer["ms"] = timed(step, order["run"])
         except Exception as error:  # what a peer cannot do is part of the result
             answer["error"] = (str(error).strip() or type(error).__name__).splitlines()[-1][:200]
         print(json.dumps(answer), file=answers, flush=True)

@@ -6,6 +6,7 @@
 #include "base/cpu_features.h"
 #include "base/parallel.h"
 #include "device/cpu/dnn.h"
+#include "device/cpu/product.h"
 #include "ops/elements.h"
 #include "ops/matmul.h"
 #include "ops/small_product.h"
@@ -153,6 +154,19 @@ Kernel small_products(const cpu::BatchMatmulSpec& s, bool with_bias) {
           packed * static_cast<size_t>(num_threads())};
 }
 
+// One product of two matrices by the convolutions' kernel; without a run where that does not serve.
+Kernel large_product(const cpu::BatchMatmulSpec& s, bool with_bias) {
+  if (s.outer * s.inner != 1 || s.c.column != 1 || s.dtype != DType::kFloat32) return {};
+  const std::shared_ptr<const cpu::Product> product = cpu::Product::create(
+      {s.m, s.n, s.k, s.a.row, s.a.column, s.b.row, s.b.column, s.c.row});
+  if (product == nullptr) return {};
+  return {[product, with_bias](const Launch& l) {
+            product->run(l.input<float>(0), l.input<float>(1),
+                         with_bias ? l.input<float>(2) : nullptr, l.output<float>(), l.scratch);
+          },
+          product->scratch_bytes()};
+}
+
 }  // namespace
 
 Kernel batch_matmul(const Prepare& p) {
@@ -171,6 +185,7 @@ Kernel batch_matmul(const Prepare& p) {
   if (s.dtype == DType::kFloat32 && cpu_features().avx512 && s.c.column == 1 &&
       packed_floats(s.k, s.n) <= kSmall && s.outer * s.inner > 1)
     return small_products(s, with_bias);
+  if (Kernel kernel = large_product(s, with_bias); kernel.run) return kernel;
   cpu::DnnMatmul product = cpu::dnn_matmul(s, with_bias);
   return {[run = std::move(product.run), with_bias](const Launch& l) {
             run(l.in[0], l.in[1], with_bias ? l.input<float>(2) : nullptr, l.out[0], l.scratch);

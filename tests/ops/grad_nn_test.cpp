@@ -375,6 +375,25 @@ TEST(Gradient, TheFirstOfEqualMaximaGetsIt) {
   expect_near(gradients_of(pool({.kernel = {2, 2}}), {x})[0], {1, 0, 0, 0}, 0, 0, "ties");
 }
 
+// Several windows share a vector then: all numbers of channels, rows and columns left over, ties.
+TEST(Gradient, MaximaOfTouchingPairs) {
+  for (const int64_t channels : {1, 2, 3, 5, 6, 8, 15, 16, 20, 67}) {
+    for (const auto& [h, w] : {std::pair<int64_t, int64_t>{2, 2}, {6, 28}, {7, 9}, {4, 35}}) {
+      const Shape shape{2, channels, h, w};
+      const Array x = ramp(shape, channels), dy = ramp({2, channels, h / 2, w / 2}, 7);
+      const auto run = [&](DType dtype, Layout layout) {
+        const auto record = [](const Values& v) {
+          return Values{ops::pool2d_grad(v[0], v[1], {.kernel = {2, 2}, .strides = {2, 2}})};
+        };
+        return run_ops(record, {dy.to(dtype), x.to(dtype)}, {layout, true})[0];
+      };
+      const auto want = doubles_of(run(DType::kFloat64, Layout::kPlain));
+      for (const Layout layout : {Layout::kPlain, Layout::kChannelsLast})
+        expect_near(run(DType::kFloat32, layout), want, 0, 0, shape.str());
+    }
+  }
+}
+
 TEST(MaxPool2dWithIndex, PlacesCountInThePlane) {
   const std::vector<float> values{1, 5, 2, 0, 3, 4, 9, 8, 7, 6, 5, 4};
   const Array x = Array::from({1, 1, 3, 4}, std::span<const float>(values), DType::kFloat32);
