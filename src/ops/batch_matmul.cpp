@@ -70,7 +70,9 @@ Strided as_matrix(Strided s, bool left) {
   return left ? Strided{{1, n}, {n, 1}} : Strided{{n, 1}, {1, 1}};
 }
 
-cpu::BatchMatmulSpec spec_of(const Node& node) {
+}  // namespace
+
+cpu::BatchMatmulSpec batch_matmul_spec(const Node& node) {
   const auto& a = node.get<MatmulAttrs>();
   const Shape &sx = node.inputs[0]->type.shape, &sy = node.inputs[1]->type.shape;
   const Strided x = as_matrix(permuted(row_major(sx), a.perm_x), true);
@@ -104,6 +106,8 @@ cpu::BatchMatmulSpec spec_of(const Node& node) {
   }
   return s;
 }
+
+namespace {
 
 template <class T> Kernel plain_matmul(const cpu::BatchMatmulSpec& s, bool with_bias) {
   return {
@@ -170,7 +174,7 @@ Kernel large_product(const cpu::BatchMatmulSpec& s, bool with_bias) {
 }  // namespace
 
 Kernel batch_matmul(const Prepare& p) {
-  const cpu::BatchMatmulSpec s = spec_of(p.node);
+  const cpu::BatchMatmulSpec s = batch_matmul_spec(p.node);
   const bool with_bias = p.has(2);
   if (p.out().shape.numel() == 0) return {[](const Launch&) {}, 0};
   if (s.dtype == DType::kFloat64) return plain_matmul<double>(s, with_bias);

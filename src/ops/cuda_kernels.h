@@ -16,6 +16,16 @@ Kernel cuda_pointwise_cluster(const std::vector<const Node*>& nodes,
                               const std::vector<const Value*>& inputs,
                               const std::vector<const Value*>& outputs);
 
+Kernel cuda_matmul(const Prepare& p);
+// Of nodes in running order: a matmul, then [add a row] [add a value of the result's shape] [relu
+// or gelu_tanh]. Whether one kernel serves them, and that kernel for a fused node of them.
+bool cuda_fuses_matmul(const std::vector<const Node*>& nodes);
+Kernel cuda_fused_matmul(const Prepare& p, const Graph& body,
+                         const std::vector<const Node*>& nodes);
+
+Kernel cuda_flash_attn(const Prepare& p);
+Kernel cuda_flash_attn_grad(const Prepare& p);
+
 Kernel cuda_softmax(const Prepare& p);
 Kernel cuda_log_softmax(const Prepare& p);
 Kernel cuda_softmax_grad(const Prepare& p);

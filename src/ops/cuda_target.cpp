@@ -3,6 +3,7 @@
 
 #include "graph/op.h"
 #include "ops/anchor.h"
+#include "ops/cuda_kernels.h"
 
 namespace trireme {
 namespace {
@@ -20,7 +21,14 @@ class CudaTarget : public Target {
 
 }  // namespace
 
-bool cuda_fuses(const std::vector<const Node*>&) { return false; }
+bool cuda_fuses(const std::vector<const Node*>& nodes) {
+#ifdef TRIREME_CUDA
+  return cuda_fuses_matmul(nodes);
+#else
+  (void)nodes;
+  return false;
+#endif
+}
 
 const Target& cuda_target() {
   static const CudaTarget target;

@@ -518,6 +518,51 @@ DnnGraph::Id DnnGraph::pointwise(DnnOp op, Id x, Id y) {
   return m.keep(m.graph->pointwise(m.at(x), m.at(y), attributes));
 }
 
+// ---- attention
+
+namespace {
+
+template <class A>
+void describe(A& attributes, const std::vector<Tensor>& values, const DnnGraph::Attention& how) {
+  const auto at = [&](DnnGraph::Id id) { return values[static_cast<size_t>(id)]; };
+  attributes.set_attn_scale(static_cast<float>(how.scale));
+  if (how.mask >= 0) attributes.set_bias(at(how.mask));
+  if (how.causal) attributes.set_causal_mask(true);
+  if (how.dropout > 0)
+    attributes.set_dropout(static_cast<float>(how.dropout), at(how.seed), at(how.offset));
+}
+
+std::string text_of(const DnnGraph::Attention& how) {
+  return std::to_string(how.scale) + ' ' + std::to_string(how.causal) + ' ' +
+         std::to_string(how.dropout) + ' ' + std::to_string(how.mask);
+}
+
+}  // namespace
+
+std::array<DnnGraph::Id, 2> DnnGraph::attention(Id q, Id k, Id v, const Attention& how) {
+  Impl& m = *impl_;
+  m.say("attention " + std::to_string(q) + ' ' + std::to_string(k) + ' ' + std::to_string(v) + ' ' +
+        text_of(how));
+  fe::graph::SDPA_attributes attributes;
+  attributes.set_generate_stats(true);
+  describe(attributes, m.values, how);
+  const auto results = m.graph->sdpa(m.at(q), m.at(k), m.at(v), attributes);
+  return {m.keep(results[0]), m.keep(results[1])};
+}
+
+std::array<DnnGraph::Id, 3> DnnGraph::attention_backward(Id q, Id k, Id v, Id out, Id dout,
+                                                         Id sums, const Attention& how,
+                                                         bool deterministic) {
+  Impl& m = *impl_;
+  m.say("attention_backward " + std::to_string(deterministic) + ' ' + text_of(how));
+  fe::graph::SDPA_backward_attributes attributes;
+  attributes.set_deterministic_algorithm(deterministic);
+  describe(attributes, m.values, how);
+  const auto results = m.graph->sdpa_backward(m.at(q), m.at(k), m.at(v), m.at(out), m.at(dout),
+                                              m.at(sums), attributes);
+  return {m.keep(results[0]), m.keep(results[1]), m.keep(results[2])};
+}
+
 std::vector<std::string> DnnGraph::offered(const std::string& device_properties,
                                            const DnnOptions& options, int most) {
   return guarded("offered", [&] {
