@@ -39,6 +39,11 @@ Kernel cuda_group_norm(const Prepare& p);  // instance_norm too
 Kernel cuda_batch_norm(const Prepare& p);
 Kernel cuda_batch_norm_train(const Prepare& p);
 Kernel cuda_batch_norm_grad(const Prepare& p);
+Kernel cuda_fused_batch_norm(const Prepare& p);  // fused_batch_norm_act, fused_bn_add_activation
+Kernel cuda_fused_batch_norm_act_grad(const Prepare& p);
+Kernel cuda_fused_bn_add_activation_grad(const Prepare& p);
+Kernel cuda_fused_batch_norm_act_pool(const Prepare& p);
+Kernel cuda_fused_batch_norm_act_pool_grad(const Prepare& p);
 
 Kernel cuda_reduce(const Prepare& p);  // sum, mean, max, min, prod, any, all
 

@@ -11,6 +11,7 @@ namespace {
 class CudaTarget : public Target {
  public:
   bool fuses(const std::vector<const Node*>& nodes) const override { return cuda_fuses(nodes); }
+  bool fuses_norms() const override { return true; }
   // Tensor cores want channels innermost.
   Layout input_layout(const Node& anchor) const override {
     const bool picture = anchor.op->layouts == Layouts::kPrefersChannelsLast &&

@@ -1,5 +1,6 @@
 // Gradients of convolutions, pools, norms, softmax, resizing, recurrent layers and losses that a
 // library or a kernel of their own serves.
+#include "ops/batch_norm_fused.h"
 #include "ops/conv.h"
 
 #include "ops/ctc.h"
@@ -107,6 +108,51 @@ const SampleList batch_norms([] {
 });
 
 TEST(Gradient, BatchNorm) { batch_norms.check(); }
+
+// What the pass fuse_norm looks for, and what it makes of it.
+const SampleList fused_norms([] {
+  const auto norm = [](const Values& x) {
+    return ops::batch_norm_train(x[0], x[1], x[2], x[3], x[4], 0.9, 1e-5)[2];
+  };
+  const Record act = [=](const Values& x) { return Values{ops::relu(norm(x))}; };
+  const Record added = [=](const Values& x) { return Values{ops::relu(ops::add(norm(x), x[5]))}; };
+  const Record with_pool = [=](const Values& x) {
+    return Values{ops::pool2d(ops::relu(norm(x)),
+                              {.kernel = {3, 3}, .strides = {2, 2}, .paddings = {1, 1, 1, 1}})};
+  };
+  const auto fused = [](const Op& op) -> Record {
+    return [&op](const Values& x) {
+      return Values{record(op, x, BatchNormAttrs{.momentum = 0.9, .epsilon = 1e-5})[2]};
+    };
+  };
+  const auto fused_pool = [](BatchNormPoolAttrs a) -> Record {
+    return [a](const Values& x) { return Values{record(ops::fused_batch_norm_act_pool_op, x, a)[2]}; };
+  };
+  const GradOptions options{.second = false, .fixed = {0, 1}};
+  const auto inputs = [](const Shape& x, bool residual = false) {
+    const Shape c{x[1]};
+    std::vector<Array> all{noise(c, 1), noise(c, 2, 0.5, 2), noise(x, 3), noise(c, 4), noise(c, 5)};
+    if (residual) all.push_back(noise(x, 6));
+    return all;
+  };
+  const GradOptions own{.layouts = false, .second = false, .fixed = {0, 1}};
+  return std::vector<Sample>{
+      {"relu", act, inputs({2, 8, 3, 4}), options},
+      {"relu, odd channels", act, inputs({3, 5, 2, 3}), options},
+      {"relu, rows", act, inputs({5, 16}), options},
+      {"add and relu", added, inputs({2, 8, 3, 4}, true), options},
+      {"add and relu, odd channels", added, inputs({3, 5, 2, 3}, true), options},
+      {"max pool", with_pool, inputs({2, 8, 6, 5}), options},
+      {"fused relu", fused(ops::fused_batch_norm_act_op), inputs({2, 6, 3, 4}), own},
+      {"fused add and relu", fused(ops::fused_bn_add_activation_op), inputs({2, 6, 3, 5}, true),
+       own},
+      {"fused max pool",
+       fused_pool({.kernel = {3, 2}, .strides = {2, 1}, .paddings = {1, 0}, .size = {2, 4}}),
+       inputs({2, 3, 4, 5}), own},
+  };
+});
+
+TEST(Gradient, FusedBatchNorm) { fused_norms.check(); }
 
 const SampleList rows([] {
   const auto layer = [](int64_t axis) -> Record {
