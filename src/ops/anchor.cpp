@@ -122,16 +122,6 @@ Weights prepare_weights(const Prepare& p, size_t input, const Node* node, const 
   return w;
 }
 
-// Where each pointer of the kernel comes from among the node's inputs (-1: absent).
-int place(const Prepare& p, const Graph* body, const Value* v) {
-  if (v == nullptr) return -1;
-  const std::vector<Value*>& list = body ? body->inputs : p.node.inputs;
-  const auto it = std::find(list.begin(), list.end(), v);
-  if (it == list.end())
-    fail(Code::kInternal, "[fused] a value of the pattern is not an input of the node");
-  return static_cast<int>(it - list.begin());
-}
-
 Kernel turned_convolution(Kernel inner, size_t count, int x, const Turn& in, const Turn& out) {
   const size_t own = align_up(inner.scratch), in_bytes = in.needed() ? in.bytes() : 0;
   const size_t out_bytes = out.needed() ? out.bytes() : 0;
@@ -172,17 +162,20 @@ Kernel convolution(const Prepare& p, const Graph* body, const AnchorMatch& m) {
     set_own_weights(choice, spec);
     Choice first;
     set_own_weights(first, dw);
-    dw_weights = prepare_weights(p, static_cast<size_t>(place(p, body, m.depthwise->inputs[1])),
-                                 m.depthwise, first);
-    if (m.depthwise->inputs.size() > 2) dw_bias = place(p, body, m.depthwise->inputs[2]);
+    dw_weights =
+        prepare_weights(p, static_cast<size_t>(place_among_inputs(p, body, m.depthwise->inputs[1])),
+                        m.depthwise, first);
+    if (m.depthwise->inputs.size() > 2)
+      dw_bias = place_among_inputs(p, body, m.depthwise->inputs[2]);
   } else {
     choice = choose(spec, m.epilogue);
   }
-  const int weight = place(p, body, anchor.inputs[1]);
+  const int weight = place_among_inputs(p, body, anchor.inputs[1]);
   const Weights weights = prepare_weights(p, static_cast<size_t>(weight), &anchor, choice);
-  const int x = place(p, body, m.x), residual = place(p, body, m.residual),
-            scale = place(p, body, m.input_scale);
-  const int bias = anchor.inputs.size() > 2 ? place(p, body, anchor.inputs[2]) : -1;
+  const int x = place_among_inputs(p, body, m.x),
+            residual = place_among_inputs(p, body, m.residual),
+            scale = place_among_inputs(p, body, m.input_scale);
+  const int bias = anchor.inputs.size() > 2 ? place_among_inputs(p, body, anchor.inputs[2]) : -1;
   const bool scale_is_bf16 = m.input_scale && m.input_scale->type.dtype == DType::kBFloat16;
   const int64_t scales = m.input_scale ? m.input_scale->type.shape.numel() : 0;
   const size_t conv_scratch = align_up(choice.conv->scratch_bytes());
@@ -219,6 +212,15 @@ Kernel convolution(const Prepare& p, const Graph* body, const AnchorMatch& m) {
 }
 
 }  // namespace
+
+int place_among_inputs(const Prepare& p, const Graph* body, const Value* v) {
+  if (v == nullptr) return -1;
+  const std::vector<Value*>& list = body ? body->inputs : p.node.inputs;
+  const auto it = std::find(list.begin(), list.end(), v);
+  if (it == list.end())
+    fail(Code::kInternal, "[fused] a value of the pattern is not an input of the node");
+  return static_cast<int>(it - list.begin());
+}
 
 Kernel prepare_anchor(const Prepare& p) {
   const DType dtype = p.in(0).dtype;

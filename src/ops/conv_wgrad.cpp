@@ -4,6 +4,7 @@
 #include "ops/anchor.h"
 #include "ops/conv.h"
 #include "ops/conv_reference.h"
+#include "ops/cuda_kernels.h"
 #include "ops/turn.h"
 
 namespace trireme {
@@ -103,6 +104,7 @@ const Op conv2d_wgrad_op{.name = "conv2d_wgrad",
                          .infer = infer,
                          .grad = grad,
                          .cpu = prepare,
+                         .cuda = TRI_CUDA(cuda_conv2d_wgrad),
                          .amp = Amp::kHalf,
                          .layouts = Layouts::kReadsChannelsLast};
 

@@ -8,6 +8,7 @@
 
 namespace trireme {
 
+struct AnchorMatch;
 struct CopyBox;
 Kernel cuda_copy_boxes(const std::vector<CopyBox>& boxes, size_t element_size);
 
@@ -25,6 +26,10 @@ Kernel cuda_fused_matmul(const Prepare& p, const Graph& body,
 
 Kernel cuda_flash_attn(const Prepare& p);
 Kernel cuda_flash_attn_grad(const Prepare& p);
+
+Kernel cuda_conv2d(const Prepare& p);  // conv2d_transpose too
+Kernel cuda_conv2d_wgrad(const Prepare& p);
+Kernel cuda_fused_conv(const Prepare& p, const Graph& body, const AnchorMatch& match);
 
 Kernel cuda_softmax(const Prepare& p);
 Kernel cuda_log_softmax(const Prepare& p);
