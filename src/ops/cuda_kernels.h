@@ -4,6 +4,8 @@
 // GPU cannot report, read as zero (a loss: NaN) and write nothing.
 #pragma once
 
+#include <span>
+
 #include "graph/kernel.h"
 
 namespace trireme {
@@ -85,6 +87,13 @@ Kernel cuda_cumsum(const Prepare& p);
 Kernel cuda_cumprod(const Prepare& p);
 Kernel cuda_take_along_axis(const Prepare& p);
 Kernel cuda_put_along_axis(const Prepare& p);
+
+struct RnnAttrs;
+Kernel cuda_rnn(const Prepare& p);
+Kernel cuda_cudnn_rnn(const Prepare& p);
+Kernel cuda_cudnn_rnn_grad(const Prepare& p);
+// What cudnn_rnn of these inputs keeps for its gradient, in bytes.
+int64_t cuda_rnn_reserve(std::span<Value* const> inputs, const RnnAttrs& attrs, Device& gpu);
 
 Kernel cuda_warpctc(const Prepare& p);
 

@@ -125,8 +125,10 @@ Kernel kernel_of(const Extras& extras, const std::shared_ptr<const cuda::DnnPlan
           own + plan->workspace()};
 }
 
-// Attention's engines are compiled when a plan is made, in tenths of a second.
-constexpr cuda::DnnOptions kOptions{.deterministic = false, .precompiled = false};
+// Attention's engines are compiled when a plan is made, in tenths of a second, and round the weights
+// to half precision.
+constexpr cuda::DnnOptions kOptions{
+    .deterministic = false, .precompiled = false, .any_rounding = true};
 
 // $FLAGS_cudnn_deterministic: backward gives the same bits for the same inputs, more slowly.
 bool deterministic() {

@@ -41,20 +41,34 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// A block walks over rows; a warp's lanes read neighbours.
+// Eight elements a thread: 16 bytes on the side whose rows are lined up, words W on the other.
+template <class W, bool kTo>
 __global__ void __launch_bounds__(kThreads)
     copy_rows(const uint16_t* from, int64_t from_ld, uint16_t* to, int64_t to_ld, int64_t rows,
               int64_t columns) {
-  for (int64_t r = blockIdx.x; r < rows; r += gridDim.x) {
-    const uint16_t* x = from + r * from_ld;
-    uint16_t* y = to + r * to_ld;
-    if ((from_ld | to_ld) % 2 == 0) {
-      const int64_t pairs = columns / 2;
-      for (int64_t i = threadIdx.x; i < pairs; i += kThreads)
-        reinterpret_cast<uint32_t*>(y)[i] = reinterpret_cast<const uint32_t*>(x)[i];
-      if (columns % 2 == 1 && threadIdx.x == 0) y[columns - 1] = x[columns - 1];
+  constexpr int kWords = 16 / sizeof(W);
+  const int64_t pieces = (columns + 7) / 8;
+  for (int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < rows * pieces;
+       i += static_cast<int64_t>(gridDim.x) * kThreads) {
+    const int64_t r = i / pieces, c = i % pieces * 8;
+    const uint16_t* x = from + r * from_ld + c;
+    uint16_t* y = to + r * to_ld + c;
+    if (c + 8 > columns) {
+      for (int64_t k = 0; k < columns - c; ++k) y[k] = x[k];
+      continue;
+    }
+    union {
+      uint4 whole;
+      W words[kWords];
+    } v;
+    if constexpr (kTo) {
+#pragma unroll
+      for (int k = 0; k < kWords; ++k) v.words[k] = reinterpret_cast<const W*>(x)[k];
+      *reinterpret_cast<uint4*>(y) = v.whole;
     } else {
-      for (int64_t i = threadIdx.x; i < columns; i += kThreads) y[i] = x[i];
+      v.whole = *reinterpret_cast<const uint4*>(x);
+#pragma unroll
+      for (int k = 0; k < kWords; ++k) reinterpret_cast<W*>(y)[k] = v.words[k];
     }
   }
 }
@@ -81,11 +95,15 @@ void run_plain_product(const PlainProduct& p, const ProductArgs& args, void* str
 
 void run_copy_rows(const void* from, int64_t from_ld, void* to, int64_t to_ld, int64_t rows,
                    int64_t columns, void* stream) {
-  copy_rows<<<static_cast<unsigned>(std::min<int64_t>(rows, 132 * 16)), kThreads, 0,
-              static_cast<cudaStream_t>(stream)>>>(static_cast<const uint16_t*>(from), from_ld,
-                                                   static_cast<uint16_t*>(to), to_ld, rows,
-                                                   columns);
-  TRI_CUDA_LAUNCHED();
+  const auto run = [&](auto kernel) {
+    kernel<<<blocks_for(rows * ((columns + 7) / 8)), kThreads, 0,
+             static_cast<cudaStream_t>(stream)>>>(static_cast<const uint16_t*>(from), from_ld,
+                                                  static_cast<uint16_t*>(to), to_ld, rows, columns);
+    TRI_CUDA_LAUNCHED();
+  };
+  const bool to_lines = to_ld % 8 == 0, pairs = (to_lines ? from_ld : to_ld) % 2 == 0;
+  if (to_lines) run(pairs ? copy_rows<uint32_t, true> : copy_rows<uint16_t, true>);
+  else run(pairs ? copy_rows<uint32_t, false> : copy_rows<uint16_t, false>);
 }
 
 void run_cast(const void* from, DType from_type, void* to, DType to_type, int64_t n,

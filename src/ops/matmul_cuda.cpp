@@ -67,7 +67,9 @@ class Matcher {
   }
   bool columns_last() const { return m_.matmul->inputs[1]->type.shape.rank() > 1; }
   bool take_act(const Node& n) {
-    if (n.op != &ops::relu_op && n.op != &ops::gelu_tanh_op) return false;
+    // cuBLASLt's tanh is good for halves alone.
+    const bool gelu = n.op == &ops::gelu_tanh_op && is_half(m_.result->type.dtype);
+    if (n.op != &ops::relu_op && !gelu) return false;
     m_.act = n.op == &ops::relu_op ? Act::kRelu : Act::kGeluTanh;
     return n.inputs[0] == m_.result;
   }
@@ -141,8 +143,8 @@ int64_t alignment_of(const ProductSpec& s, const Batches& rest) {
   return bits & -bits;
 }
 
-// ---- rows whose starts are no multiple of 16 bytes: cuBLASLt's kernels for them are three times
-// slower, so large products are worth lining up the rows in scratch memory.
+// ---- rows whose starts are no multiple of 16 bytes: cuBLASLt's kernels for them are up to three
+// times slower, so large products may be worth lining up the rows in scratch memory.
 
 constexpr int64_t kLine = 64;  // elements
 
@@ -153,18 +155,17 @@ struct Lined {
   bool any() const { return a || b || c; }
 };
 
-Lined choose_lined(const ProductSpec& s, const Batches& rest) {
+Lined could_line(const ProductSpec& s, const Batches& rest) {
   if (!is_half(s.dtype) || s.batch > 1 || rest.loops > 1 || s.has_residual) return {};
-  const Lined l{crooked(s.a, s.a.transposed ? s.k : s.m), crooked(s.b, s.b.transposed ? s.n : s.k),
-                crooked(s.c, s.m)};
-  // Measured on an H200: 240 TFLOP/s against 700; copies at 3 TB/s.
-  const double gained = 2.0 * static_cast<double>(s.m) * static_cast<double>(s.n) *
-                        static_cast<double>(s.k) * (1 / 240e12 - 1 / 700e12);
+  return {crooked(s.a, s.a.transposed ? s.k : s.m), crooked(s.b, s.b.transposed ? s.n : s.k),
+          crooked(s.c, s.m)};
+}
+
+double copies_us(const ProductSpec& s, const Lined& l) {
   const auto cost = [](bool lined, int64_t x, int64_t y) {
-    return lined ? 4.0 * static_cast<double>(x) * static_cast<double>(y) / 3e12 + 3e-6 : 0;
+    return lined ? 4.0 * static_cast<double>(x) * static_cast<double>(y) / 2.4e6 + 2 : 0;
   };
-  const double paid = cost(l.a, s.m, s.k) + cost(l.b, s.k, s.n) + cost(l.c, s.m, s.n);
-  return gained > 1.3 * paid ? l : Lined{};
+  return cost(l.a, s.m, s.k) + cost(l.b, s.k, s.n) + cost(l.c, s.m, s.n);
 }
 
 // ---- the kernel
@@ -348,38 +349,46 @@ class Planner {
     to.act = m_.act;
     plan_.rest = split_batches(s, to);
     to.alignment = alignment_of(to, plan_.rest);
-    if (plan_.copy_a || plan_.copy_b || plan_.turned || !line_up_rows()) make();
+    plan_.run = make(to);
+    if (plan_.run && !plan_.copy_a && !plan_.copy_b && !plan_.turned) line_up_rows();
   }
 
-  void make() {
-    ProductSpec& s = plan_.product;
-    plan_.run = cuda::Product::create(s, *p_.device);
+  std::shared_ptr<const cuda::Product> make(ProductSpec& s) {
+    auto product = cuda::Product::create(s, *p_.device);
     const bool plain = !s.has_bias && !s.has_residual && s.act == Act::kNone;
-    if (plan_.run || plain) return;
+    if (product || plain) return product;
     s.has_bias = s.has_residual = false;
     s.act = Act::kNone;
-    plan_.run = cuda::Product::create(s, *p_.device);
-    plan_.finish = plan_.run != nullptr;
+    plan_.finish = true;
+    return cuda::Product::create(s, *p_.device);
   }
 
-  bool line_up_rows() {
-    ProductSpec& s = plan_.product;
-    const Lined lined = choose_lined(s, plan_.rest);
-    if (!lined.any()) return false;
-    const ProductSpec before = s;
-    const auto line = [&](bool wanted, MatrixPlace& p, int64_t rows, size_t& at) {
-      if (!wanted) return;
-      p.ld = (p.ld + kLine - 1) / kLine * kLine;
-      at = take(static_cast<size_t>(rows * p.ld) * 2);
+  // Where the faster product pays for the copies, by the times that were measured.
+  void line_up_rows() {
+    const Lined lined = could_line(plan_.product, plan_.rest);
+    constexpr double kSlow = 50;
+    if (!lined.any() || plan_.run->us() < kSlow) return;
+    ProductSpec s = plan_.product;
+    const auto line = [&](bool wanted, MatrixPlace& p) {
+      if (wanted) p.ld = (p.ld + kLine - 1) / kLine * kLine;
     };
-    line(lined.a, s.a, s.a.transposed ? s.k : s.m, plan_.a_at);
-    line(lined.b, s.b, s.b.transposed ? s.n : s.k, plan_.b_at);
-    line(lined.c, s.c, s.m, plan_.c_at);
+    line(lined.a, s.a);
+    line(lined.b, s.b);
+    line(lined.c, s.c);
     s.residual = s.c;
+    const auto faster = cuda::Product::create(s, *p_.device);
+    if (!faster || faster->us() <= 0 || faster->us() + copies_us(s, lined) > plan_.run->us())
+      return;
+    const auto room = [&](bool wanted, const MatrixPlace& p, int64_t rows, size_t& at) {
+      if (wanted) at = take(static_cast<size_t>(rows * p.ld) * 2);
+    };
+    room(lined.a, s.a, s.a.transposed ? s.k : s.m, plan_.a_at);
+    room(lined.b, s.b, s.b.transposed ? s.n : s.k, plan_.b_at);
+    room(lined.c, s.c, s.m, plan_.c_at);
+    plan_.own_a = plan_.product.a, plan_.own_b = plan_.product.b, plan_.own_c = plan_.product.c;
     plan_.lined = lined;
-    plan_.own_a = before.a, plan_.own_b = before.b, plan_.own_c = before.c;
-    make();
-    return true;
+    plan_.product = s;
+    plan_.run = faster;
   }
 
   const Prepare& p_;

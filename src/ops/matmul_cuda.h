@@ -27,7 +27,8 @@ struct PlainProduct {
 };
 void run_plain_product(const PlainProduct& product, const ProductArgs& args, void* stream);
 
-// Rows with another distance between them; elements of 2 bytes.
+// Rows with another distance between them; elements of 2 bytes. On one side at least rows begin at
+// multiples of 16 bytes.
 void run_copy_rows(const void* from, int64_t from_ld, void* to, int64_t to_ld, int64_t rows,
                    int64_t columns, void* stream);
 

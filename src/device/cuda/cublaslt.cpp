@@ -25,6 +25,7 @@ namespace {
 
 constexpr size_t kMostWorkspace = size_t{32} << 20;  // what NVIDIA advises for Hopper
 constexpr int kProposals = 8;
+constexpr int64_t kLarge = int64_t{256} << 20;
 
 void check_lt(cublasStatus_t status, const char* call) {
   if (status == CUBLAS_STATUS_SUCCESS) return;
@@ -101,6 +102,7 @@ cublasLtMatrixLayoutOpaque_t layout_of(const ProductSpec& s, const MatrixPlace& 
 struct Algorithm {
   cublasLtMatmulAlgo_t algo{};
   uint64_t workspace = 0;
+  double us = 0;  // 0: not measured
 };
 
 class LtProduct : public Product {
@@ -115,6 +117,7 @@ class LtProduct : public Product {
         residual_(s.has_residual ? layout_of(s, s.residual, s.m, s.n) : c_) {}
 
   size_t workspace() const override { return algorithm_.workspace; }
+  double us() const override { return algorithm_.us; }
   void use(const Algorithm& algorithm) { algorithm_ = algorithm; }
 
   void run(const ProductArgs& args, void* workspace, void* stream) const override {
@@ -144,6 +147,9 @@ class LtProduct : public Product {
       TRI_LT(cublasLtMatmulPreferenceSetAttribute, &wanted, attribute, &value, sizeof value);
     };
     set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, uint64_t{kMostWorkspace});
+    // Parts of sums are added in float32, in a fixed order.
+    set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+        static_cast<uint32_t>(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
     const auto alignment = static_cast<uint32_t>(spec_.alignment);
     for (const auto which :
          {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
@@ -200,7 +206,7 @@ int64_t bytes_of(const ProductSpec& s, const MatrixPlace& p, int64_t rows, int64
 }
 
 // The fastest by time; the first where memory for it lacks.
-size_t measure(const LtProduct& product, const std::vector<Algorithm>& list, Device& device) {
+Algorithm measure(const LtProduct& product, const std::vector<Algorithm>& list, Device& device) {
   const ProductSpec& s = product.spec();
   size_t workspace = 1;
   for (const Algorithm& a : list) workspace = std::max<size_t>(workspace, a.workspace);
@@ -222,12 +228,25 @@ size_t measure(const LtProduct& product, const std::vector<Algorithm>& list, Dev
       candidates.push_back([&, args, to = memory.back().data](void* stream) {
         check_lt(product.start(a, args, to, stream), "cublasLtMatmul");
       });
-    const int best = fastest(device, candidates);
-    return best < 0 ? 0 : static_cast<size_t>(best);
+    double us = 0;
+    const int best = fastest(device, candidates, &us);
+    memory.clear();
+    if (bytes_of(s, s.c, s.m, s.n) > kLarge) device.trim();  // a plan's arena has other sizes
+    if (best < 0) return list.front();
+    Algorithm choice = list[static_cast<size_t>(best)];
+    choice.us = us;
+    return choice;
   } catch (const Error& e) {
     if (e.code() != Code::kResourceExhausted) throw;
-    return 0;
+    return list.front();
   }
+}
+
+// Small products are bound by their launch: nothing is gained by measuring them.
+bool worth_measuring(const ProductSpec& s) {
+  return static_cast<double>(s.batch) * static_cast<double>(s.m) * static_cast<double>(s.n) *
+             static_cast<double>(s.k) >
+         1e7;
 }
 
 // What is kept of an algorithm: its description, which lives as long as the library's version.
@@ -265,9 +284,9 @@ std::shared_ptr<const Product> Product::create(const ProductSpec& spec, Device& 
   if (!known) {
     const std::vector<Algorithm> proposals = product->proposals();
     if (proposals.empty()) return nullptr;
-    const bool measured = autotunes() && proposals.size() > 1;
-    choice = proposals[measured ? measure(*product, proposals, device) : 0];
-    if (measured) disk().put(key, text_of(choice));
+    const bool measures = autotunes() && worth_measuring(spec);
+    choice = measures ? measure(*product, proposals, device) : proposals.front();
+    if (choice.us > 0) disk().put(key, text_of(choice));
   }
   product->use(choice);
   const std::lock_guard lock(mutex);

@@ -46,6 +46,7 @@ class Product {
 
   virtual ~Product() = default;
   virtual size_t workspace() const = 0;  // bytes, at 256
+  virtual double us() const = 0;         // as measured; 0: it was not
   // `stream` is a cudaStream_t. Thread-safe.
   virtual void run(const ProductArgs& args, void* workspace, void* stream) const = 0;
 };

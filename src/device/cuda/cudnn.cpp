@@ -14,6 +14,7 @@
 #include "device/cuda/autotune.h"
 #include "device/cuda/check.h"
 #include "device/cuda/disk_cache.h"
+#include "device/cuda/dnn_handle.h"
 #include "device/cuda/library.h"
 #include "trireme/error.h"
 
@@ -43,6 +44,11 @@ static void* find(void* handle, const char* name) {
       TRI_RUNTIME(cudaMemsetAsync),
       TRI_RUNTIME(cudaMemcpyAsync),
       TRI_RUNTIME(cudaStreamIsCapturing),
+      TRI_RUNTIME(cudaStreamGetCaptureInfo),
+      TRI_RUNTIME(cudaThreadExchangeStreamCaptureMode),
+      TRI_RUNTIME(cudaUserObjectCreate),
+      TRI_RUNTIME(cudaUserObjectRelease),
+      TRI_RUNTIME(cudaGraphRetainUserObject),
       TRI_RUNTIME(cudaGetDriverEntryPointByVersion),
       TRI_RUNTIME(cudaPointerGetAttributes)
 #undef TRI_RUNTIME
@@ -71,17 +77,7 @@ namespace {
 namespace fe = cudnn_frontend;
 using Tensor = std::shared_ptr<fe::graph::Tensor_attributes>;
 
-// ---- the library, its errors, its handles
-
-void check_status(cudnnStatus_t status, const char* call) {
-  if (status == CUDNN_STATUS_SUCCESS) return;
-  const bool memory = status == CUDNN_STATUS_ALLOC_FAILED;
-  fail(
-      memory ? Code::kResourceExhausted : Code::kInternal,
-      std::string("[cudnn] ") + call + ": " + TRI_SYMBOL(Lib::kCudnn, cudnnGetErrorString)(status));
-}
-#define TRI_DNN_CALL(function, ...) \
-  check_status(TRI_SYMBOL(Lib::kCudnn, function)(__VA_ARGS__), #function)
+// ---- the library and its errors
 
 // Loads the library for the frontend, too.
 size_t version_number() {
@@ -114,56 +110,6 @@ template <class F> auto guarded(const char* what, F&& f) {
     fail(Code::kInternal, std::string("[cudnn] ") + what + ": " + e.what());
   }
 }
-
-// A handle serves one thread at a time: who needs one takes it, and brings it back.
-class Handles {
- public:
-  class Use {
-   public:
-    explicit Use(Handles& pool) : pool_(pool), handle_(pool.take()) {}
-    ~Use() { pool_.give(handle_); }
-    Use(const Use&) = delete;
-    Use& operator=(const Use&) = delete;
-    cudnnHandle_t get() const { return handle_; }
-
-   private:
-    Handles& pool_;
-    cudnnHandle_t handle_;
-  };
-
-  // Of the device that is current on this thread.
-  static Handles& current() {
-    static std::mutex mutex;
-    static auto& pools = *new std::map<int, Handles>;  // they outlive every static plan
-    int device = 0;
-    TRI_CUDA_CALL(cudaGetDevice(&device));
-    const std::lock_guard lock(mutex);
-    return pools[device];
-  }
-
- private:
-  cudnnHandle_t take() {
-    {
-      const std::lock_guard lock(mutex_);
-      if (!idle_.empty()) {
-        const cudnnHandle_t handle = idle_.back();
-        idle_.pop_back();
-        return handle;
-      }
-    }
-    version_number();
-    cudnnHandle_t handle = nullptr;
-    TRI_DNN_CALL(cudnnCreate, &handle);
-    return handle;
-  }
-  void give(cudnnHandle_t handle) {
-    const std::lock_guard lock(mutex_);
-    idle_.push_back(handle);
-  }
-
-  std::mutex mutex_;
-  std::vector<cudnnHandle_t> idle_;
-};
 
 fe::DataType_t type_of(DType dtype) {
   switch (dtype) {
@@ -215,8 +161,7 @@ class Plan : public DnnPlan {
 
   void run(void* const* pointers, void* workspace, void* stream) const override {
     guarded("run", [&] {
-      const Handles::Use handle(Handles::current());
-      TRI_DNN_CALL(cudnnSetStream, handle.get(), static_cast<cudaStream_t>(stream));
+      const DnnHandle handle(stream);
       std::unordered_map<int64_t, void*> pack;
       for (size_t i = 0; i < uids_.size(); ++i) pack[uids_[i]] = pointers[i];
       check(graph_->execute_plan_at_index(handle.get(), pack, workspace, index_), name_);
@@ -236,8 +181,10 @@ void filter(fe::graph::Graph& graph, const std::vector<DnnTensor>& tensors,
   const bool single = std::none_of(tensors.begin(), tensors.end(), [](const DnnTensor& t) {
     return is_floating(t.dtype) && t.dtype != DType::kFloat32;
   });
-  std::vector<fe::NumericalNote_t> notes = {fe::NumericalNote_t::DOWN_CONVERT_INPUTS,
-                                            fe::NumericalNote_t::REDUCED_PRECISION_REDUCTION};
+  std::vector<fe::NumericalNote_t> notes;
+  if (!options.any_rounding)
+    notes = {fe::NumericalNote_t::DOWN_CONVERT_INPUTS,
+             fe::NumericalNote_t::REDUCED_PRECISION_REDUCTION};
   if (single && !options.tf32) notes.push_back(fe::NumericalNote_t::TENSOR_CORE);
   if (options.deterministic) notes.push_back(fe::NumericalNote_t::NONDETERMINISTIC);
   graph.deselect_numeric_notes(notes);
@@ -593,7 +540,8 @@ std::shared_ptr<const DnnPlan> DnnGraph::plan(Device& device, const DnnOptions& 
   const int64_t limit = workspace_limit(device);
   m.say("tf32 " + std::to_string(options.tf32) + " deterministic " +
         std::to_string(options.deterministic) + " precompiled " +
-        std::to_string(options.precompiled) + " workspace " + std::to_string(limit));
+        std::to_string(options.precompiled) + " any_rounding " +
+        std::to_string(options.any_rounding) + " workspace " + std::to_string(limit));
   const std::string key = device.info().model + "\ncuDNN " + dnn_version() + '\n' + m.problem.key;
   const std::string here = device.name() + '\n' + key;
   std::string known;
@@ -604,7 +552,7 @@ std::shared_ptr<const DnnPlan> DnnGraph::plan(Device& device, const DnnOptions& 
   }
   return guarded("plan", [&] {
     {
-      const Handles::Use handle(Handles::current());
+      const DnnHandle handle;
       m.finish(handle.get());
     }
     std::shared_ptr<const DnnPlan> plan;

@@ -49,6 +49,7 @@ struct DnnOptions {
   bool tf32 = false;          // float32 products may be taken in TF32
   bool deterministic = true;  // the same inputs give the same bits
   bool precompiled = true;    // no engines that compile at run time (they take up to seconds)
+  bool any_rounding = false;  // engines may round inputs or partial sums to fewer bits
 };
 
 // Runs a graph. Immutable; threads may run it at the same time.
