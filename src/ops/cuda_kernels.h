@@ -42,6 +42,7 @@ Kernel cuda_cross_entropy_grad(const Prepare& p);
 Kernel cuda_layer_norm(const Prepare& p);
 Kernel cuda_layer_norm_grad(const Prepare& p);
 Kernel cuda_group_norm(const Prepare& p);  // instance_norm too
+Kernel cuda_group_norm_grad(const Prepare& p);
 
 Kernel cuda_batch_norm(const Prepare& p);
 Kernel cuda_batch_norm_train(const Prepare& p);
@@ -59,6 +60,8 @@ Kernel cuda_pool2d_grad(const Prepare& p);
 
 Kernel cuda_nearest_interp(const Prepare& p);
 Kernel cuda_bilinear_interp(const Prepare& p);
+Kernel cuda_nearest_interp_grad(const Prepare& p);
+Kernel cuda_bilinear_interp_grad(const Prepare& p);
 
 Kernel cuda_gather(const Prepare& p);
 Kernel cuda_gather_nd(const Prepare& p);
@@ -66,6 +69,7 @@ Kernel cuda_embedding(const Prepare& p);
 Kernel cuda_one_hot(const Prepare& p);
 Kernel cuda_index_add(const Prepare& p);
 Kernel cuda_scatter(const Prepare& p);
+Kernel cuda_scatter_nd_add(const Prepare& p);
 Kernel cuda_embedding_grad(const Prepare& p);
 
 Kernel cuda_pad_border(const Prepare& p);  // reflect, replicate, circular
@@ -74,6 +78,7 @@ Kernel cuda_dropout(const Prepare& p);
 Kernel cuda_uniform(const Prepare& p);
 Kernel cuda_gaussian(const Prepare& p);
 Kernel cuda_randint(const Prepare& p);
+Kernel cuda_randperm(const Prepare& p);  // one thread: for orders of some thousands
 Kernel cuda_bernoulli(const Prepare& p);
 
 Kernel cuda_update(const Prepare& p);  // every optimizer of optimizer.h but lamb
@@ -85,6 +90,8 @@ Kernel cuda_argmax(const Prepare& p);
 Kernel cuda_topk(const Prepare& p);  // k passes over a line: for a small k
 Kernel cuda_cumsum(const Prepare& p);
 Kernel cuda_cumprod(const Prepare& p);
+Kernel cuda_cumprod_grad(const Prepare& p);
+Kernel cuda_searchsorted(const Prepare& p);
 Kernel cuda_take_along_axis(const Prepare& p);
 Kernel cuda_put_along_axis(const Prepare& p);
 

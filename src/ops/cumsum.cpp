@@ -136,7 +136,8 @@ constinit const Op cumprod_grad_op{.name = "cumprod_grad",
                                    .inputs = 2,
                                    .attrs = &attr_info<CumsumAttrs>,
                                    .infer = infer_product_grad,
-                                   .cpu = prepare_product_grad};
+                                   .cpu = prepare_product_grad,
+                                   .cuda = TRI_CUDA(cuda_cumprod_grad)};
 
 Value* cumprod(Value* x, int64_t axis, bool exclusive, bool reverse) {
   axis = normal_axis("cumprod", axis, x->type.shape.rank());

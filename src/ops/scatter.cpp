@@ -228,6 +228,7 @@ constinit const Op scatter_nd_add_op{.name = "scatter_nd_add",
                                      .infer = infer_nd,
                                      .grad = nd_rule,
                                      .cpu = prepare_nd,
+                                     .cuda = TRI_CUDA(cuda_scatter_nd_add),
                                      .in_place = 1};
 constinit const Op embedding_grad_op{.name = "embedding_grad",
                                      .inputs = 2,

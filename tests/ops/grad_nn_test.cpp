@@ -6,6 +6,7 @@
 #include "ops/ctc.h"
 #include "ops/grad_test.h"
 #include "ops/norm.h"
+#include "ops/pointwise.h"
 #include "ops/pool.h"
 #include "ops/random.h"
 #include "ops/rnn.h"
