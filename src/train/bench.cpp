@@ -80,6 +80,8 @@ class Bench {
 
   BenchResult run() {
     BenchResult r;
+    Recorder& recorder = current_recorder();
+    const int64_t plans = recorder.stats().plans;  // of earlier ones in this process
     double start = now_ms();
     step();
     synchronize();
@@ -96,7 +98,6 @@ class Bench {
     const int64_t windows = std::min<int64_t>(kWindows, wanted);
     const int64_t each = (wanted + windows - 1) / windows;
     Profiler profiler;
-    Recorder& recorder = current_recorder();
     if (options_.profile) recorder.set_profiler(&profiler);
     std::vector<double> times;
     for (int64_t w = 0; w < windows; ++w) {
@@ -119,6 +120,7 @@ class Bench {
     r.samples_per_s = static_cast<double>(batch_) * 1e3 / r.step_ms;
     r.best_samples_per_s = static_cast<double>(batch_) * 1e3 / times.front();
     describe(recorder, r);
+    r.plans -= plans;
     r.loss = loss_.item();  // last: it is a plan of its own
     return r;
   }
@@ -139,7 +141,10 @@ class Bench {
               "[bench] amp expects O0, O1 or O2, got " + options_.amp);
     if (options_.dtype == "tf32")
       fail(Code::kUnavailable, "[bench] tf32 is a precision of GPUs; " + options_.device +
-                                   " has float32, bfloat16, float16");
+                                   " has float32 and bfloat16");
+    if (options_.dtype == "float16" && current_device().is_host())
+      fail(Code::kUnavailable,
+           "[bench] float16 is a precision of GPUs; cpu has float32 and bfloat16");
     cast_.emplace();
     cast_->level = options_.amp == "O2" ? amp::Level::O2 : amp::Level::O1;
     cast_->dtype = dtype_from_name(options_.dtype);

@@ -5,11 +5,13 @@
 
 #include "ops/ctc.h"
 #include "ops/grad_test.h"
+#include "ops/matmul.h"
 #include "ops/norm.h"
 #include "ops/pointwise.h"
 #include "ops/pool.h"
 #include "ops/random.h"
 #include "ops/rnn.h"
+#include "ops/shape.h"
 
 namespace trireme::test {
 namespace {
@@ -420,6 +422,25 @@ TEST(Gradient, TheFirstOfEqualMaximaGetsIt) {
   Array x(DType::kFloat64, {1, 1, 2, 2});
   std::fill_n(x.as<double>(), 4, 1.0);
   expect_near(gradients_of(pool({.kernel = {2, 2}}), {x})[0], {1, 0, 0, 0}, 0, 0, "ties");
+}
+
+// Models in half precision have biases in it too; kernels compute in float32.
+TEST(Anchors, TakeABiasInHalfPrecision) {
+  const std::vector<Record> all = {
+      [](const Values& v) { return Values{ops::matmul(v[0], v[1], v[2])}; },
+      [](const Values& v) {
+        return Values{ops::conv2d(ops::reshape(v[0], {1, 32, 5, 1}),
+                                  ops::reshape(v[1], {48, 32, 1, 1}), v[2], {})};
+      }};
+  const std::vector<Array> x = {ramp({5, 32}, 1), ramp({32, 48}, 2), ramp({48}, 3)};
+  for (const Record& record : all) {
+    std::vector<Array> wide, half;
+    for (const Array& a : x) {
+      half.push_back(a.to(DType::kBFloat16));
+      wide.push_back(half.back().to(DType::kFloat64));
+    }
+    expect_near(run_ops(record, half)[0], doubles_of(run_ops(record, wide)[0]), 0.02, 0.01, "bias");
+  }
 }
 
 // Several windows share a vector then: all numbers of channels, rows and columns left over, ties.
