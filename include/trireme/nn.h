@@ -5,7 +5,6 @@
 // Constructors throw kInvalidArgument for sizes that make no sense; forward() as its function does.
 #pragma once
 
-#include <cmath>
 #include <memory>
 #include <optional>
 #include <string>

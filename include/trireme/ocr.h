@@ -33,6 +33,7 @@ struct Line {
 
 struct Options {
   std::string models;  // folder with det/, rec/, cls/ (see docs/ocr.md) and the dictionary
+  std::string det;     // folder of another detector; empty: that of `models`
   std::string rec;     // folder of another recogniser, with dict.txt in it; empty: that of `models`
   std::string dict;    // file of its characters; empty: the recogniser's own
   int threads = 0;     // 0: as many as there are cores

@@ -21,6 +21,7 @@ struct RunOptions {
 struct RunResult {
   int64_t steps = 0;         // done in all, before a resume too
   bool interrupted = false;  // SIGTERM or SIGINT: everything is saved, --resume auto goes on
+  int64_t skipped = 0;       // broken samples that were left out (data.on_error: skip)
   double best = 0;           // of the best evaluation's first metric; 0 without one
   std::vector<std::pair<std::string, double>> evaluation;  // the last one
   std::string checkpoint, exported;                        // folders

@@ -317,6 +317,7 @@ void add_options(CLI::App& verb, Request& request) {
   verb.add_option("FILE", request.files, "Pictures (JPEG, PNG, WebP, BMP) or folders of them");
   verb.add_option("--models", request.options.models,
                   "Folder with det/, rec/, cls/ and the dictionary");
+  verb.add_option("--det", request.options.det, "Folder of another detector");
   verb.add_option("--rec", request.options.rec,
                   "Folder of another recogniser (what `trireme train` exports)");
   verb.add_option("--dict", request.options.dict,

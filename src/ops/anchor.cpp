@@ -14,6 +14,7 @@
 #include "ops/elements.h"
 #include "ops/matmul.h"
 #include "ops/turn.h"
+#include "ops/widened.h"
 
 namespace trireme {
 namespace {
@@ -228,6 +229,7 @@ int place_among_inputs(const Prepare& p, const Graph* body, const Value* v) {
 }
 
 Kernel prepare_anchor(const Prepare& p) {
+  if (any_float16(p)) return widened(p, prepare_anchor);
   const DType dtype = p.in(0).dtype;
   const auto match = match_anchor({&p.node});
   if (!match && p.node.op == &ops::matmul_op) return batch_matmul(p);

@@ -203,6 +203,7 @@ constinit const Op max_pool2d_with_index_op{.name = "max_pool2d_with_index",
                                             .grad = index_grad,
                                             .cpu = prepare_index,
                                             .cuda = TRI_CUDA(cuda_pool2d),
+                                            .amp = Amp::kHalf,
                                             .layouts = Layouts::kPrefersChannelsLast};
 
 Value* pool2d_grad(Value* dout, Value* x, const Pool2dAttrs& attrs) {

@@ -76,9 +76,8 @@ void ColorJitter::apply(Picture& picture, RandomStream& random) const {
 namespace {
 
 void check_factor(const char* name, double factor) {
-  TRI_CHECK(factor >= 0 && factor < 1e6, std::string("[") + name +
-                                             "] factor expects 0 or more, got " +
-                                             std::to_string(factor));
+  TRI_CHECK(factor >= 0 && factor < 1e6,
+            std::string("[") + name + "] factor expects 0 or more, got " + std::to_string(factor));
 }
 
 }  // namespace
@@ -91,8 +90,7 @@ void adjust_brightness(Picture& picture, double factor) {
 }
 void adjust_contrast(Picture& picture, double factor) {
   check_factor("adjust_contrast", factor);
-  picture.set(
-      array_of(contrasted(bytes_of(picture, "adjust_contrast"), picture.colour(), factor)));
+  picture.set(array_of(contrasted(bytes_of(picture, "adjust_contrast"), picture.colour(), factor)));
 }
 void adjust_saturation(Picture& picture, double factor) {
   check_factor("adjust_saturation", factor);

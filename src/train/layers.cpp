@@ -1,6 +1,8 @@
 // Layers with parameters: products, convolutions, normalisation; losses of several inputs.
 #include "trireme/nn.h"
 
+#include <cmath>
+
 #include "train/spatial_sizes.h"
 
 namespace trireme::nn {

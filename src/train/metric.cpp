@@ -81,8 +81,8 @@ namespace {
 // f(probability, is) of each sample of two classes.
 template <class F> void each_of_two(const Array& prediction, const Array& label, F&& f) {
   const Array p = prediction.to(DType::kFloat32), y = label.to(DType::kInt64);
-  TRI_CHECK(p.numel() == y.numel() && (p.shape().rank() == 1 ||
-                                       (p.shape().rank() == 2 && p.shape()[1] == 1)),
+  TRI_CHECK(p.numel() == y.numel() &&
+                (p.shape().rank() == 1 || (p.shape().rank() == 2 && p.shape()[1] == 1)),
             "[metric] expects a prediction [N] or [N, 1] and as many labels, got " +
                 p.shape().str() + " and " + y.shape().str());
   for (int64_t i = 0; i < p.numel(); ++i) {

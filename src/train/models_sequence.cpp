@@ -3,6 +3,7 @@
 
 #include "train/model_parts.h"
 #include "trireme/models.h"
+#include "trireme/models_ocr.h"
 
 namespace trireme::models {
 
@@ -232,6 +233,12 @@ struct Entry {
   const char* name;
   std::shared_ptr<Layer> (*make)(const Options&);
 };
+std::shared_ptr<Layer> recognizer(const Options& o, bool deploy) {
+  OcrOptions ocr{.deploy = deploy};
+  if (o.num_classes > 0) ocr.num_classes = o.num_classes;
+  return make<PPOCRv4Recognizer>(ocr);
+}
+
 constexpr Entry kEntries[] = {
     {"lenet", [](const Options& o) { return make<LeNet>(o); }},
     {"resnet18", [](const Options& o) { return make<ResNet>(18, o); }},
@@ -268,6 +275,9 @@ constexpr Entry kEntries[] = {
        return make<BertForSequenceClassification>(o.num_classes > 0 ? o.num_classes : int64_t{2},
                                                   b);
      }},
+    {"ppocrv4_rec", [](const Options& o) { return recognizer(o, false); }},
+    {"ppocrv4_rec_deploy", [](const Options& o) { return recognizer(o, true); }},
+    {"ppocrv4_det", [](const Options&) { return make<PPOCRv4Detector>(OcrOptions{}); }},
 };
 
 }  // namespace

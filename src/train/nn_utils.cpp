@@ -25,8 +25,8 @@ Tensor clip_grad_norm_(const std::vector<Tensor>& parameters, double max_norm, d
 }
 
 void clip_grad_value_(const std::vector<Tensor>& parameters, double clip_value) {
-  TRI_CHECK(clip_value >= 0, "[clip_grad_value_] clip_value expects 0 or more, got " +
-                                 std::to_string(clip_value));
+  TRI_CHECK(clip_value >= 0,
+            "[clip_grad_value_] clip_value expects 0 or more, got " + std::to_string(clip_value));
   const no_grad guard;
   for (Tensor p : parameters)
     if (p.grad().defined()) p.set_grad(clip(p.grad(), -clip_value, clip_value));
@@ -41,9 +41,9 @@ Tensor parameters_to_vector(const std::vector<Tensor>& parameters) {
 void vector_to_parameters(const Tensor& vec, const std::vector<Tensor>& parameters) {
   int64_t total = 0, at = 0;
   for (const Tensor& p : parameters) total += p.numel();
-  TRI_CHECK(vec.ndim() == 1 && vec.numel() == total,
-            "[vector_to_parameters] vec expects " + std::to_string(total) + " elements, got " +
-                vec.shape().str());
+  TRI_CHECK(vec.ndim() == 1 && vec.numel() == total, "[vector_to_parameters] vec expects " +
+                                                         std::to_string(total) + " elements, got " +
+                                                         vec.shape().str());
   const no_grad guard;
   for (Tensor p : parameters) {
     const Tensor part = slice(vec, {0}, {at}, {at + p.numel()});

@@ -357,7 +357,7 @@ class Trainer {
   void export_model();
 
   void report_skips() {
-    const int64_t skipped = data_.train_loader->skipped();
+    const int64_t skipped = result_.skipped = data_.train_loader->skipped();
     if (skipped == 0) return;
     progress_->line(std::to_string(skipped) + " samples were skipped, the first because:");
     for (const std::string& why : data_.train_loader->skips()) progress_->line("  " + why);

@@ -1,5 +1,6 @@
 // Layers against real Paddle: results, gradients, state and its names; behaviour of the tree.
 #include <algorithm>
+#include <cmath>
 #include <functional>
 #include <map>
 

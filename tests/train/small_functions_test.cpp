@@ -64,8 +64,8 @@ TEST(Metrics, PrecisionAndRecallAreAsPaddles) {
 }
 
 TEST(Metrics, AccuracyOfABatch) {
-  const Array x = Array::from<float>({2, 3}, std::vector<float>{.1F, .6F, .3F, .5F, .2F, .3F},
-                                     DType::kFloat32);
+  const Array x =
+      Array::from<float>({2, 3}, std::vector<float>{.1F, .6F, .3F, .5F, .2F, .3F}, DType::kFloat32);
   const Array y = Array::from<int64_t>({2, 1}, std::vector<int64_t>{1, 2}, DType::kInt64);
   EXPECT_EQ(metric::accuracy(x, y), 0.5);
   EXPECT_EQ(metric::accuracy(x, y, 2), 1);

@@ -1,4 +1,6 @@
 // Tensor functions against real Paddle: results and gradients.
+#include <cmath>
+
 #include "train/goldens.h"
 #include "trireme/manipulation.h"
 #include "trireme/math.h"
