@@ -187,7 +187,7 @@ TEST_F(TrainerTest, BrokenSamplesAreSkippedAndCounted) {
     return "model: {name: lenet, num_classes: 2, input_shape: [1, 28, 28]}\nexport: none\n"
            "epochs: 2\ndata:\n  batch_size: 3\n  drop_last: false\n  num_workers: 2\n  on_error: " +
            on_error + "\n  train: {dataset: image_folder, root: " + (folder_ / "p").string() +
-           ", colour: gray, transforms: [{name: Resize, width: 28, height: 28}, ToTensor]}\n";
+           ", colour: gray, transforms: [{name: Resize, size: [28, 28]}, ToTensor]}\n";
   };
   const train::RunResult result = run(config("skip"), "skips");
   EXPECT_EQ(result.steps, 2);
