@@ -6,6 +6,7 @@
 #include "ops/conv_reference.h"
 #include "ops/cuda_kernels.h"
 #include "ops/turn.h"
+#include "ops/widened.h"
 
 namespace trireme {
 namespace {
@@ -57,6 +58,7 @@ cpu::ConvSpec spec_of(const Prepare& p) {
 }
 
 Kernel prepare(const Prepare& p) {
+  if (any_float16(p)) return widened(p, prepare);
   const DType dtype = p.in(0).dtype;
   const int64_t count = p.out().shape.numel();
   if (count == 0 || p.in(0).shape.numel() == 0) {

@@ -4,6 +4,7 @@
 #include "graph/op.h"
 #include "ops/anchor.h"
 #include "ops/conv.h"
+#include "ops/cuda_kernels.h"
 #include "ops/matmul.h"
 
 namespace trireme {
@@ -12,6 +13,7 @@ namespace {
 class CudaTarget : public Target {
  public:
   bool fuses(const std::vector<const Node*>& nodes) const override { return cuda_fuses(nodes); }
+  bool fuses_norms() const override { return true; }
   // Tensor cores want channels innermost; a picture's few planes are read as they lie, since the
   // first convolution pads them anyway.
   Layout input_layout(const Node& anchor) const override {
@@ -24,11 +26,9 @@ class CudaTarget : public Target {
   }
 };
 
-}  // namespace
-
 // Depthwise convolutions are our own kernels, which take the whole pattern. For the others it is
 // what cuDNN has precompiled engines for: [+ residual] -> + bias -> [relu].
-bool cuda_fuses(const std::vector<const Node*>& nodes) {
+bool fuses_conv(const std::vector<const Node*>& nodes) {
   const auto m = match_anchor(nodes);
   if (!m || m->depthwise || m->input_scale || m->anchor->op == &ops::matmul_op) return false;
   const DType dtype = m->x->type.dtype;
@@ -40,6 +40,15 @@ bool cuda_fuses(const std::vector<const Node*>& nodes) {
   return m->anchor->op == &ops::conv2d_op && e.scale == 1 && e.shift == 0 &&
          (e.act == cpu::Act::kNone || e.act == cpu::Act::kRelu) &&
          e.residual != cpu::Epilogue::kAfter;
+}
+
+}  // namespace
+
+bool cuda_fuses(const std::vector<const Node*>& nodes) {
+#ifdef TRIREME_CUDA
+  if (cuda_fuses_matmul(nodes)) return true;
+#endif
+  return fuses_conv(nodes);
 }
 
 const Target& cuda_target() {

@@ -38,6 +38,7 @@ Kernel prepare_cuda(const Prepare& p) {
   std::vector<const Node*> nodes;
   for (const auto& n : body.nodes)
     if (n->op != &kData && n->op != &kConstant) nodes.push_back(n.get());
+  if (cuda_fuses_matmul(nodes)) return cuda_fused_matmul(p, body, nodes);
   const auto pointwise = [](const Node* n) { return n->op->fuse == Fuse::kPointwise; };
   if (!std::all_of(nodes.begin(), nodes.end(), pointwise)) {
     const auto match = match_anchor(nodes);

@@ -11,6 +11,7 @@
 #include "ops/grad_test.h"
 #include "passes/pass.h"
 #include "support/gpu.h"
+#include "support/run_plan.h"
 #include "trireme/error.h"
 
 namespace trireme::test {

@@ -14,6 +14,7 @@
 #include "device/cuda/autotune.h"
 #include "device/cuda/check.h"
 #include "device/cuda/disk_cache.h"
+#include "device/cuda/dnn_handle.h"
 #include "device/cuda/library.h"
 #include "trireme/error.h"
 
@@ -35,15 +36,13 @@ static void* find(void* handle, const char* name) {
   if (handle != &own_runtime) return ::dlsym(handle, name);
   static const std::unordered_map<std::string_view, void*> functions = {
 #define TRI_RUNTIME(function) {#function, reinterpret_cast<void*>(&::function)}
-      TRI_RUNTIME(cudaRuntimeGetVersion),
-      TRI_RUNTIME(cudaGetDevice),
-      TRI_RUNTIME(cudaDeviceGetAttribute),
-      TRI_RUNTIME(cudaGetErrorString),
-      TRI_RUNTIME(cudaGetLastError),
-      TRI_RUNTIME(cudaMemsetAsync),
-      TRI_RUNTIME(cudaMemcpyAsync),
-      TRI_RUNTIME(cudaStreamIsCapturing),
-      TRI_RUNTIME(cudaGetDriverEntryPointByVersion),
+      TRI_RUNTIME(cudaRuntimeGetVersion),     TRI_RUNTIME(cudaGetDevice),
+      TRI_RUNTIME(cudaDeviceGetAttribute),    TRI_RUNTIME(cudaGetErrorString),
+      TRI_RUNTIME(cudaGetLastError),          TRI_RUNTIME(cudaMemsetAsync),
+      TRI_RUNTIME(cudaMemcpyAsync),           TRI_RUNTIME(cudaStreamIsCapturing),
+      TRI_RUNTIME(cudaStreamGetCaptureInfo),  TRI_RUNTIME(cudaThreadExchangeStreamCaptureMode),
+      TRI_RUNTIME(cudaUserObjectCreate),      TRI_RUNTIME(cudaUserObjectRelease),
+      TRI_RUNTIME(cudaGraphRetainUserObject), TRI_RUNTIME(cudaGetDriverEntryPointByVersion),
       TRI_RUNTIME(cudaPointerGetAttributes)
 #undef TRI_RUNTIME
   };
@@ -71,17 +70,7 @@ namespace {
 namespace fe = cudnn_frontend;
 using Tensor = std::shared_ptr<fe::graph::Tensor_attributes>;
 
-// ---- the library, its errors, its handles
-
-void check_status(cudnnStatus_t status, const char* call) {
-  if (status == CUDNN_STATUS_SUCCESS) return;
-  const bool memory = status == CUDNN_STATUS_ALLOC_FAILED;
-  fail(
-      memory ? Code::kResourceExhausted : Code::kInternal,
-      std::string("[cudnn] ") + call + ": " + TRI_SYMBOL(Lib::kCudnn, cudnnGetErrorString)(status));
-}
-#define TRI_DNN_CALL(function, ...) \
-  check_status(TRI_SYMBOL(Lib::kCudnn, function)(__VA_ARGS__), #function)
+// ---- the library and its errors
 
 // Loads the library for the frontend, too.
 size_t version_number() {
@@ -114,56 +103,6 @@ template <class F> auto guarded(const char* what, F&& f) {
     fail(Code::kInternal, std::string("[cudnn] ") + what + ": " + e.what());
   }
 }
-
-// A handle serves one thread at a time: who needs one takes it, and brings it back.
-class Handles {
- public:
-  class Use {
-   public:
-    explicit Use(Handles& pool) : pool_(pool), handle_(pool.take()) {}
-    ~Use() { pool_.give(handle_); }
-    Use(const Use&) = delete;
-    Use& operator=(const Use&) = delete;
-    cudnnHandle_t get() const { return handle_; }
-
-   private:
-    Handles& pool_;
-    cudnnHandle_t handle_;
-  };
-
-  // Of the device that is current on this thread.
-  static Handles& current() {
-    static std::mutex mutex;
-    static auto& pools = *new std::map<int, Handles>;  // they outlive every static plan
-    int device = 0;
-    TRI_CUDA_CALL(cudaGetDevice(&device));
-    const std::lock_guard lock(mutex);
-    return pools[device];
-  }
-
- private:
-  cudnnHandle_t take() {
-    {
-      const std::lock_guard lock(mutex_);
-      if (!idle_.empty()) {
-        const cudnnHandle_t handle = idle_.back();
-        idle_.pop_back();
-        return handle;
-      }
-    }
-    version_number();
-    cudnnHandle_t handle = nullptr;
-    TRI_DNN_CALL(cudnnCreate, &handle);
-    return handle;
-  }
-  void give(cudnnHandle_t handle) {
-    const std::lock_guard lock(mutex_);
-    idle_.push_back(handle);
-  }
-
-  std::mutex mutex_;
-  std::vector<cudnnHandle_t> idle_;
-};
 
 fe::DataType_t type_of(DType dtype) {
   switch (dtype) {
@@ -215,8 +154,7 @@ class Plan : public DnnPlan {
 
   void run(void* const* pointers, void* workspace, void* stream) const override {
     guarded("run", [&] {
-      const Handles::Use handle(Handles::current());
-      TRI_DNN_CALL(cudnnSetStream, handle.get(), static_cast<cudaStream_t>(stream));
+      const DnnHandle handle(stream);
       std::unordered_map<int64_t, void*> pack;
       for (size_t i = 0; i < uids_.size(); ++i) pack[uids_[i]] = pointers[i];
       check(graph_->execute_plan_at_index(handle.get(), pack, workspace, index_), name_);
@@ -237,7 +175,7 @@ void filter(fe::graph::Graph& graph, const std::vector<DnnTensor>& tensors,
     return is_floating(t.dtype) && t.dtype != DType::kFloat32;
   });
   std::vector<fe::NumericalNote_t> notes;
-  if (single) notes.push_back(fe::NumericalNote_t::DOWN_CONVERT_INPUTS);
+  if (single && !options.any_rounding) notes.push_back(fe::NumericalNote_t::DOWN_CONVERT_INPUTS);
   if (single && !options.tf32) notes.push_back(fe::NumericalNote_t::TENSOR_CORE);
   if (options.deterministic) notes.push_back(fe::NumericalNote_t::NONDETERMINISTIC);
   graph.deselect_numeric_notes(notes);
@@ -518,6 +456,50 @@ DnnGraph::Id DnnGraph::pointwise(DnnOp op, Id x, Id y) {
   return m.keep(m.graph->pointwise(m.at(x), m.at(y), attributes));
 }
 
+// ---- attention
+
+namespace {
+
+template <class A>
+void describe(A& attributes, const std::vector<Tensor>& values, const DnnGraph::Attention& how) {
+  const auto at = [&](DnnGraph::Id id) { return values[static_cast<size_t>(id)]; };
+  attributes.set_attn_scale(static_cast<float>(how.scale));
+  if (how.mask >= 0) attributes.set_bias(at(how.mask));
+  if (how.causal) attributes.set_causal_mask(true);
+  if (how.dropout > 0)
+    attributes.set_dropout(static_cast<float>(how.dropout), at(how.seed), at(how.offset));
+}
+
+std::string text_of(const DnnGraph::Attention& how) {
+  return std::to_string(how.scale) + ' ' + std::to_string(how.causal) + ' ' +
+         std::to_string(how.dropout) + ' ' + std::to_string(how.mask);
+}
+
+}  // namespace
+
+std::array<DnnGraph::Id, 2> DnnGraph::attention(Id q, Id k, Id v, const Attention& how) {
+  Impl& m = *impl_;
+  m.say("attention " + std::to_string(q) + ' ' + std::to_string(k) + ' ' + std::to_string(v) + ' ' +
+        text_of(how));
+  fe::graph::SDPA_attributes attributes;
+  attributes.set_generate_stats(true);
+  describe(attributes, m.values, how);
+  const auto results = m.graph->sdpa(m.at(q), m.at(k), m.at(v), attributes);
+  return {m.keep(results[0]), m.keep(results[1])};
+}
+
+std::array<DnnGraph::Id, 3> DnnGraph::attention_backward(Id q, Id k, Id v, Id out, Id dout, Id sums,
+                                                         const Attention& how, bool deterministic) {
+  Impl& m = *impl_;
+  m.say("attention_backward " + std::to_string(deterministic) + ' ' + text_of(how));
+  fe::graph::SDPA_backward_attributes attributes;
+  attributes.set_deterministic_algorithm(deterministic);
+  describe(attributes, m.values, how);
+  const auto results = m.graph->sdpa_backward(m.at(q), m.at(k), m.at(v), m.at(out), m.at(dout),
+                                              m.at(sums), attributes);
+  return {m.keep(results[0]), m.keep(results[1]), m.keep(results[2])};
+}
+
 std::vector<std::string> DnnGraph::offered(const std::string& device_properties,
                                            const DnnOptions& options, int most) {
   return guarded("offered", [&] {
@@ -549,7 +531,8 @@ std::shared_ptr<const DnnPlan> DnnGraph::plan(Device& device, const DnnOptions& 
   const int64_t limit = workspace_limit(device);
   m.say("tf32 " + std::to_string(options.tf32) + " deterministic " +
         std::to_string(options.deterministic) + " precompiled " +
-        std::to_string(options.precompiled) + " workspace " + std::to_string(limit));
+        std::to_string(options.precompiled) + " any_rounding " +
+        std::to_string(options.any_rounding) + " workspace " + std::to_string(limit));
   const std::string key = device.info().model + "\ncuDNN " + dnn_version() + '\n' + m.problem.key;
   const std::string here = device.name() + '\n' + key;
   std::string known;
@@ -560,7 +543,7 @@ std::shared_ptr<const DnnPlan> DnnGraph::plan(Device& device, const DnnOptions& 
   }
   return guarded("plan", [&] {
     {
-      const Handles::Use handle(Handles::current());
+      const DnnHandle handle;
       m.finish(handle.get());
     }
     std::shared_ptr<const DnnPlan> plan;

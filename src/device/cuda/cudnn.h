@@ -49,6 +49,7 @@ struct DnnOptions {
   bool tf32 = false;          // float32 products may be taken in TF32
   bool deterministic = true;  // the same inputs give the same bits
   bool precompiled = true;    // no engines that compile at run time (they take up to seconds)
+  bool any_rounding = false;  // engines may round inputs or partial sums to fewer bits
 };
 
 // Runs a graph. Immutable; threads may run it at the same time.
@@ -84,6 +85,21 @@ class DnnGraph {
   // a, b: numbers of kClip (borders), kLeakyRelu (slope), kSwish (beta).
   Id pointwise(DnnOp op, Id x, double a = 0, double b = 0);
   Id pointwise(DnnOp op, Id x, Id y);
+
+  // softmax(q k^T scale + mask) v of [B, H, S, D] tensors in any strides whose last is 1. Keys and
+  // values may have fewer heads. Absent values are -1; mask: [B or 1, H or 1, Sq, Sk], added; seed
+  // and offset: int64 [1, 1, 1, 1], of the dropout's random numbers.
+  struct Attention {
+    double scale = 1;
+    bool causal = false;  // query i sees the keys 0 to i
+    double dropout = 0;
+    Id mask = -1, seed = -1, offset = -1;
+  };
+  // The result, and the logarithms of the softmax's sums, float32 [B, H, Sq, 1].
+  std::array<Id, 2> attention(Id q, Id k, Id v, const Attention& how);
+  // Gradients of q, k and v. `deterministic`: the same inputs give the same bits, more slowly.
+  std::array<Id, 3> attention_backward(Id q, Id k, Id v, Id out, Id dout, Id sums,
+                                       const Attention& how, bool deterministic);
 
   // The plan for this device. Among all that cuDNN proposes within workspace_limit() the fastest is
   // looked for by time, once; the choice is kept on disk by device model, cuDNN's version, graph
