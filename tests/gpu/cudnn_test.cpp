@@ -163,6 +163,14 @@ TEST(GpuDnn, AChoiceIsKeptOnDiskAndAFirstProposalIsNone) {
   EXPECT_EQ(entries(), 1);
 }
 
+// cuDNN 9.19 wants 205 MB for it, over the limit.
+TEST(GpuDnn, AProblemWhosePlansAllWantMuchMemoryHasOne) {
+  TRI_NEEDS_GPU();
+  const Variable off("TRIREME_DISABLE", "autotune");
+  const Tensors t = tensors_of(kLayers[0], DType::kBFloat16);
+  EXPECT_FALSE(wgrad(t).plan(find_device("gpu:0"))->name().empty());
+}
+
 TEST(GpuDnn, TheFastestOfSeveralIsFound) {
   TRI_NEEDS_GPU();
   Device& gpu = find_device("gpu:0");
