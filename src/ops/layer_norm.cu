@@ -48,7 +48,7 @@ __device__ __forceinline__ void parameters(const Small& p, int64_t at, A otherwi
       return;
     }
   }
-#pragma unroll 1
+#pragma unroll
   for (int n = 0; n < N; ++n) v[n] = p.at(at + n, otherwise);
 }
 
@@ -69,7 +69,7 @@ __global__ void __launch_bounds__(kThreads)
       parameters<N>(affine.scale, i, A(1), scale);
       parameters<N>(affine.bias, i, A(0), bias);
     } else {
-#pragma unroll 1
+#pragma unroll
       for (int k = 0; k < N; ++k) {
         const int64_t at = (r * affine.offset_of_line + (i + k) / affine.run) % affine.period;
         scale[k] = affine.scale.at(at, A(1));
