@@ -1,6 +1,7 @@
 // Products of two computed matrices, in batches.
 #pragma once
 
+#include "device/cpu/dnn.h"
 #include "graph/kernel.h"
 
 namespace trireme {
@@ -8,5 +9,8 @@ namespace trireme {
 // The CPU kernel of a matmul node whose right side is no constant, or whose dtype no convolution
 // kernel has.
 Kernel batch_matmul(const Prepare& p);
+
+// Sizes and strides of any matmul node; an operand that is the same in a batch has strides of 0.
+cpu::BatchMatmulSpec batch_matmul_spec(const Node& node);
 
 }  // namespace trireme

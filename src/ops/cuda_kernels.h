@@ -4,10 +4,13 @@
 // GPU cannot report, read as zero (a loss: NaN) and write nothing.
 #pragma once
 
+#include <span>
+
 #include "graph/kernel.h"
 
 namespace trireme {
 
+struct AnchorMatch;
 struct CopyBox;
 Kernel cuda_copy_boxes(const std::vector<CopyBox>& boxes, size_t element_size);
 
@@ -15,6 +18,20 @@ Kernel cuda_pointwise(const Prepare& p);
 Kernel cuda_pointwise_cluster(const std::vector<const Node*>& nodes,
                               const std::vector<const Value*>& inputs,
                               const std::vector<const Value*>& outputs);
+
+Kernel cuda_matmul(const Prepare& p);
+// Of nodes in running order: a matmul, then [add a row] [add a value of the result's shape] [relu
+// or gelu_tanh]. Whether one kernel serves them, and that kernel for a fused node of them.
+bool cuda_fuses_matmul(const std::vector<const Node*>& nodes);
+Kernel cuda_fused_matmul(const Prepare& p, const Graph& body,
+                         const std::vector<const Node*>& nodes);
+
+Kernel cuda_flash_attn(const Prepare& p);
+Kernel cuda_flash_attn_grad(const Prepare& p);
+
+Kernel cuda_conv2d(const Prepare& p);  // conv2d_transpose too
+Kernel cuda_conv2d_wgrad(const Prepare& p);
+Kernel cuda_fused_conv(const Prepare& p, const Graph& body, const AnchorMatch& match);
 
 Kernel cuda_softmax(const Prepare& p);
 Kernel cuda_log_softmax(const Prepare& p);
@@ -77,6 +94,13 @@ Kernel cuda_cumprod_grad(const Prepare& p);
 Kernel cuda_searchsorted(const Prepare& p);
 Kernel cuda_take_along_axis(const Prepare& p);
 Kernel cuda_put_along_axis(const Prepare& p);
+
+struct RnnAttrs;
+Kernel cuda_rnn(const Prepare& p);
+Kernel cuda_cudnn_rnn(const Prepare& p);
+Kernel cuda_cudnn_rnn_grad(const Prepare& p);
+// What cudnn_rnn of these inputs keeps for its gradient, in bytes.
+int64_t cuda_rnn_reserve(std::span<Value* const> inputs, const RnnAttrs& attrs, Device& gpu);
 
 Kernel cuda_warpctc(const Prepare& p);
 

@@ -2,6 +2,7 @@
 #include "ops/matmul.h"
 
 #include "ops/anchor.h"
+#include "ops/cuda_kernels.h"
 #include "ops/pointwise.h"
 #include "ops/shape.h"
 
@@ -25,10 +26,10 @@ void infer(const Infer& in) {
   const Shape x = permuted(in.shape(0), a.perm_x), y = permuted(in.shape(1), a.perm_y);
   TRI_CHECK(x.rank() >= 1 && y.rank() >= 1,
             "[matmul] inputs expect at least 1 dimension, got " + x.str() + " and " + y.str());
-  // A constant matrix may stay float32 beside bfloat16 data: kernels pack it into what they compute
+  // A constant matrix may stay float32 beside half data: kernels pack it into what they compute
   // with.
-  const bool packed =
-      in.dtype(0) == DType::kBFloat16 && in.dtype(1) == DType::kFloat32 && in.constant(1);
+  const bool half = in.dtype(0) == DType::kBFloat16 || in.dtype(0) == DType::kFloat16;
+  const bool packed = half && in.dtype(1) == DType::kFloat32 && in.constant(1);
   TRI_CHECK(in.dtype(0) == in.dtype(1) || packed,
             "[matmul] dtypes differ: " + std::string(name_of(in.dtype(0))) + " and " +
                 std::string(name_of(in.dtype(1))));
@@ -119,6 +120,7 @@ const Op matmul_op{.name = "matmul",
                    .infer = infer,
                    .grad = rule,
                    .cpu = prepare_anchor,
+                   .cuda = TRI_CUDA(cuda_matmul),
                    .amp = Amp::kHalf,
                    .fuse = Fuse::kAnchor};
 

@@ -8,6 +8,7 @@
 
 #include "base/cpu_features.h"
 #include "base/parallel.h"
+#include "ops/cuda_kernels.h"
 #include "ops/elements.h"
 #include "ops/indices.h"
 #include "ops/rnn_layer.h"
@@ -277,6 +278,7 @@ constinit const Op rnn_op{.name = "rnn",
                           .infer = infer,
                           .grad = rnn_grad,
                           .cpu = prepare,
+                          .cuda = TRI_CUDA(cuda_rnn),
                           .amp = Amp::kFloat};
 
 std::vector<Value*> rnn(Value* x, Value* h0, Value* c0, Value* lengths,

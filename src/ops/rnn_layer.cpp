@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/cpu_features.h"
+#include "ops/cudnn_rnn.h"
 #include "ops/random.h"
 #include "ops/shape.h"
 
@@ -279,19 +280,28 @@ constinit const Op rnn_layer_op{.name = "rnn_layer",
 
 std::vector<Value*> rnn_train(Value* x, Value* h0, Value* c0, Value* lengths,
                               const std::vector<Value*>& weights, Value* random_state,
-                              const RnnAttrs& attrs, const DropoutAttrs& dropout) {
+                              const RnnAttrs& attrs, const DropoutAttrs& dropout, Device* gpu) {
   const Network net{h0, c0, lengths, weights, attrs};
   const int64_t layers = attrs.num_layers;
   TRI_CHECK(layers > 0 && std::cmp_equal(weights.size(), 4 * net.directions() * layers),
             message("rnn", "weights expects ", 4 * net.directions() * std::max<int64_t>(layers, 0),
                     " arrays, got ", weights.size()));
+  const bool drops = dropout.p > 0 && random_state && layers > 1;
+  if (gpu && !drops) {
+    std::vector<Value*> inputs{x, h0, c0, lengths};
+    inputs.insert(inputs.end(), weights.begin(), weights.end());
+    const std::vector<Value*> out = cudnn_rnn(inputs, attrs, *gpu);
+    return {out[0], out[1], out[2]};
+  }
   std::vector<Value*> hs, cs;
   for (int64_t layer = 0; layer < layers; ++layer) {
-    const std::vector<Value*> out = record(rnn_layer_op, net.inputs(layer, x), net.one_layer());
+    const std::vector<Value*> inputs = net.inputs(layer, x);
+    const std::vector<Value*> out = gpu ? cudnn_rnn(inputs, net.one_layer(), *gpu)
+                                        : record(rnn_layer_op, inputs, net.one_layer());
     x = out[0];
     hs.push_back(out[1]);
     cs.push_back(out[2]);
-    if (layer + 1 < layers && dropout.p > 0 && random_state) {
+    if (drops && layer + 1 < layers) {
       DropoutAttrs own = dropout;
       own.index += layer;
       x = ops::dropout(x, random_state, own);

@@ -5,6 +5,7 @@
 #include <fstream>
 
 #include "base/stage_timer.h"
+#include "base/switches.h"
 #include "graph/text.h"
 #include "graph/verify.h"
 
@@ -19,13 +20,6 @@ constexpr Pass kPasses[] = {{"clean", clean},
                             {"fuse_anchor", fuse_anchor},
                             {"fuse_pointwise", fuse_pointwise},
                             {"schedule", schedule}};
-
-bool listed(const char* variable, std::string_view name) {
-  const char* value = std::getenv(variable);
-  if (value == nullptr) return false;
-  const std::string list = ',' + std::string(value) + ',';
-  return list.find(',' + std::string(name) + ',') != std::string::npos;
-}
 
 void dump(const Graph& graph, std::string_view pass, const char* when) {
   const char* folder = std::getenv("TRIREME_DUMP");
@@ -54,7 +48,7 @@ const Pass* find_pass(std::string_view name) {
 }
 
 void run_pass(const Pass& pass, Graph& graph, const PassContext& context) {
-  if (listed("TRIREME_DISABLE", pass.name)) return;
+  if (is_disabled(pass.name)) return;
   dump(graph, pass.name, "before");
   {
     const StageTimer timer(pass.name);

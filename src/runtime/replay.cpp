@@ -1,9 +1,7 @@
 // Recording plans and launching the recordings.
 #include "runtime/replay.h"
 
-#include <cstdlib>
-#include <string>
-
+#include "base/switches.h"
 #include "trireme/error.h"
 
 namespace trireme {
@@ -14,11 +12,7 @@ constexpr int kMostRecordings = 16;  // then the addresses never settle
 }  // namespace
 
 bool records_plans() {
-  static const bool on = [] {
-    const char* off = std::getenv("TRIREME_DISABLE");
-    const std::string list = ',' + std::string(off == nullptr ? "" : off) + ',';
-    return list.find(",record,") == std::string::npos;
-  }();
+  static const bool on = !is_disabled("record");
   return on;
 }
 

@@ -3,6 +3,7 @@
 
 #include "ops/norm.h"
 #include "runtime/call.h"
+#include "train/attention.h"
 #include "train/random_ops.h"
 #include "trireme/autograd.h"
 #include "trireme/nn_functional.h"
@@ -160,8 +161,12 @@ Tensor scaled_dot_product_attention(const Tensor& query, const Tensor& key, cons
     TRI_CHECK(t->ndim() == 4,
               "[scaled_dot_product_attention] expects [N, length, heads, head size], got " +
                   t->shape().str());
-  const Ints heads_first{0, 2, 1, 3};
+  check_p(dropout_p, "scaled_dot_product_attention");
   const double factor = 1 / std::sqrt(static_cast<double>(query.size(3)));
+  const double p = training ? dropout_p : 0;
+  if (Tensor y = flash_attention(query, key, value, attn_mask, factor, p, is_causal); y.defined())
+    return y;
+  const Ints heads_first{0, 2, 1, 3};
   Tensor weights =
       matmul(transpose(query, heads_first) * factor, transpose(key, heads_first), false, true);
   if (attn_mask.defined())

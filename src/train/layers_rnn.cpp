@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "ops/rnn.h"
+#include "runtime/amp_mode.h"
 #include "runtime/call.h"
 #include "trireme/autograd.h"
 #include "trireme/nn_initializer.h"
@@ -133,6 +134,12 @@ RnnResult RnnBase::forward_all(const Tensor& input, const Tensor& h0, const Tens
       }
   const RnnAttrs attrs{mode_, hidden_size, o.num_layers, directions == 2};
   Recorder& recorder = recorder_for({&x});
+  Device* const gpu =
+      recorder.device().is_host() || recorder.tracing() ? nullptr : &recorder.device();
+  const bool kept = training() || is_grad_enabled();
+  if (const AmpMode* amp = amp_mode(); amp && gpu && kept)
+    for (Tensor& t : in)
+      if (t.defined() && t.dtype() == DType::kFloat32) t = cast(t, amp->half);
   DropoutAttrs dropout;
   dropout.p = training() ? o.dropout : 0;
   const bool random = dropout.p > 0 && o.num_layers > 1;
@@ -143,10 +150,10 @@ RnnResult RnnBase::forward_all(const Tensor& input, const Tensor& h0, const Tens
   const std::vector<Tensor> r = call_list(
       [&](const std::vector<Value*>& v) {
         const std::vector<Value*> weights{v.begin() + 4, v.end()};
-        if (!training() && !is_grad_enabled())
+        if (!kept)
           return ops::rnn(v[0], v[1], v[2], v[3], weights, attrs);
         return ops::rnn_train(v[0], v[1], v[2], v[3], weights,
-                              random ? recorder.random_state() : nullptr, attrs, dropout);
+                              random ? recorder.random_state() : nullptr, attrs, dropout, gpu);
       },
       in);
   return {o.time_major ? r[0] : transpose(r[0], {1, 0, 2}), r[1], lstm ? r[2] : Tensor()};

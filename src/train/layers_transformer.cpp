@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "train/attention.h"
 #include "trireme/nn_initializer.h"
 
 namespace trireme::nn {
@@ -23,6 +24,11 @@ Tensor additive(const Tensor& mask, DType dtype) {
                       mask.dtype() == DType::kFloat16 || mask.dtype() == DType::kBFloat16;
   return floats ? cast(mask, dtype) : scale(cast(mask, dtype), 1e9, -1e9);
 }
+
+Tensor split_heads(const Tensor& x, int64_t heads) {
+  return reshape(x, {0, 0, heads, x.size(2) / heads});
+}
+Tensor join_heads(const Tensor& x) { return reshape(x, {0, 0, x.size(2) * x.size(3)}); }
 
 LayerNormOptions norm_options(const TransformerLayerOptions& o) {
   return {.epsilon = o.layer_norm_eps};
@@ -69,7 +75,7 @@ MultiHeadAttention::MultiHeadAttention(int64_t embed_dim, int64_t heads, const A
 
 // [N, length, embed_dim] -> [N, heads, length, head size]: a transpose that the products absorb.
 Tensor MultiHeadAttention::heads(const Tensor& x) const {
-  return transpose(reshape(x, {0, 0, num_heads, x.size(2) / num_heads}), {0, 2, 1, 3});
+  return transpose(split_heads(x, num_heads), {0, 2, 1, 3});
 }
 
 MultiHeadAttention::Cache MultiHeadAttention::static_cache(const Tensor& key, const Tensor& value) {
@@ -82,28 +88,31 @@ Tensor MultiHeadAttention::attend(const Tensor& query, const Tensor& key_or_none
                                    query.shape().str());
   const Tensor key = key_or_none.defined() ? key_or_none : query;
   const Tensor value = value_or_none.defined() ? value_or_none : query;
-  const Tensor q = heads(q_proj(query));
-  Tensor k, v;
-  if (cache != nullptr && cache->fixed) {
-    k = cache->k;
-    v = cache->v;
-  } else {
-    k = heads(k_proj(key));
-    v = heads(v_proj(value));
-    if (cache != nullptr) {
-      if (cache->k.defined()) {
-        k = concat({cache->k, k}, 2);
-        v = concat({cache->v, v}, 2);
-      }
-      cache->k = k;
-      cache->v = v;
-    }
+  const bool fixed = cache != nullptr && cache->fixed;
+  const Tensor wide_q = q_proj(query), wide_k = fixed ? Tensor() : k_proj(key),
+               wide_v = fixed ? Tensor() : v_proj(value);
+  const double factor = std::pow(static_cast<double>(wide_q.size(2) / num_heads), -0.5);
+  if (cache == nullptr && wide_q.device() != "cpu") {
+    const Tensor joined =
+        flash_attention(split_heads(wide_q, num_heads), split_heads(wide_k, num_heads),
+                        split_heads(wide_v, num_heads), additive(mask, wide_q.dtype()), factor,
+                        training() ? dropout : 0, false);
+    if (joined.defined()) return out_proj(join_heads(joined));
   }
-  Tensor weights = matmul(q * std::pow(static_cast<double>(q.size(3)), -0.5), k, false, true);
+  const Tensor q = heads(wide_q);
+  Tensor k = fixed ? cache->k : heads(wide_k), v = fixed ? cache->v : heads(wide_v);
+  if (cache != nullptr && !fixed) {
+    if (cache->k.defined()) {
+      k = concat({cache->k, k}, 2);
+      v = concat({cache->v, v}, 2);
+    }
+    cache->k = k;
+    cache->v = v;
+  }
+  Tensor weights = matmul(q * factor, k, false, true);
   if (mask.defined()) weights = weights + additive(mask, weights.dtype());
   weights = functional::dropout(functional::softmax(weights), dropout, {}, training());
-  const Tensor joined = transpose(matmul(weights, v), {0, 2, 1, 3});
-  return out_proj(reshape(joined, {0, 0, joined.size(2) * joined.size(3)}));
+  return out_proj(join_heads(transpose(matmul(weights, v), {0, 2, 1, 3})));
 }
 
 Tensor MultiHeadAttention::forward(const std::vector<Tensor>& in) {

@@ -6,11 +6,13 @@
 #include <cstring>
 #include <map>
 
+#include "device/precision.h"
 #include "ops/cuda_target.h"
+#include "ops/gpu_twin.h"
 #include "ops/grad_test.h"
 #include "passes/pass.h"
-#include "runtime/plan.h"
 #include "support/gpu.h"
+#include "support/run_plan.h"
 #include "trireme/error.h"
 
 namespace trireme::test {
@@ -25,48 +27,6 @@ std::unique_ptr<Graph> recorded(const GradientCase& c) {
     values.push_back(t.defined() ? graph->add_input({t.dtype(), t.shape()}) : nullptr);
   graph->outputs = c.record(values);
   return graph;
-}
-
-std::vector<Array> run_on(Device& device, std::unique_ptr<Graph> graph,
-                          const std::vector<Array>& inputs) {
-  const Plan plan(std::move(graph), nullptr, &device);
-  std::vector<Storage> memory;
-  std::vector<void*> in, out;
-  for (const Array& t : inputs) {
-    if (!t.defined()) continue;
-    memory.push_back(device.upload(t.data(), static_cast<int64_t>(t.bytes()), "an input"));
-    in.push_back(memory.back().data);
-  }
-  const auto& values = plan.graph().outputs;
-  std::vector<Array> results;
-  for (const Value* v : values) {
-    results.emplace_back(v->type.dtype, v->type.shape);
-    // NaNs, so that what a kernel leaves out shows.
-    std::memset(results.back().data(), 0xff, results.back().bytes());
-    memory.push_back(device.upload(results.back().data(),
-                                   static_cast<int64_t>(results.back().bytes()), "an output"));
-    out.push_back(memory.back().data);
-  }
-  const Storage arena = device.allocate(plan.arena_bytes(), "the arena");
-  plan.run(in, out, static_cast<char*>(arena.data));
-  for (size_t k = 0; k < out.size(); ++k)
-    device.download(results[k].data(), out[k], results[k].bytes());
-  return results;
-}
-
-// Largest difference, relative to the largest value wanted; NaN and infinity have to agree.
-double distance(const Array& got, const Array& want) {
-  if (got.shape() != want.shape() || got.dtype() != want.dtype()) return HUGE_VAL;
-  const std::vector<double> a = doubles_of(got), b = doubles_of(want);
-  double scale = 1e-3, worst = 0;
-  for (const double v : b)
-    if (std::isfinite(v)) scale = std::max(scale, std::abs(v));
-  for (size_t i = 0; i < a.size(); ++i) {
-    if (a[i] == b[i] || (std::isnan(a[i]) && std::isnan(b[i]))) continue;
-    const double d = std::abs(a[i] - b[i]) / scale;
-    worst = std::max(worst, std::isnan(d) ? HUGE_VAL : d);
-  }
-  return worst;
 }
 
 double allowed(DType dtype) {
@@ -91,6 +51,8 @@ class OpTable : public testing::TestWithParam<DType> {};
 
 TEST_P(OpTable, AgreesWithTheCpu) {
   TRI_NEEDS_GPU();
+  allow_tf32(Products::kConvolutions, false);
+  allow_tf32(Products::kMatrices, false);
   Device& gpu = find_device("gpu:0");
   std::map<std::string, int> missing;
   int compared = 0;

@@ -5,11 +5,13 @@
 
 #include "ops/ctc.h"
 #include "ops/grad_test.h"
+#include "ops/matmul.h"
 #include "ops/norm.h"
 #include "ops/pointwise.h"
 #include "ops/pool.h"
 #include "ops/random.h"
 #include "ops/rnn.h"
+#include "ops/shape.h"
 
 namespace trireme::test {
 namespace {
@@ -414,6 +416,44 @@ TEST(Gradient, TheFirstOfEqualMaximaGetsIt) {
   Array x(DType::kFloat64, {1, 1, 2, 2});
   std::fill_n(x.as<double>(), 4, 1.0);
   expect_near(gradients_of(pool({.kernel = {2, 2}}), {x})[0], {1, 0, 0, 0}, 0, 0, "ties");
+}
+
+// Models in half precision have biases in it too; kernels compute in float32.
+TEST(Anchors, TakeABiasInHalfPrecision) {
+  const std::vector<Record> all = {
+      [](const Values& v) { return Values{ops::matmul(v[0], v[1], v[2])}; },
+      [](const Values& v) {
+        return Values{ops::conv2d(ops::reshape(v[0], {1, 32, 5, 1}),
+                                  ops::reshape(v[1], {48, 32, 1, 1}), v[2], {})};
+      }};
+  const std::vector<Array> x = {ramp({5, 32}, 1), ramp({32, 48}, 2), ramp({48}, 3)};
+  for (const Record& record : all) {
+    std::vector<Array> wide, half;
+    for (const Array& a : x) {
+      half.push_back(a.to(DType::kBFloat16));
+      wide.push_back(half.back().to(DType::kFloat64));
+    }
+    expect_near(run_ops(record, half)[0], doubles_of(run_ops(record, wide)[0]), 0.02, 0.01, "bias");
+  }
+}
+
+// Several windows share a vector then: all numbers of channels, rows and columns left over, ties.
+TEST(Gradient, MaximaOfTouchingPairs) {
+  for (const int64_t channels : {1, 2, 3, 5, 6, 8, 15, 16, 20, 67}) {
+    for (const auto& [h, w] : {std::pair<int64_t, int64_t>{2, 2}, {6, 28}, {7, 9}, {4, 35}}) {
+      const Shape shape{2, channels, h, w};
+      const Array x = ramp(shape, channels), dy = ramp({2, channels, h / 2, w / 2}, 7);
+      const auto run = [&](DType dtype, Layout layout) {
+        const auto record = [](const Values& v) {
+          return Values{ops::pool2d_grad(v[0], v[1], {.kernel = {2, 2}, .strides = {2, 2}})};
+        };
+        return run_ops(record, {dy.to(dtype), x.to(dtype)}, {layout, true})[0];
+      };
+      const auto want = doubles_of(run(DType::kFloat64, Layout::kPlain));
+      for (const Layout layout : {Layout::kPlain, Layout::kChannelsLast})
+        expect_near(run(DType::kFloat32, layout), want, 0, 0, shape.str());
+    }
+  }
 }
 
 TEST(MaxPool2dWithIndex, PlacesCountInThePlane) {

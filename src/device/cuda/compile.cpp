@@ -1,48 +1,18 @@
-// NVRTC and the cache of what it made.
+// NVRTC and the caches of what it made.
 #include "device/cuda/compile.h"
 
 #include <nvrtc.h>
-#include <openssl/evp.h>
-#include <unistd.h>
 
-#include <cstdio>
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
 #include <map>
 #include <mutex>
-#include <optional>
-#include <vector>
 
 #include "device/cuda/check.h"
+#include "device/cuda/disk_cache.h"
 #include "device/cuda/library.h"
 #include "trireme/error.h"
 
 namespace trireme::cuda {
 namespace {
-
-namespace fs = std::filesystem;
-
-constexpr size_t kDigestBytes = 32;
-
-std::string digest_of(const std::string& text) {
-  unsigned char digest[EVP_MAX_MD_SIZE];
-  unsigned size = 0;
-  if (EVP_Digest(text.data(), text.size(), digest, &size, EVP_sha256(), nullptr) != 1 ||
-      size != kDigestBytes)
-    fail(Code::kInternal, "[cuda] SHA-256 failed");
-  return {reinterpret_cast<const char*>(digest), size};
-}
-
-std::string hex(const std::string& bytes) {
-  std::string s;
-  for (const char c : bytes) {
-    char two[3];
-    std::snprintf(two, sizeof two, "%02x", static_cast<unsigned char>(c));
-    s += two;
-  }
-  return s;
-}
 
 void check_nvrtc(nvrtcResult result, const char* call) {
   if (result != NVRTC_SUCCESS)
@@ -52,48 +22,6 @@ void check_nvrtc(nvrtcResult result, const char* call) {
 #define TRI_NVRTC(function, ...) \
   check_nvrtc(TRI_SYMBOL(Lib::kNvrtc, function)(__VA_ARGS__), #function)
 
-// ---- on disk: the digest of the code, then the code
-
-std::optional<fs::path> cache_folder() {
-  const auto from = [](const char* name) { return std::getenv(name); };
-  if (const char* own = from("TRIREME_CACHE_DIR"))
-    return *own ? std::optional(fs::path(own) / "kernels") : std::nullopt;
-  if (const char* xdg = from("XDG_CACHE_HOME"); xdg && *xdg)
-    return fs::path(xdg) / "trireme" / "kernels";
-  if (const char* home = from("HOME"); home && *home)
-    return fs::path(home) / ".cache" / "trireme" / "kernels";
-  return std::nullopt;
-}
-
-std::optional<std::string> read_entry(const fs::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  if (!in) return std::nullopt;
-  std::string all{std::istreambuf_iterator<char>(in), {}};
-  if (all.size() <= kDigestBytes) return std::nullopt;
-  std::string code = all.substr(kDigestBytes);
-  if (digest_of(code) != all.substr(0, kDigestBytes)) return std::nullopt;
-  return code;
-}
-
-// A cache that cannot be written is none: the program goes on.
-void write_entry(const fs::path& path, const std::string& code) {
-  std::error_code error;
-  fs::create_directories(path.parent_path(), error);
-  if (error) return;
-  const fs::path part = path.string() + '.' + std::to_string(getpid());
-  {
-    std::ofstream out(part, std::ios::binary | std::ios::trunc);
-    out << digest_of(code) << code;
-    out.flush();
-    if (!out) {
-      fs::remove(part, error);
-      return;
-    }
-  }
-  fs::rename(part, path, error);
-  if (error) fs::remove(part, error);
-}
-
 std::string nvrtc_version() {
   int major = 0, minor = 0;
   TRI_NVRTC(nvrtcVersion, &major, &minor);
@@ -101,13 +29,11 @@ std::string nvrtc_version() {
 }
 
 std::string cached_code(const std::string& source, const std::string& architecture) {
-  const auto folder = cache_folder();
-  if (!folder) return compile_source(source, architecture);
+  static const DiskCache cache("kernels");
   const std::string key = architecture + '\n' + nvrtc_version() + '\n' + source;
-  const fs::path path = *folder / (hex(digest_of(key)) + ".cubin");
-  if (auto code = read_entry(path)) return *code;
+  if (auto code = cache.get(key)) return *code;
   std::string code = compile_source(source, architecture);
-  write_entry(path, code);
+  cache.put(key, code);
   return code;
 }
 

@@ -8,10 +8,9 @@
 namespace trireme::cuda {
 
 // The function `name` (extern "C") of `source`, for the device that is current on this thread. The
-// same text gives the same kernel; it stays loaded to the end. Thread-safe. On disk (in
-// $TRIREME_CACHE_DIR, or trireme/ in $XDG_CACHE_HOME or ~/.cache; $TRIREME_CACHE_DIR="" keeps
-// none) an entry is keyed by text, architecture and NVRTC's version; one that is damaged is made
-// anew. Throws kUnavailable without NVRTC, kInternal with the compiler's log.
+// same text gives the same kernel; it stays loaded to the end. Thread-safe. The machine code is
+// kept on disk (disk_cache.h) by text, architecture and NVRTC's version. Throws kUnavailable
+// without NVRTC, kInternal with the compiler's log.
 cudaKernel_t compiled_kernel(const std::string& source, const char* name);
 
 // The machine code of `source` for an architecture ("sm_90"), past all caches. Needs no GPU.

@@ -1,0 +1,29 @@
+// How exact products of float32 are on a GPU.
+#include "device/precision.h"
+
+#include <atomic>
+#include <cstdlib>
+#include <string_view>
+
+namespace trireme {
+namespace {
+
+bool flag(const char* variable, bool otherwise) {
+  const char* value = std::getenv(variable);
+  if (value == nullptr || *value == '\0') return otherwise;
+  const std::string_view text = value;
+  return text != "0" && text != "false" && text != "False";
+}
+
+std::atomic<bool>& setting(Products products) {
+  static std::atomic<bool> convolutions{flag("FLAGS_allow_tf32_cudnn", true)};
+  static std::atomic<bool> matrices{flag("FLAGS_allow_tf32_cublas", false)};
+  return products == Products::kConvolutions ? convolutions : matrices;
+}
+
+}  // namespace
+
+bool allows_tf32(Products products) { return setting(products); }
+void allow_tf32(Products products, bool allowed) { setting(products) = allowed; }
+
+}  // namespace trireme
