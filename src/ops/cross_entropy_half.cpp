@@ -18,8 +18,7 @@ Shape line_shape(const Infer& i) {
   TRI_CHECK(!a.soft_label && a.axis >= 0 && a.axis < s.rank() && s[static_cast<int>(a.axis)] > 0,
             message(i.op.name, "expects hard labels and classes along a dimension of ", s));
   s[static_cast<int>(a.axis)] = 1;
-  TRI_CHECK(i.shape(1) == s,
-            message(i.op.name, "label expects shape ", s, ", got ", i.shape(1)));
+  TRI_CHECK(i.shape(1) == s, message(i.op.name, "label expects shape ", s, ", got ", i.shape(1)));
   check_index_dtype(i, 1);
   return s;
 }
@@ -59,8 +58,7 @@ template <class T> Kernel kernel_as(const Prepare& p, bool backward) {
       float most = float(x[0]), sum = 0;
       for (int64_t c = 1; c < s.size; ++c) most = std::max(most, float(x[c * s.inner]));
       for (int64_t c = 0; c < s.size; ++c) sum += std::exp(float(x[c * s.inner]) - most);
-      l.output<float>(0)[r] =
-          skipped ? 0 : (most - float(x[own * s.inner])) + std::log(sum);
+      l.output<float>(0)[r] = skipped ? 0 : (most - float(x[own * s.inner])) + std::log(sum);
       l.output<float>(1)[r] = most + std::log(sum);
     }
   }};

@@ -41,8 +41,8 @@ __device__ __forceinline__ void parameters(const Small& p, int64_t at, A otherwi
     if (p.data != nullptr && p.dtype == DType::kFloat32) {
 #pragma unroll
       for (int n = 0; n < N; n += 4) {
-        const float4 part = *reinterpret_cast<const float4*>(static_cast<const float*>(p.data) +
-                                                             at + n);
+        const float4 part =
+            *reinterpret_cast<const float4*>(static_cast<const float*>(p.data) + at + n);
         v[n] = part.x, v[n + 1] = part.y, v[n + 2] = part.z, v[n + 3] = part.w;
       }
       return;

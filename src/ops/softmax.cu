@@ -187,8 +187,7 @@ __global__ void __launch_bounds__(kThreads)
     float v[N];
     load<N>(x + at + i * s.inner, v);
 #pragma unroll
-    for (int k = 0; k < N; ++k)
-      v[k] = (__expf(v[k] - sum) - (i + k == label ? 1.f : 0.f)) * slope;
+    for (int k = 0; k < N; ++k) v[k] = (__expf(v[k] - sum) - (i + k == label ? 1.f : 0.f)) * slope;
     store<N>(dx + at + i * s.inner, v);
   });
 }

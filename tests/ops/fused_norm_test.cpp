@@ -39,8 +39,7 @@ std::vector<Array> run_plan(std::unique_ptr<Graph> graph, const std::vector<Arra
   std::vector<void*> in, out;
   for (const Array& t : inputs) in.push_back(const_cast<void*>(t.data()));
   std::vector<Array> results;
-  for (const Value* v : plan.graph().outputs)
-    results.emplace_back(v->type.dtype, v->type.shape);
+  for (const Value* v : plan.graph().outputs) results.emplace_back(v->type.dtype, v->type.shape);
   for (Array& r : results) out.push_back(r.data());
   std::vector<char> arena(static_cast<size_t>(plan.arena_bytes()) + 64);
   char* aligned = arena.data() + (64 - reinterpret_cast<uintptr_t>(arena.data()) % 64) % 64;
