@@ -34,24 +34,6 @@ struct Affine {
   int64_t run, period, offset_of_line;
 };
 
-// N elements of a parameter; float32 ones, the usual, by vectors.
-template <int N, class A>
-__device__ __forceinline__ void parameters(const Small& p, int64_t at, A otherwise, A (&v)[N]) {
-  if constexpr (N % 4 == 0 && std::is_same_v<A, float>) {
-    if (p.data != nullptr && p.dtype == DType::kFloat32) {
-#pragma unroll
-      for (int n = 0; n < N; n += 4) {
-        const float4 part =
-            *reinterpret_cast<const float4*>(static_cast<const float*>(p.data) + at + n);
-        v[n] = part.x, v[n + 1] = part.y, v[n + 2] = part.z, v[n + 3] = part.w;
-      }
-      return;
-    }
-  }
-#pragma unroll
-  for (int n = 0; n < N; ++n) v[n] = p.at(at + n, otherwise);
-}
-
 template <int G, int N, class T>
 __global__ void __launch_bounds__(kThreads)
     norm_lines(const T* x, T* y, Lines s, Affine affine, Acc<T> epsilon) {
@@ -63,21 +45,15 @@ __global__ void __launch_bounds__(kThreads)
   A mean, inverse;
   moments<G, N>(x, s, epsilon, mean, inverse);
   for_pieces<G, N>(s.size, [&](int64_t i) {
-    A v[N], scale[N], bias[N];
+    A v[N];
     load<N>(x + i, v);
-    if (affine.offset_of_line == 0) {
-      parameters<N>(affine.scale, i, A(1), scale);
-      parameters<N>(affine.bias, i, A(0), bias);
-    } else {
 #pragma unroll
-      for (int k = 0; k < N; ++k) {
-        const int64_t at = (r * affine.offset_of_line + (i + k) / affine.run) % affine.period;
-        scale[k] = affine.scale.at(at, A(1));
-        bias[k] = affine.bias.at(at, A(0));
-      }
+    for (int k = 0; k < N; ++k) {
+      int64_t at = i + k;
+      if (affine.offset_of_line != 0)
+        at = (r * affine.offset_of_line + at / affine.run) % affine.period;
+      v[k] = (v[k] - mean) * inverse * affine.scale.at(at, A(1)) + affine.bias.at(at, A(0));
     }
-#pragma unroll
-    for (int k = 0; k < N; ++k) v[k] = (v[k] - mean) * inverse * scale[k] + bias[k];
     store<N>(y + i, v);
   });
 }

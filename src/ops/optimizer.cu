@@ -13,7 +13,7 @@ namespace {
 #include "ops/optimizer_formulas.inc"
 
 constexpr int kMost = 288;         // tensors a launch: what the 32,764 bytes of arguments hold
-constexpr int64_t kPiece = 16384;  // elements a block
+constexpr int64_t kPiece = 4096;  // elements a block
 
 struct Tensor {
   const void *w_in, *g, *s_in[3];
