@@ -16,9 +16,9 @@ namespace {
 Type check_inputs(const Infer& i, size_t first, size_t count) {
   const auto& a = i.attrs<RnnAttrs>();
   const Type& x = i.type(first);
-  TRI_CHECK(is_floating(x.dtype) && x.shape.rank() == 3 && x.shape.numel() > 0,
-            message(i.op.name, "x expects a floating dtype and [T, B, I], not empty, got ",
-                    x.str()));
+  TRI_CHECK(
+      is_floating(x.dtype) && x.shape.rank() == 3 && x.shape.numel() > 0,
+      message(i.op.name, "x expects a floating dtype and [T, B, I], not empty, got ", x.str()));
   TRI_CHECK(a.hidden_size > 0 && a.num_layers > 0 && a.hidden_size < (int64_t{1} << 24) &&
                 a.num_layers < 1024,
             message(i.op.name, "hidden_size and num_layers expect positive values, got ",

@@ -84,8 +84,8 @@ class Weights {
     if (kept_) return kept_.get();
     std::vector<cuda::MovedPiece> moves;
     for (const RnnPiece& p : rnn_->pieces())
-      moves.push_back({at(l.in[first_ + static_cast<size_t>(p.input)], p.from), at(space, p.to),
-                       p.count});
+      moves.push_back(
+          {at(l.in[first_ + static_cast<size_t>(p.input)], p.from), at(space, p.to), p.count});
     cuda::run_move_pieces(moves, element_, l.stream);
     return space;
   }
@@ -94,8 +94,8 @@ class Weights {
   void spread(const Launch& l, void* space, size_t first) const {
     std::vector<cuda::MovedPiece> moves;
     for (const RnnPiece& p : rnn_->pieces())
-      moves.push_back({at(space, p.to), at(l.out[first + static_cast<size_t>(p.input)], p.from),
-                       p.count});
+      moves.push_back(
+          {at(space, p.to), at(l.out[first + static_cast<size_t>(p.input)], p.from), p.count});
     cuda::run_move_pieces(moves, element_, l.stream);
   }
 
@@ -117,10 +117,10 @@ class Weights {
       Array space(DType::kUInt8, size);
       std::memset(space.data(), 0, space.bytes());
       for (const RnnPiece& piece : rnn_->pieces())
-        std::memcpy(at(space.data(), piece.to),
-                    at(const_cast<void*>(sources[static_cast<size_t>(piece.input)].data()),
-                       piece.from),
-                    static_cast<size_t>(piece.count) * element_);
+        std::memcpy(
+            at(space.data(), piece.to),
+            at(const_cast<void*>(sources[static_cast<size_t>(piece.input)].data()), piece.from),
+            static_cast<size_t>(piece.count) * element_);
       return p.upload(space);
     };
     if (p.cache == nullptr) {
@@ -128,12 +128,13 @@ class Weights {
       return;
     }
     kept_ = p.cache
-                ->get(key, sources,
-                      [&] {
-                        const auto there = make();
-                        return Array(DType::kUInt8, size, const_cast<void*>(there.get()), there);
-                      },
-                      false)
+                ->get(
+                    key, sources,
+                    [&] {
+                      const auto there = make();
+                      return Array(DType::kUInt8, size, const_cast<void*>(there.get()), there);
+                    },
+                    false)
                 .owner();
   }
 
@@ -154,10 +155,10 @@ Kernel forward(const Prepare& p, bool training) {
   return {[=](const Launch& l) {
             auto* scratch = static_cast<char*>(l.scratch);
             const void* w = weights.get(l, scratch);
-            rnn->forward({l.in[RnnIn::kX], h0 ? l.in[RnnIn::kH0] : nullptr,
-                          c0 ? l.in[RnnIn::kC0] : nullptr, l.out[0], l.out[1], l.out[2], w,
-                          training ? l.out[3] : nullptr},
-                         scratch + own, l.stream);
+            rnn->forward(
+                {l.in[RnnIn::kX], h0 ? l.in[RnnIn::kH0] : nullptr, c0 ? l.in[RnnIn::kC0] : nullptr,
+                 l.out[0], l.out[1], l.out[2], w, training ? l.out[3] : nullptr},
+                scratch + own, l.stream);
             if (!lstm)
               TRI_CUDA_CALL(cudaMemcpyAsync(l.out[2], l.out[1], states, cudaMemcpyDeviceToDevice,
                                             static_cast<cudaStream_t>(l.stream)));
@@ -195,24 +196,22 @@ Kernel cuda_cudnn_rnn_grad(const Prepare& p) {
   const size_t kept = p.node.outputs[0]->type.bytes(), states = p.node.outputs[3]->type.bytes();
   const size_t w_at = 0, dw_at = weights.scratch(),
                workspace_at = dw_at + aligned(rnn->weight_bytes());
-  return {[=](const Launch& l) {
-            auto* scratch = static_cast<char*>(l.scratch);
-            const auto stream = static_cast<cudaStream_t>(l.stream);
-            const auto input = [&](int k) {
-              return k < 0 ? nullptr : l.in[static_cast<size_t>(k)];
-            };
-            if (l.out[0] != l.in[0])
-              TRI_CUDA_CALL(
-                  cudaMemcpyAsync(l.out[0], l.in[0], kept, cudaMemcpyDeviceToDevice, stream));
-            const void* w = weights.get(l, scratch + w_at);
-            rnn->backward({l.in[1], input(h0), input(c0), l.in[count + 1], w, l.in[count + 2],
-                           input(dh), input(dc), l.out[1], l.out[2], l.out[3], scratch + dw_at,
-                           l.out[0]},
-                          scratch + workspace_at, l.stream);
-            weights.spread(l, scratch + dw_at, 4);
-            if (!lstm) TRI_CUDA_CALL(cudaMemsetAsync(l.out[3], 0, states, stream));
-          },
-          workspace_at + rnn->workspace()};
+  return {
+      [=](const Launch& l) {
+        auto* scratch = static_cast<char*>(l.scratch);
+        const auto stream = static_cast<cudaStream_t>(l.stream);
+        const auto input = [&](int k) { return k < 0 ? nullptr : l.in[static_cast<size_t>(k)]; };
+        if (l.out[0] != l.in[0])
+          TRI_CUDA_CALL(cudaMemcpyAsync(l.out[0], l.in[0], kept, cudaMemcpyDeviceToDevice, stream));
+        const void* w = weights.get(l, scratch + w_at);
+        rnn->backward(
+            {l.in[1], input(h0), input(c0), l.in[count + 1], w, l.in[count + 2], input(dh),
+             input(dc), l.out[1], l.out[2], l.out[3], scratch + dw_at, l.out[0]},
+            scratch + workspace_at, l.stream);
+        weights.spread(l, scratch + dw_at, 4);
+        if (!lstm) TRI_CUDA_CALL(cudaMemsetAsync(l.out[3], 0, states, stream));
+      },
+      workspace_at + rnn->workspace()};
 }
 
 }  // namespace trireme

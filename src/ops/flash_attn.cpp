@@ -24,9 +24,9 @@ struct Sizes {
 Sizes check_inputs(const Infer& i) {
   const bool packed = !i.has(kK);
   const Shape& q = i.shape(kQ);
-  TRI_CHECK(packed ? q.rank() == 5 && q[2] == 3 && !i.has(kV) : q.rank() == 4,
-            message(i.op.name, "q expects [B, S, H, D], or [B, S, 3, H, D] without k and v, got ",
-                    q));
+  TRI_CHECK(
+      packed ? q.rank() == 5 && q[2] == 3 && !i.has(kV) : q.rank() == 4,
+      message(i.op.name, "q expects [B, S, H, D], or [B, S, 3, H, D] without k and v, got ", q));
   Sizes s{q[0], q[1], q[1], q[q.rank() - 2], q[q.rank() - 2], q.back()};
   TRI_CHECK(flash_attn_takes(i.dtype(kQ), s.head_size),
             message(i.op.name, "q expects float16 or bfloat16 heads of 8, 16 ... 128, got ",
@@ -51,17 +51,16 @@ void check_rest(const Infer& i, const Sizes& s) {
   const auto& a = i.attrs<FlashAttnAttrs>();
   TRI_CHECK(a.dropout >= 0 && a.dropout < 1,
             message(i.op.name, "dropout expects a value from 0 to below 1"));
-  TRI_CHECK(a.dropout == 0 || i.has(kState),
-            message(i.op.name, "dropout expects a random state"));
+  TRI_CHECK(a.dropout == 0 || i.has(kState), message(i.op.name, "dropout expects a random state"));
   if (i.has(kState)) check_state(i, kState);
   if (!i.has(kMask)) return;
   const Shape& m = i.shape(kMask);
   const int64_t full[] = {s.batch, s.heads, s.length, s.key_length};
   bool fits = m.rank() == 4 && i.dtype(kMask) == i.dtype(kQ);
   for (int d = 0; fits && d < 4; ++d) fits = m[d] == full[d] || m[d] == 1;
-  TRI_CHECK(fits, message(i.op.name, "mask expects ", i.dtype(kQ), " that broadcasts to ",
-                          Shape{full[0], full[1], full[2], full[3]}, ", got ",
-                          i.type(kMask).str()));
+  TRI_CHECK(fits,
+            message(i.op.name, "mask expects ", i.dtype(kQ), " that broadcasts to ",
+                    Shape{full[0], full[1], full[2], full[3]}, ", got ", i.type(kMask).str()));
 }
 
 void infer(const Infer& i) {

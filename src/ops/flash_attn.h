@@ -6,10 +6,10 @@
 namespace trireme {
 
 struct FlashAttnAttrs {
-  double scale = 1;      // of the products of q and k
-  bool causal = false;   // query i sees the keys 0 to i
-  double dropout = 0;    // of the weights; what is left is scaled by 1 / (1 - dropout)
-  int64_t index = 0;     // tells the places of a program that draw numbers apart
+  double scale = 1;     // of the products of q and k
+  bool causal = false;  // query i sees the keys 0 to i
+  double dropout = 0;   // of the weights; what is left is scaled by 1 / (1 - dropout)
+  int64_t index = 0;    // tells the places of a program that draw numbers apart
   static const Field fields[];
 };
 inline constexpr Field FlashAttnAttrs::fields[] = {
@@ -23,8 +23,8 @@ namespace ops {
 // (q [B, Sq, H, D], k and v [B, Sk, Hk, D], mask or null, random state or null without dropout) ->
 // out [B, Sq, H, D], softmax_lse float32 [B, H, Sq], the logarithms of the softmax's sums, for the
 // gradient. H is a multiple of Hk: neighbouring heads share keys. The mask is added to the scaled
-// products; it has their dtype and shape [B, H, Sq, Sk], or 1 in place of any of these. With k and v
-// null, q is all three: [B, S, 3, H, D].
+// products; it has their dtype and shape [B, H, Sq, Sk], or 1 in place of any of these. With k and
+// v null, q is all three: [B, S, 3, H, D].
 extern const Op flash_attn_op;
 // (inputs of flash_attn, out, softmax_lse, gradient of out) -> gradients of q, k, v, or of the one
 // that is all three. The mask gets none.

@@ -125,10 +125,10 @@ Kernel kernel_of(const Extras& extras, const std::shared_ptr<const cuda::DnnPlan
           own + plan->workspace()};
 }
 
-// Attention's engines are compiled when a plan is made, in tenths of a second, and round the weights
-// to half precision.
+// Attention's engines are compiled when a plan is made, in tenths of a second, and round the
+// weights to half precision.
 constexpr cuda::DnnOptions kOptions{
-    .deterministic = false, .precompiled = false, .any_rounding = true};
+    .deterministic = false, .precompiled = false, .any_rounding = true, .wide_search = false};
 
 // $FLAGS_cudnn_deterministic: backward gives the same bits for the same inputs, more slowly.
 bool deterministic() {
@@ -165,9 +165,8 @@ Kernel cuda_flash_attn_grad(const Prepare& p) {
   DnnGraph g;
   const auto q = g.input(o.query()), k = g.input(o.key()), v = g.input(o.key());
   const auto out = g.input(o.result()), dout = g.input(o.result()), sums = g.input(o.sums());
-  const auto grads =
-      g.attention_backward(q, k, v, out, dout, sums, extras.declare(g, p.attrs<FlashAttnAttrs>()),
-                           deterministic());
+  const auto grads = g.attention_backward(
+      q, k, v, out, dout, sums, extras.declare(g, p.attrs<FlashAttnAttrs>()), deterministic());
   g.output(grads[0], o.query());
   g.output(grads[1], o.key());
   g.output(grads[2], o.key());

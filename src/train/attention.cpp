@@ -31,10 +31,8 @@ bool takes(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& mask
 // What is added, in four dimensions.
 Tensor additive(const Tensor& mask, DType dtype) {
   Tensor m = mask;
-  if (mask.dtype() == DType::kBool)
-    m = where(mask, full({}, 0, dtype), full({}, -INFINITY, dtype));
-  else if (mask.dtype() != dtype)
-    m = cast(mask, dtype);
+  if (mask.dtype() == DType::kBool) m = where(mask, full({}, 0, dtype), full({}, -INFINITY, dtype));
+  else if (mask.dtype() != dtype) m = cast(mask, dtype);
   Ints dims(static_cast<size_t>(4 - m.ndim()), 1);
   for (const int64_t d : m.shape()) dims.push_back(d);
   return m.ndim() == 4 ? m : reshape(m, dims);

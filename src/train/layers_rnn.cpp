@@ -150,8 +150,7 @@ RnnResult RnnBase::forward_all(const Tensor& input, const Tensor& h0, const Tens
   const std::vector<Tensor> r = call_list(
       [&](const std::vector<Value*>& v) {
         const std::vector<Value*> weights{v.begin() + 4, v.end()};
-        if (!kept)
-          return ops::rnn(v[0], v[1], v[2], v[3], weights, attrs);
+        if (!kept) return ops::rnn(v[0], v[1], v[2], v[3], weights, attrs);
         return ops::rnn_train(v[0], v[1], v[2], v[3], weights,
                               random ? recorder.random_state() : nullptr, attrs, dropout, gpu);
       },

@@ -98,14 +98,14 @@ void check(const Case& c, DType dtype) {
 TEST(GpuAttention, AgreesWithSingleOperators) {
   TRI_NEEDS_GPU();
   for (const DType dtype : {DType::kBFloat16, DType::kFloat16})
-    for (const Case& c : {Case{"plain", 2, 64, 64, 3, 64}, Case{"odd", 3, 77, 77, 2, 40},
-                          Case{"across", 2, 33, 70, 2, 64}, Case{"causal", 2, 65, 65, 2, 64, true},
-                          Case{"wide heads", 1, 40, 40, 2, 128}, Case{"small", 1, 5, 5, 1, 8},
-                          Case{"one query", 2, 1, 19, 2, 64},
-                          Case{"padding", 3, 64, 64, 2, 64, false, 1},
-                          Case{"bool padding", 3, 50, 50, 2, 64, false, 2},
-                          Case{"bias", 2, 48, 48, 2, 32, false, 3},
-                          Case{"causal bias", 2, 48, 48, 2, 32, true, 3}}) {
+    for (const Case& c :
+         {Case{"plain", 2, 64, 64, 3, 64}, Case{"odd", 3, 77, 77, 2, 40},
+          Case{"across", 2, 33, 70, 2, 64}, Case{"causal", 2, 65, 65, 2, 64, true},
+          Case{"wide heads", 1, 40, 40, 2, 128}, Case{"small", 1, 5, 5, 1, 8},
+          Case{"one query", 2, 1, 19, 2, 64}, Case{"padding", 3, 64, 64, 2, 64, false, 1},
+          Case{"bool padding", 3, 50, 50, 2, 64, false, 2},
+          Case{"bias", 2, 48, 48, 2, 32, false, 3},
+          Case{"causal bias", 2, 48, 48, 2, 32, true, 3}}) {
       const bool again = dtype == DType::kFloat16;  // plans take a while to build
       if (again && c.name != std::string_view("padding") && c.name != std::string_view("causal"))
         continue;
@@ -121,8 +121,8 @@ TEST(GpuAttention, PackedInputsAreReadWhereTheyLie) {
   const DType dtype = DType::kBFloat16;
   const Tensor qkv = to_tensor(noise({2, 48, 3, 2, 64}, 1, dtype).to(dtype), false);
   const FlashAttnAttrs a{.scale = 0.125};
-  const Tensor y = call([&](Value* v) { return ops::flash_attn(v, nullptr, nullptr, nullptr,
-                                                               nullptr, a)[0]; }, qkv);
+  const Tensor y = call(
+      [&](Value* v) { return ops::flash_attn(v, nullptr, nullptr, nullptr, nullptr, a)[0]; }, qkv);
   sum(cast(y * y, DType::kFloat32)).backward();
   std::vector<Tensor> parts;
   for (int64_t i = 0; i < 3; ++i)
@@ -133,9 +133,9 @@ TEST(GpuAttention, PackedInputsAreReadWhereTheyLie) {
   EXPECT_LE(distance(y.numpy().to(DType::kFloat32), z.numpy().to(DType::kFloat32)), 1e-6);
   for (int64_t i = 0; i < 3; ++i) {
     const Tensor part = squeeze(slice(to_tensor(whole), {2}, {i}, {i + 1}), {2});
-    EXPECT_LE(distance(part.numpy(), parts[static_cast<size_t>(i)].grad().numpy().to(
-                                         DType::kFloat32)),
-              1e-2)
+    EXPECT_LE(
+        distance(part.numpy(), parts[static_cast<size_t>(i)].grad().numpy().to(DType::kFloat32)),
+        1e-2)
         << i;
   }
   set_device("cpu");
@@ -189,8 +189,7 @@ TEST(GpuAttention, TheLayerTakesIt) {
   const Array x = noise({2, 20, 64}, 1, DType::kBFloat16);
   Array mask(DType::kFloat32, Shape{2, 1, 1, 20});
   for (int64_t i = 0; i < 40; ++i) mask.as<float>()[i] = i % 20 < 15 ? 0.f : -10000.f;
-  const Array want =
-      layer.forward({to_tensor(x), Tensor(), Tensor(), to_tensor(mask)}).numpy();
+  const Array want = layer.forward({to_tensor(x), Tensor(), Tensor(), to_tensor(mask)}).numpy();
   set_device("gpu:0");
   layer.to("gpu:0");
   amp::auto_cast cast_scope(amp::AutoCastOptions{.dtype = DType::kBFloat16});

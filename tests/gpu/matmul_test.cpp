@@ -69,9 +69,8 @@ void check(const Case& c, DType dtype, const char* act = "", bool residual = fal
   Value* out = ops::matmul(x, y, bias, c.tx, c.ty);
   if (residual) {
     in.push_back(random(out->type.shape, dtype, 4));
-    out = ops::add(out, graph->add_input(in.back().dtype() == dtype
-                                             ? Type{dtype, out->type.shape}
-                                             : out->type));
+    out = ops::add(out, graph->add_input(in.back().dtype() == dtype ? Type{dtype, out->type.shape}
+                                                                    : out->type));
   }
   if (std::string_view(act) == "relu") out = ops::relu(out);
   if (std::string_view(act) == "gelu_tanh") out = ops::gelu_tanh(out);
@@ -111,8 +110,7 @@ void check(const Case& c, DType dtype, const char* act = "", bool residual = fal
     if (residual) sum += at(in.back(), i);
     if (std::string_view(act) == "relu") sum = std::max(sum, 0.0);
     if (std::string_view(act) == "gelu_tanh")
-      sum = 0.5 * sum *
-            (1 + std::tanh(0.79788456080286536 * (sum + 0.044715 * sum * sum * sum)));
+      sum = 0.5 * sum * (1 + std::tanh(0.79788456080286536 * (sum + 0.044715 * sum * sum * sum)));
     worst = std::max(worst, std::abs(at(got, i) - sum));
   }
   EXPECT_LE(worst, allowed(dtype) * (scale + 2))
@@ -124,30 +122,29 @@ constexpr DType kAll[] = {DType::kFloat32, DType::kFloat16, DType::kBFloat16, DT
 
 TEST(GpuMatmul, HardShapes) {
   TRI_NEEDS_GPU();
-  const std::vector<Case> cases = {
-      {{1, 1}, {1, 1}},
-      {{5, 7}, {7, 3}},
-      {{5, 7}, {3, 7}, false, true, true},
-      {{7, 5}, {7, 3}, true, false, true},
-      {{7, 5}, {3, 7}, true, true},
-      {{1, 33}, {33, 17}, false, false, true},
-      {{33, 1}, {1, 17}},
-      {{257, 64}, {64, 1}},
-      {{257, 64}, {64, 1}, false, false, true},
-      {{1, 4096}, {4096, 1}},
-      {{64, 257}, {64, 1}, true},
-      {{3, 0}, {0, 4}, false, false, true},
-      {{128, 128}, {128, 128}},
-      {{127, 129}, {129, 131}, false, false, true},
-      {{2, 3, 5, 7}, {2, 3, 7, 4}},
-      {{2, 3, 5, 7}, {7, 4}, false, false, true},
-      {{5, 7}, {2, 3, 7, 4}},
-      {{2, 1, 5, 8}, {1, 3, 8, 4}},
-      {{4, 1, 16, 8}, {3, 8, 16}},
-      {{3, 9, 33}, {3, 33, 65}, false, false, true},
-      {{3, 33, 9}, {3, 65, 33}, true, true},
-      {{20, 100}, {100, 6625}, false, false, true},
-      {{4, 64, 768}, {768, 768}, false, false, true}};
+  const std::vector<Case> cases = {{{1, 1}, {1, 1}},
+                                   {{5, 7}, {7, 3}},
+                                   {{5, 7}, {3, 7}, false, true, true},
+                                   {{7, 5}, {7, 3}, true, false, true},
+                                   {{7, 5}, {3, 7}, true, true},
+                                   {{1, 33}, {33, 17}, false, false, true},
+                                   {{33, 1}, {1, 17}},
+                                   {{257, 64}, {64, 1}},
+                                   {{257, 64}, {64, 1}, false, false, true},
+                                   {{1, 4096}, {4096, 1}},
+                                   {{64, 257}, {64, 1}, true},
+                                   {{3, 0}, {0, 4}, false, false, true},
+                                   {{128, 128}, {128, 128}},
+                                   {{127, 129}, {129, 131}, false, false, true},
+                                   {{2, 3, 5, 7}, {2, 3, 7, 4}},
+                                   {{2, 3, 5, 7}, {7, 4}, false, false, true},
+                                   {{5, 7}, {2, 3, 7, 4}},
+                                   {{2, 1, 5, 8}, {1, 3, 8, 4}},
+                                   {{4, 1, 16, 8}, {3, 8, 16}},
+                                   {{3, 9, 33}, {3, 33, 65}, false, false, true},
+                                   {{3, 33, 9}, {3, 65, 33}, true, true},
+                                   {{20, 100}, {100, 6625}, false, false, true},
+                                   {{4, 64, 768}, {768, 768}, false, false, true}};
   for (const DType dtype : kAll)
     for (const Case& c : cases) {
       SCOPED_TRACE(std::string(name_of(dtype)) + c.x.str() + c.y.str());

@@ -53,9 +53,7 @@ std::vector<Array> run(nn::RnnBase& layer, const char* device, bool lstm, bool s
   if (lstm) results.push_back(r.c);
   for (const Tensor& t : {x, h, c})
     if (t.defined()) results.push_back(t.grad());
-  for (const Tensor& w : layer.parameters()) {
-    results.push_back(w.grad());
-  }
+  for (const Tensor& w : layer.parameters()) { results.push_back(w.grad()); }
   std::vector<Array> arrays;
   for (const Tensor& t : results) arrays.push_back(t.numpy().to(DType::kFloat32));
   for (const Tensor& w : layer.parameters()) Tensor(w).clear_gradient();

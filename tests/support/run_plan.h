@@ -13,7 +13,7 @@ namespace trireme::test {
 // The passes are up to the caller. Undefined arrays stand for absent inputs, which the graph does
 // not have.
 inline std::vector<Array> run_on(Device& device, std::unique_ptr<Graph> graph,
-                          const std::vector<Array>& inputs) {
+                                 const std::vector<Array>& inputs) {
   const Plan plan(std::move(graph), nullptr, &device);
   std::vector<Storage> memory;
   std::vector<void*> in, out;

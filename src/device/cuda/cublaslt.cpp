@@ -29,12 +29,11 @@ constexpr int64_t kLarge = int64_t{256} << 20;
 
 void check_lt(cublasStatus_t status, const char* call) {
   if (status == CUBLAS_STATUS_SUCCESS) return;
-  const Code code = status == CUBLAS_STATUS_ALLOC_FAILED ? Code::kResourceExhausted
-                                                         : Code::kInternal;
+  const Code code =
+      status == CUBLAS_STATUS_ALLOC_FAILED ? Code::kResourceExhausted : Code::kInternal;
   fail(code, std::string("[cublasLt] ") + call + ": status " + std::to_string(status));
 }
-#define TRI_LT(function, ...) \
-  check_lt(TRI_SYMBOL(Lib::kCublasLt, function)(__VA_ARGS__), #function)
+#define TRI_LT(function, ...) check_lt(TRI_SYMBOL(Lib::kCublasLt, function)(__VA_ARGS__), #function)
 
 // One a device, for ever. The device must be current.
 cublasLtHandle_t handle_of(const Device& device) {
@@ -157,11 +156,10 @@ class LtProduct : public Product {
       set(which, alignment);
     std::array<cublasLtMatmulHeuristicResult_t, kProposals> results;
     int count = 0;
-    auto *operation = const_cast<cublasLtMatmulDescOpaque_t*>(&operation_);
-    const cublasStatus_t status =
-        TRI_SYMBOL(Lib::kCublasLt, cublasLtMatmulAlgoGetHeuristic)(
-            handle_, operation, mutable_of(b_), mutable_of(a_), mutable_of(residual_),
-            mutable_of(c_), &wanted, kProposals, results.data(), &count);
+    auto* operation = const_cast<cublasLtMatmulDescOpaque_t*>(&operation_);
+    const cublasStatus_t status = TRI_SYMBOL(Lib::kCublasLt, cublasLtMatmulAlgoGetHeuristic)(
+        handle_, operation, mutable_of(b_), mutable_of(a_), mutable_of(residual_), mutable_of(c_),
+        &wanted, kProposals, results.data(), &count);
     std::vector<Algorithm> list;
     if (status == CUBLAS_STATUS_NOT_SUPPORTED || status == CUBLAS_STATUS_INVALID_VALUE) return list;
     check_lt(status, "cublasLtMatmulAlgoGetHeuristic");
@@ -193,7 +191,8 @@ std::string key_of(const ProductSpec& s, const Device& device) {
   };
   add({static_cast<int64_t>(s.dtype), s.m, s.n, s.k, s.batch, s.has_bias, s.has_residual,
        static_cast<int64_t>(s.act), s.tf32, s.alignment});
-  for (const MatrixPlace* p : {&s.a, &s.b, &s.c, &s.residual}) add({p->transposed, p->ld, p->batch});
+  for (const MatrixPlace* p : {&s.a, &s.b, &s.c, &s.residual})
+    add({p->transposed, p->ld, p->batch});
   return key;
 }
 
@@ -250,9 +249,7 @@ bool worth_measuring(const ProductSpec& s) {
 }
 
 // What is kept of an algorithm: its description, which lives as long as the library's version.
-std::string text_of(const Algorithm& a) {
-  return {reinterpret_cast<const char*>(&a), sizeof a};
-}
+std::string text_of(const Algorithm& a) { return {reinterpret_cast<const char*>(&a), sizeof a}; }
 bool read_choice(const std::string& text, Algorithm& a) {
   if (text.size() != sizeof a) return false;
   std::memcpy(&a, text.data(), sizeof a);

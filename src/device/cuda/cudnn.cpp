@@ -36,20 +36,13 @@ static void* find(void* handle, const char* name) {
   if (handle != &own_runtime) return ::dlsym(handle, name);
   static const std::unordered_map<std::string_view, void*> functions = {
 #define TRI_RUNTIME(function) {#function, reinterpret_cast<void*>(&::function)}
-      TRI_RUNTIME(cudaRuntimeGetVersion),
-      TRI_RUNTIME(cudaGetDevice),
-      TRI_RUNTIME(cudaDeviceGetAttribute),
-      TRI_RUNTIME(cudaGetErrorString),
-      TRI_RUNTIME(cudaGetLastError),
-      TRI_RUNTIME(cudaMemsetAsync),
-      TRI_RUNTIME(cudaMemcpyAsync),
-      TRI_RUNTIME(cudaStreamIsCapturing),
-      TRI_RUNTIME(cudaStreamGetCaptureInfo),
-      TRI_RUNTIME(cudaThreadExchangeStreamCaptureMode),
-      TRI_RUNTIME(cudaUserObjectCreate),
-      TRI_RUNTIME(cudaUserObjectRelease),
-      TRI_RUNTIME(cudaGraphRetainUserObject),
-      TRI_RUNTIME(cudaGetDriverEntryPointByVersion),
+      TRI_RUNTIME(cudaRuntimeGetVersion),     TRI_RUNTIME(cudaGetDevice),
+      TRI_RUNTIME(cudaDeviceGetAttribute),    TRI_RUNTIME(cudaGetErrorString),
+      TRI_RUNTIME(cudaGetLastError),          TRI_RUNTIME(cudaMemsetAsync),
+      TRI_RUNTIME(cudaMemcpyAsync),           TRI_RUNTIME(cudaStreamIsCapturing),
+      TRI_RUNTIME(cudaStreamGetCaptureInfo),  TRI_RUNTIME(cudaThreadExchangeStreamCaptureMode),
+      TRI_RUNTIME(cudaUserObjectCreate),      TRI_RUNTIME(cudaUserObjectRelease),
+      TRI_RUNTIME(cudaGraphRetainUserObject), TRI_RUNTIME(cudaGetDriverEntryPointByVersion),
       TRI_RUNTIME(cudaPointerGetAttributes)
 #undef TRI_RUNTIME
   };
@@ -497,9 +490,8 @@ std::array<DnnGraph::Id, 2> DnnGraph::attention(Id q, Id k, Id v, const Attentio
   return {m.keep(results[0]), m.keep(results[1])};
 }
 
-std::array<DnnGraph::Id, 3> DnnGraph::attention_backward(Id q, Id k, Id v, Id out, Id dout,
-                                                         Id sums, const Attention& how,
-                                                         bool deterministic) {
+std::array<DnnGraph::Id, 3> DnnGraph::attention_backward(Id q, Id k, Id v, Id out, Id dout, Id sums,
+                                                         const Attention& how, bool deterministic) {
   Impl& m = *impl_;
   m.say("attention_backward " + std::to_string(deterministic) + ' ' + text_of(how));
   fe::graph::SDPA_backward_attributes attributes;
@@ -563,7 +555,7 @@ std::shared_ptr<const DnnPlan> DnnGraph::plan(Device& device, const DnnOptions& 
     if (plan == nullptr) {
       known.clear();
       m.graph->deselect_workspace_greater_than(limit);
-      const std::vector<int64_t> indices = propose(*m.graph, autotunes());
+      const std::vector<int64_t> indices = propose(*m.graph, autotunes() && options.wide_search);
       filter(*m.graph, m.problem.tensors, options);
       std::string why = "it has no engine for it";
       const auto built = m.build(indices, autotunes() ? indices.size() : 1, why);

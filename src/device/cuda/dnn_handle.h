@@ -30,5 +30,5 @@ class DnnHandle {
 
 }  // namespace trireme::cuda
 
-#define TRI_DNN_CALL(function, ...)                                                        \
+#define TRI_DNN_CALL(function, ...) \
   ::trireme::cuda::check_dnn(TRI_SYMBOL(Lib::kCudnn, function)(__VA_ARGS__), #function)

@@ -41,17 +41,17 @@ int checked(int64_t n) {
 }
 
 // Owners of descriptors.
-#define TRI_DESCRIPTOR(Name, type, create, destroy)                             \
-  class Name {                                                                  \
-   public:                                                                      \
-    Name() { TRI_DNN_CALL(create, &d_); }                                       \
-    ~Name() { (void)TRI_SYMBOL(Lib::kCudnn, destroy)(d_); }                     \
-    Name(const Name&) = delete;                                                 \
-    Name& operator=(const Name&) = delete;                                      \
-    type get() const { return d_; }                                             \
-                                                                                \
-   private:                                                                     \
-    type d_ = nullptr;                                                          \
+#define TRI_DESCRIPTOR(Name, type, create, destroy)         \
+  class Name {                                              \
+   public:                                                  \
+    Name() { TRI_DNN_CALL(create, &d_); }                   \
+    ~Name() { (void)TRI_SYMBOL(Lib::kCudnn, destroy)(d_); } \
+    Name(const Name&) = delete;                             \
+    Name& operator=(const Name&) = delete;                  \
+    type get() const { return d_; }                         \
+                                                            \
+   private:                                                 \
+    type d_ = nullptr;                                      \
   }
 TRI_DESCRIPTOR(RnnDescriptor, cudnnRNNDescriptor_t, cudnnCreateRNNDescriptor,
                cudnnDestroyRNNDescriptor);
@@ -184,9 +184,8 @@ class Rnn : public DnnRnn {
 // ---- the choice
 
 std::string key_of(const RnnSpec& s, const Device& device) {
-  std::string key =
-      device.info().model + " cuDNN " + library(Lib::kCudnn).version + ' ' +
-      std::string(name_of(s.dtype));
+  std::string key = device.info().model + " cuDNN " + library(Lib::kCudnn).version + ' ' +
+                    std::string(name_of(s.dtype));
   for (const int64_t v : {static_cast<int64_t>(s.mode), s.steps, s.batch, s.width, s.hidden,
                           s.layers, int64_t{s.both_ways}, int64_t{s.training}, int64_t{s.tf32}})
     key += ' ' + std::to_string(v);
@@ -218,8 +217,19 @@ struct Trial {
     forward = {x, h0, c0, y, h, c, w, kept};
     workspace = raw(work);
     if (!s.training) return;
-    backward = {x, h0, c0, y, w, take(out), h, c, take(rows * s.width), take(states),
-                take(states), raw(weights), kept};
+    backward = {x,
+                h0,
+                c0,
+                y,
+                w,
+                take(out),
+                h,
+                c,
+                take(rows * s.width),
+                take(states),
+                take(states),
+                raw(weights),
+                kept};
   }
 };
 

@@ -18,7 +18,7 @@ struct RnnSpec {
   DType dtype = DType::kFloat32;  // of everything; halves are summed in float32
   int64_t steps = 1, batch = 1, width = 1, hidden = 1, layers = 1;
   bool both_ways = false;
-  bool training = false;           // forward keeps what backward needs
+  bool training = false;  // forward keeps what backward needs
   bool tf32 = false;
   std::vector<int32_t> lengths{};  // of each sequence; empty: all steps
 
