@@ -3,7 +3,8 @@
 
 All take turns in every round, so that a slow minute of the machine hits them alike. Each peer lives
 in a process of its own (tools/bench_train_peers.py, with --python's packages); trireme is the
-program. scripts/bench_train_cpu.sh makes the environment and calls this.
+program. scripts/bench_train_cpu.sh makes the environment and calls this. Rounds go on until there
+are enough of them or the time is up.
 """
 
 import argparse
@@ -14,6 +15,8 @@ import pathlib
 import statistics
 import subprocess
 import sys
+import threading
+import time
 
 import bench_cpu
 
@@ -29,6 +32,9 @@ CASES = [
 ]
 
 
+LONGEST = 240  # seconds that one answer may take
+
+
 class Peer:
     def __init__(self, name, args, network, batch):
         script = pathlib.Path(__file__).with_name("bench_train_peers.py")
@@ -41,15 +47,24 @@ class Peer:
             env=bench_cpu.peer_environment(),
         )
 
-    def run(self, steps):
-        """Milliseconds of a step, the process's peak of memory."""
-        self.process.stdin.write(json.dumps({"run": steps}) + "\n")
+    def ask(self, order):
+        end = threading.Timer(LONGEST, self.process.kill)
+        end.start()
+        self.process.stdin.write(json.dumps(order) + "\n")
         self.process.stdin.flush()
         line = self.process.stdout.readline()
-        answer = json.loads(line) if line else {"error": "its process ended"}
+        end.cancel()
+        answer = json.loads(line) if line else {"error": "its process ended, or took too long"}
         if "error" in answer:
             raise RuntimeError(answer["error"])
-        return statistics.median(answer["ms"]), answer["rss_peak_bytes"]
+        return answer
+
+    def run(self, steps):
+        """Milliseconds of a step."""
+        return statistics.median(self.ask({"run": steps})["ms"])
+
+    def memory(self):
+        return self.ask({"memory": 1})["step_peak_bytes"]
 
     def close(self):
         self.process.stdin.close()
@@ -63,37 +78,47 @@ class Trireme:
         self.figures = {}
 
     def run(self, steps):
-        done = subprocess.run([*self.command, str(steps)], capture_output=True, text=True)
+        command = [*self.command, str(steps)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST)
         if done.returncode:
             raise RuntimeError((done.stderr.strip() or "no message").splitlines()[-1][:200])
         self.figures = json.loads(done.stdout)
-        return self.figures["step_ms"], self.figures["rss_peak_bytes"]
+        return self.figures["step_ms"]
+
+    def memory(self):
+        return self.figures["planned_peak_bytes"]
 
     def close(self):
         pass
 
 
-def measure(args, case):
+def measure(args, case, seconds):
     title, network, batch, steps, _ = case
+    begin = time.monotonic()
     runners = {"trireme": Trireme(args, network, batch)}
     for name in PEERS:
         if name != "torch_channels_last" or network in ("resnet18", "crnn", "lenet"):
             runners[name] = Peer(name, args, network, batch)
     times, memory, faults = {}, {}, {}
-    for _ in range(args.rounds):
+    for turn in range(args.rounds):
+        now = time.monotonic()
+        if turn > 1 and (now - begin) * (turn + 1) / turn > seconds:
+            break
         for name in [n for n in runners if n not in faults]:
             try:
-                ms, memory[name] = runners[name].run(steps)
-                times.setdefault(name, []).append(batch * 1e3 / ms)
-            except (RuntimeError, OSError) as error:
+                times.setdefault(name, []).append(batch * 1e3 / runners[name].run(steps))
+                if turn == 0:
+                    memory[name] = runners[name].memory()
+            except (RuntimeError, OSError, subprocess.TimeoutExpired) as error:
                 faults[name] = str(error)
                 times.pop(name, None)
     for runner in runners.values():
         runner.close()
     rates = {name: statistics.median(values) for name, values in times.items()}
-    print(f"{title}: {rates} {faults}", file=sys.stderr, flush=True)
+    rounds = max(map(len, times.values()), default=0)
+    print(f"{title}: {rounds} rounds: {rates} {faults}", file=sys.stderr, flush=True)
     own = runners["trireme"].figures
-    return {"rates": rates, "memory": memory, "faults": faults, "planned": own}
+    return {"rates": rates, "memory": memory, "faults": faults, "own": own, "rounds": rounds}
 
 
 def best_torch(rates):
@@ -117,17 +142,16 @@ def speed_table(results):
 
 
 def memory_table(results):
-    """The processes' peaks: of all that they hold, their libraries too."""
     names = ["trireme", *PEERS]
-    titles = " | ".join(["Trireme", *PEERS.values()])
-    lines = [f"| network | {titles} | Trireme planned | pool | Trireme / least PyTorch |"]
-    lines.append("| --- |" + " ---: |" * (len(names) + 3))
+    titles = " | ".join(["Trireme", "with its kernels' scratch", *PEERS.values()])
+    lines = [f"| network | {titles} | Trireme / least PyTorch |"]
+    lines.append("| --- |" + " ---: |" * (len(names) + 2))
     for title, result in results.items():
-        memory, own = result["memory"], result["planned"]
-        if not own:
+        memory, own = result["memory"], result["own"]
+        if "trireme" not in memory:
             continue
-        cells = [f"{memory[n] / 2**20:.0f}" if n in memory else "-" for n in names]
-        cells += [f"{own[k] / 2**20:.0f}" for k in ("planned_peak_bytes", "peak_bytes")]
+        cells = [f"{memory[n] / 2**20:.2f}" if n in memory else "-" for n in names]
+        cells.insert(1, f"{own['arena_bytes'] / 2**20:.2f}")
         torch = min((v for n, v in memory.items() if n.startswith("torch")), default=None)
         cells.append(f"{memory['trireme'] / torch:.2f}" if torch else "-")
         lines.append(f"| {title} | {' | '.join(cells)} |")
@@ -136,6 +160,8 @@ def memory_table(results):
 
 def report(args, results):
     bench_cpu.PACKAGES = PACKAGES
+    counts = sorted({result["rounds"] for result in results.values()})
+    rounds = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
     faults = [
         f"- {PEERS.get(name, name)}, {title}: {why}"
         for title, result in results.items()
@@ -143,12 +169,17 @@ def report(args, results):
     ]
     return (
         f"Measured {datetime.date.today()} by `scripts/bench_train_cpu.sh`, {args.threads} "
-        f"threads, {args.rounds} rounds in which all take turns: medians. Whole steps (forward, "
+        f"threads, {rounds} rounds in which all take turns: medians. Whole steps (forward, "
         "loss, backward, momentum) on data that stays in memory, float32.\n\n"
         f"- Machine: {bench_cpu.machine()}\n"
         f"- Versions: {bench_cpu.versions(args.python, args.trireme)}\n\n"
         f"### Samples a second\n\n{speed_table(results)}\n\n"
-        f"### Peak memory of the process, MiB\n\n{memory_table(results)}\n"
+        "### Peak memory of a step, MiB\n\n"
+        "What a step holds at its worst moment beyond what lives between steps (parameters, "
+        "momentum, the batch): Trireme's plan; for PyTorch the sum of the allocations and releases "
+        "that its profiler sees in a step, for Paddle its allocator's peak. Scratch memory of "
+        "kernels is in Trireme's second column, and in the peers' figures where it comes from "
+        f"their allocators.\n\n{memory_table(results)}\n"
         + ("\nWhat could not run:\n\n" + "\n".join(faults) + "\n" if faults else "")
     )
 
@@ -166,7 +197,8 @@ def main():
     parser.add_argument("--python", default=sys.executable, help="a Python that has the peers")
     parser.add_argument("--trireme", default=str(bench_cpu.ROOT / "build/release/trireme"))
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=5, help="at most")
+    parser.add_argument("--minutes", type=float, default=8, help="after which no round is begun")
     parser.add_argument("--only", default="", help="networks, by commas")
     parser.add_argument("--page", type=pathlib.Path, default=bench_cpu.ROOT / "docs/benchmarks.md")
     args = parser.parse_args()
@@ -174,7 +206,11 @@ def main():
         print(f"bench_train: the machine is busy (load {bench_cpu.LOAD:.2f})", file=sys.stderr)
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: args.threads])
     only = [word for word in args.only.split(",") if word]
-    results = {c[0]: measure(args, c) for c in CASES if not only or c[1] in only}
+    cases = [c for c in CASES if not only or c[1] in only]
+    end, results = time.monotonic() + 60 * args.minutes, {}
+    for i, case in enumerate(cases):
+        seconds = (end - time.monotonic()) / (len(cases) - i)
+        results[case[0]] = measure(args, case, seconds)
     write_page(args.page, report(args, results))
     print(f"written: {args.page}")
 

@@ -3,41 +3,23 @@
 
 Usage: bench_train_peers.py torch|torch_channels_last|paddle NETWORK BATCH THREADS. It trains the
 network that `trireme bench --train NETWORK` trains: same layers, loss and Momentum(0.01, 0.9). Each
-order is one line: {"run": N} answers {"ms": [times of at most N steps], "rss_peak_bytes": N}. A
-peer that cannot do it answers {"error": TEXT}.
+order is one line: {"run": N} answers {"ms": [times of at most N steps]}, {"memory": 1} answers
+{"step_peak_bytes": N}: what a step has allocated at its worst moment, beyond what lives between
+steps (parameters, momentum, the batch); for torch and Paddle, whose allocators count. A peer that
+cannot do it answers {"error": TEXT}.
 """
 
 import json
 import os
-import resource
 import sys
 import time
 
 import numpy as np
 
-# PP-OCR's MobileNetV3 at half the channels: kernel, expanded, out, squeeze, activation, stride down
-CRNN_SMALL = [
-    (3, 16, 16, True, "relu", 1),
-    (3, 72, 24, False, "relu", 2),
-    (3, 88, 24, False, "relu", 1),
-    (5, 96, 40, True, "hardswish", 2),
-    (5, 240, 40, True, "hardswish", 1),
-    (5, 240, 40, True, "hardswish", 1),
-    (5, 120, 48, True, "hardswish", 1),
-    (5, 144, 48, True, "hardswish", 1),
-    (5, 288, 96, True, "hardswish", 2),
-    (5, 576, 96, True, "hardswish", 1),
-    (5, 576, 96, True, "hardswish", 1),
-]
-CLASSES, TEXT = 6625, 10
-LONGEST = 8  # seconds of a run, whatever the number of steps
+from peer_nets import CLASSES, CRNN_SMALL, channels, torch_net
 
-
-def channels(value):
-    """Half of them, a multiple of 8, never less than nine tenths."""
-    value *= 0.5
-    near = max(8, int(value + 4) // 8 * 8)
-    return near + 8 if near < 0.9 * value else near
+TEXT = 10
+LONGEST = 4  # seconds of a run, whatever the number of steps
 
 
 def data(network, batch):
@@ -53,81 +35,21 @@ def data(network, batch):
     return x, random.integers(0, classes, batch)
 
 
+def highest(changes):
+    now = most = 0
+    for change in changes:
+        now += change
+        most = max(most, now)
+    return most
+
+
 def torch_step(network, batch, threads, channels_last):
     import torch
-    import torchvision
     from torch import nn
 
     torch.set_num_threads(threads)
 
-    def part(i, o, kernel, stride, groups, act):
-        layers = [
-            nn.Conv2d(i, o, kernel, stride, (kernel - 1) // 2, groups=groups, bias=False),
-            nn.BatchNorm2d(o),
-        ]
-        acts = {"relu": nn.ReLU, "hardswish": nn.Hardswish}
-        return nn.Sequential(*layers, *([acts[act](inplace=True)] if act else []))
-
-    class Squeeze(nn.Module):
-        def __init__(self, c):
-            super().__init__()
-            self.a, self.b = nn.Conv2d(c, c // 4, 1), nn.Conv2d(c // 4, c, 1)
-
-        def forward(self, x):
-            y = self.b(nn.functional.relu(self.a(x.mean((2, 3), keepdim=True))))
-            return x * torch.clamp(0.2 * y + 0.5, 0, 1)
-
-    class Block(nn.Module):
-        def __init__(self, i, kernel, mid, o, squeeze, act, down):
-            super().__init__()
-            self.body = nn.Sequential(
-                part(i, mid, 1, 1, 1, act),
-                part(mid, mid, kernel, (down, 1), mid, act),
-                *([Squeeze(mid)] if squeeze else []),
-                part(mid, o, 1, 1, 1, ""),
-            )
-            self.residual = down == 1 and i == o
-
-        def forward(self, x):
-            return x + self.body(x) if self.residual else self.body(x)
-
-    class Crnn(nn.Module):
-        def __init__(self):
-            super().__init__()
-            i = channels(16)
-            parts = [part(3, i, 3, 2, 1, "hardswish")]
-            for kernel, mid, o, squeeze, act, down in CRNN_SMALL:
-                parts.append(Block(i, kernel, channels(mid), channels(o), squeeze, act, down))
-                i = channels(o)
-            parts += [part(i, channels(576), 1, 1, 1, "hardswish"), nn.MaxPool2d(2, 2)]
-            self.backbone = nn.Sequential(*parts)
-            self.lstm = nn.LSTM(channels(576), 48, 2, bidirectional=True, batch_first=True)
-            self.fc = nn.Linear(96, CLASSES)
-
-        def forward(self, x):
-            return self.fc(self.lstm(self.backbone(x).squeeze(2).transpose(1, 2))[0])
-
-    class Encoder(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.e = nn.Embedding(5000, 256)
-            layer = nn.TransformerEncoderLayer(256, 4, 1024, 0.0, "gelu", batch_first=True)
-            self.t = nn.TransformerEncoder(layer, 4)
-            self.o = nn.Linear(256, 2)
-
-        def forward(self, ids):
-            return self.o(self.t(self.e(ids)).mean(1))
-
-    def lenet():
-        return nn.Sequential(
-            *(nn.Conv2d(1, 6, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5)),
-            *(nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(400, 120)),
-            *(nn.Linear(120, 84), nn.Linear(84, 10)),
-        )
-
-    make = {"lenet": lenet, "encoder": Encoder, "crnn": Crnn}
-    net = make.get(network) or getattr(torchvision.models, network)
-    net = net().train()
+    net = torch_net(network)
     x, y = (torch.from_numpy(a) for a in data(network, batch))
     if channels_last and x.dim() == 4:
         net = net.to(memory_format=torch.channels_last)
@@ -147,7 +69,17 @@ def torch_step(network, batch, threads, channels_last):
         loss().backward()
         optimizer.step()
 
-    return step
+    def step_peak():
+        from torch.profiler import ProfilerActivity, profile
+
+        optimizer.zero_grad(set_to_none=True)
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as prof:
+            step()
+        events = prof.profiler.kineto_results.events()
+        changes = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]")
+        return highest(n for _, n in changes)
+
+    return step, step_peak
 
 
 def paddle_step(network, batch, threads):
@@ -237,32 +169,48 @@ def paddle_step(network, batch, threads):
         optimizer.step()
         optimizer.clear_grad()
 
-    return step
+    def step_peak():
+        core = paddle.base.core
+        core.host_memory_stat_reset_peak_value("Allocated", 0)
+        before = core.host_memory_stat_current_value("Allocated", 0)
+        step()
+        return core.host_memory_stat_peak_value("Allocated", 0) - before
+
+    return step, step_peak
+
+
+def timed(step, most):
+    """Milliseconds of each of at most so many steps, one at least."""
+    times = []
+    end = time.perf_counter() + LONGEST
+    while not times or (len(times) < most and time.perf_counter() < end):
+        start = time.perf_counter()
+        step()
+        times.append((time.perf_counter() - start) * 1e3)
+    return times
 
 
 def main():
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # libraries may print: not among the answers
     peer, network, batch, threads = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-    step = None
+    step = step_peak = None
     for line in sys.stdin:
         order = json.loads(line)
         answer = {}
         try:
             if step is None:
                 if peer == "paddle":
-                    step = paddle_step(network, batch, threads)
+                    step, step_peak = paddle_step(network, batch, threads)
                 else:
-                    step = torch_step(network, batch, threads, peer == "torch_channels_last")
-                for _ in range(3):
-                    step()
-            answer["ms"] = []
-            end = time.perf_counter() + LONGEST
-            while len(answer["ms"]) < order["run"] and time.perf_counter() < end:
-                start = time.perf_counter()
+                    last = peer == "torch_channels_last"
+                    step, step_peak = torch_step(network, batch, threads, last)
                 step()
-                answer["ms"].append((time.perf_counter() - start) * 1e3)
-            answer["rss_peak_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+                step()
+            if "memory" in order:
+                answer["step_peak_bytes"] = step_peak()
+            else:
+                answer["ms"] = timed(step, order["run"])
         except Exception as error:  # what a peer cannot do is part of the result
             answer["error"] = (str(error).strip() or type(error).__name__).splitlines()[-1][:200]
         print(json.dumps(answer), file=answers, flush=True)

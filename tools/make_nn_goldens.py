@@ -4,12 +4,12 @@ functions.json: for each case inputs, the result, and gradients of sum(result * 
 floating inputs, where weights are cos(0), cos(1) ...; of layers the parameters by their names too.
 state_dicts.json: names and shapes of layers, and a hash of those of networks. Needs paddle 3.3.1.
 """
-import json
 import sys
 
 import numpy as np
 import paddle
 import paddle.nn.functional as F
+from golden_cases import golden, pack, run, write
 from paddle import nn
 from paddle.vision import models
 
@@ -24,40 +24,8 @@ def noise(*shape, scale=1.0, shift=0.0):
     return (rng.standard_normal(shape) * scale + shift).astype("float32")
 
 
-def pack(a):
-    a = np.asarray(a)
-    kind = "int64" if a.dtype.kind in "iu" else "float32"
-    return {
-        "shape": list(a.shape),
-        "dtype": kind,
-        "data": [float(f"{v:.6g}") if kind == "float32" else int(v) for v in a.ravel()],
-    }
-
-
-def run(f, tensors, parameters=()):
-    out = f(*tensors)
-    w = paddle.to_tensor(
-        np.cos(np.arange(int(np.prod(out.shape)))).astype("float32").reshape(out.shape)
-    )
-    wanted = [t for t in tensors if not t.stop_gradient] + list(parameters)
-    (out * w).sum().backward()
-    return out, [pack(t.grad.numpy()) if t.grad is not None else None for t in wanted]
-
-
 def case(name, f, *inputs, constant=()):
-    """`constant`: indices of floating inputs that get no gradient."""
-    tensors = []
-    for i, a in enumerate(inputs):
-        t = paddle.to_tensor(a)
-        t.stop_gradient = a.dtype.kind != "f" or i in constant
-        tensors.append(t)
-    out, grads = run(f, tensors)
-    cases[name] = {
-        "inputs": [pack(a) for a in inputs],
-        "constant": list(constant),
-        "output": pack(out.numpy()),
-        "grads": grads,
-    }
+    cases[name] = golden(f, *inputs, constant=constant)
 
 
 def layer_case(name, layer, *inputs, steps=1, evaluate=False, call=None):
@@ -407,12 +375,5 @@ for name, make in {
         open(f"{sys.argv[2]}/{name}.txt", "w").write("\n".join(lines) + "\n")
     del lines
 
-for name, value in (("functions", cases), ("state_dicts", state)):
-    with open(f"{sys.argv[1]}/{name}.json", "w") as f:
-        f.write(
-            "{\n"
-            + ",\n".join(
-                f"{json.dumps(k)}: {json.dumps(v, separators=(',', ':'))}" for k, v in value.items()
-            )
-            + "\n}\n"
-        )
+write(f"{sys.argv[1]}/functions.json", cases)
+write(f"{sys.argv[1]}/state_dicts.json", state)

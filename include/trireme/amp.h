@@ -93,5 +93,13 @@ void decorate(nn::Layer& model, const DecorateOptions& options = {});
 void decorate(nn::Layer& model, optimizer::Optimizer& optimizer,
               const DecorateOptions& options = {});
 
+// Of this thread now; get_autocast_dtype() is that of the guard, float16 without one.
+bool is_autocast_enabled();
+DType get_autocast_dtype();
+// Whether matrix products and convolutions run in that dtype on the device ("" is the current one)
+// at more than float32's speed.
+bool is_float16_supported(const std::string& device = {});
+bool is_bfloat16_supported(const std::string& device = {});
+
 }  // namespace amp
 }  // namespace trireme

@@ -69,7 +69,7 @@ class PyLayer {
   virtual std::vector<Tensor> backward(const std::vector<Tensor>& out_grads) = 0;
 
   // Runs forward() without history and records backward() as its gradient.
-  static std::vector<Tensor> apply(std::shared_ptr<PyLayer> layer,
+  static std::vector<Tensor> apply(const std::shared_ptr<PyLayer>& layer,
                                    const std::vector<Tensor>& inputs);
   template <class L, class... Args>
   static std::vector<Tensor> apply(const std::vector<Tensor>& inputs, Args&&... args) {

@@ -10,6 +10,10 @@
 #include "trireme/array.h"
 #include "trireme/types.h"
 
+namespace trireme {
+class Tensor;
+}
+
 namespace trireme::inference {
 
 enum class Precision { kFloat32, kBFloat16, kFloat16 };  // kFloat16: on a GPU alone
@@ -83,9 +87,13 @@ class Handle {
   virtual void reshape(const Shape& shape) = 0;
   virtual void copy_from_cpu(const void* data, DType dtype) = 0;
   virtual void share_external_data(const Array& tensor) = 0;
+  // The same with a tensor of trireme/tensor.h on the predictor's device (kInvalidArgument
+  // otherwise): nothing is copied from the host. What is pending is computed now.
+  virtual void share_external_data(const Tensor& tensor) = 0;
   void copy_from_cpu(const float* data) { copy_from_cpu(data, DType::kFloat32); }
   void copy_from_cpu(const int64_t* data) { copy_from_cpu(data, DType::kInt64); }
-  // Outputs: valid after run(), until the next one.
+  // Outputs: valid after run(), until the next one. On a GPU run() returns before the work is done;
+  // tensor() and copy_to_cpu() wait for it and fetch the result.
   virtual const Shape& shape() const = 0;
   virtual DType dtype() const = 0;
   virtual const Array& tensor() const = 0;

@@ -61,6 +61,8 @@ class ArrayDataset : public Dataset {
   std::vector<Array> arrays_;
 };
 
+using TensorDataset = ArrayDataset;
+
 class Subset : public Dataset {
  public:
   Subset(DatasetPtr dataset, std::vector<int64_t> indices);
@@ -96,6 +98,16 @@ class ComposeDataset : public Dataset {
 
  private:
   std::vector<DatasetPtr> datasets_;
+};
+
+// Streams one after another.
+class ChainDataset : public IterableDataset {
+ public:
+  explicit ChainDataset(std::vector<std::shared_ptr<const IterableDataset>> datasets);
+  std::unique_ptr<SampleStream> stream(int64_t epoch) const override;
+
+ private:
+  std::vector<std::shared_ptr<const IterableDataset>> datasets_;
 };
 
 // Parts of these lengths, which add up to the dataset's size, drawn by `seed`.

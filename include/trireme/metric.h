@@ -49,6 +49,30 @@ class PrecisionRecall : public Metric {
   std::vector<int64_t> hits_, predicted_, labelled_;  // by class
 };
 
+// Of two classes: `prediction` [N] or [N, 1] has the probability of class 1, which counts as said
+// from 0.5 on in Precision, above it in Recall (as Paddle rounds).
+class Precision : public Metric {
+ public:
+  void reset() override { hits_ = said_ = 0; }
+  void update(const Array& prediction, const Array& label) override;
+  std::vector<std::pair<std::string, double>> accumulate() const override;  // "precision"
+
+ private:
+  int64_t hits_ = 0, said_ = 0;
+};
+class Recall : public Metric {
+ public:
+  void reset() override { hits_ = true_ = 0; }
+  void update(const Array& prediction, const Array& label) override;
+  std::vector<std::pair<std::string, double>> accumulate() const override;  // "recall"
+
+ private:
+  int64_t hits_ = 0, true_ = 0;
+};
+
+// The share of samples whose label is among the k largest.
+double accuracy(const Array& input, const Array& label, int k = 1);
+
 // Area under the ROC curve of two classes: `prediction` [N, 2] or [N, 1] has the probability of
 // class 1, from num_thresholds buckets as Paddle does it.
 class Auc : public Metric {

@@ -147,6 +147,16 @@ struct BertForSequenceClassification : nn::Layer {
   nn::Dropout dropout;
   nn::Linear classifier;
 };
+// The same inputs -> scores of the vocabulary's words [N, length, vocab_size]; the last product is
+// by the words' own embeddings.
+struct BertForMaskedLM : nn::Layer {
+  explicit BertForMaskedLM(const BertOptions& options = {});
+  Tensor forward(const std::vector<Tensor>& in) override;
+  BertModel bert;
+  nn::Linear transform;
+  nn::LayerNorm layer_norm;
+  Tensor decoder_bias;  // [vocab_size]
+};
 
 struct ProgramOptions {
   std::string params{};     // file of the weights; empty: beside the program
@@ -167,7 +177,8 @@ std::shared_ptr<nn::Layer> from_program(const std::string& path,
 
 // lenet, resnet18 ... resnet152, resnet_cifar8, resnet_cifar14, resnet_cifar20, mobilenet_v1,
 // mobilenet_v2, mobilenet_v3_small, mobilenet_v3_large, vgg11 ... vgg19, pplcnet, crnn, encoder,
-// bert_base. Throws kInvalidArgument, with the names there are, for another one.
+// bert_base, ppocrv4_rec, ppocrv4_rec_deploy, ppocrv4_det (trireme/models_ocr.h). Throws
+// kInvalidArgument, with the names there are, for another one.
 std::shared_ptr<nn::Layer> create(const std::string& name, const Options& options = {});
 const std::vector<std::string>& names();
 

@@ -5,7 +5,6 @@
 // Constructors throw kInvalidArgument for sizes that make no sense; forward() as its function does.
 #pragma once
 
-#include <cmath>
 #include <memory>
 #include <optional>
 #include <string>
@@ -67,6 +66,7 @@ struct Conv2DTranspose : Layer {
 
 struct EmbeddingOptions {
   std::optional<int64_t> padding_idx{};  // this row stays zero
+  double max_norm = 0, norm_type = 2;    // as of functional::embedding
   ParamAttr weight_attr{};
 };
 // weight [num_embeddings, embedding_dim], Xavier uniform.
@@ -75,6 +75,7 @@ struct Embedding : Layer {
   Embedding(int64_t num_embeddings, int64_t embedding_dim, const EmbeddingOptions& options = {});
   Tensor forward(const Tensor& x) override;
   int64_t padding_idx = -1;
+  double max_norm, norm_type;
 };
 
 // ---- normalisation
@@ -104,6 +105,12 @@ struct BatchNorm1D : BatchNorm {
 struct BatchNorm2D : BatchNorm {
   explicit BatchNorm2D(int64_t num_features, const BatchNormOptions& with = {})
       : BatchNorm("batch_norm2d", 1U << 4, num_features, with) {}
+};
+
+// Within one process it is a batch norm.
+struct SyncBatchNorm : BatchNorm {
+  explicit SyncBatchNorm(int64_t num_features, const BatchNormOptions& with = {})
+      : BatchNorm("sync_batch_norm", 0, num_features, with) {}
 };
 
 struct GroupNormOptions {

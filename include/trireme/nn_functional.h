@@ -130,8 +130,11 @@ Tensor dropout2d(const Tensor& x, double p = 0.5, bool training = true);
 Tensor alpha_dropout(const Tensor& x, double p = 0.5, bool training = true);
 
 // ---- tables, shapes, pictures
-Tensor embedding(const Tensor& x, const Tensor& weight, int64_t padding_idx = -1);  // -1: none
-Tensor one_hot(const Tensor& x, int64_t num_classes);                               // float32
+// padding_idx -1: none. With max_norm > 0 the rows named whose norm_type-norm is larger are first
+// scaled down to it, in the weight itself.
+Tensor embedding(const Tensor& x, const Tensor& weight, int64_t padding_idx = -1,
+                 double max_norm = 0, double norm_type = 2);
+Tensor one_hot(const Tensor& x, int64_t num_classes);  // float32
 Tensor label_smooth(const Tensor& label, const Tensor& prior_dist = {}, double epsilon = 0.1);
 // [lengths..., maxlen]: 1 where the position is below the length.
 Tensor sequence_mask(const Tensor& x, int64_t maxlen, DType dtype = DType::kInt64);
@@ -144,12 +147,19 @@ Tensor zeropad2d(const Tensor& x, const Ints& padding);
 struct InterpolateOptions {
   Ints size{};                         // of the result, or
   std::vector<double> scale_factor{};  // one for all, or one a spatial dimension
-  std::string mode = "nearest";        // linear (rank 3), bilinear, area
+  std::string mode = "nearest";        // linear (rank 3), bilinear, bicubic, area
   bool align_corners = false;
   int64_t align_mode = 0;
 };
 Tensor interpolate(const Tensor& x, const InterpolateOptions& options);
 Tensor upsample(const Tensor& x, const InterpolateOptions& options);
+// Where each pixel of out_shape [N, C, H, W] lies in a picture turned by theta [N, 2, 3]: [N, H, W,
+// 2] of x, y from -1 to 1.
+Tensor affine_grid(const Tensor& theta, const Ints& out_shape, bool align_corners = true);
+// The pixels of x at grid [N, H, W, 2]. mode: bilinear, nearest; padding_mode: zeros, border,
+// reflection.
+Tensor grid_sample(const Tensor& x, const Tensor& grid, const std::string& mode = "bilinear",
+                   const std::string& padding_mode = "zeros", bool align_corners = true);
 Tensor pixel_shuffle(const Tensor& x, int64_t upscale_factor);
 Tensor pixel_unshuffle(const Tensor& x, int64_t downscale_factor);
 Tensor channel_shuffle(const Tensor& x, int64_t groups);

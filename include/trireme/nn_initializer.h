@@ -47,6 +47,9 @@ Initializer Assign(const Array& value);  // a copy; of the parameter's number of
 // Rows (or columns, whichever are fewer) of the matrix [shape[0], rest] are orthonormal times gain.
 Initializer Orthogonal(double gain = 1);
 Initializer Dirac(int64_t groups = 1);  // of kernels: the convolution that copies its input
+// Of kernels [.., .., k, k]: a transposed convolution of stride (k + 1) / 2 that magnifies. (Paddle
+// 3.3.1 takes the rows from a fraction, and so gives kernels that are not symmetric.)
+Initializer Bilinear();
 
 // What layers use in place of their own default, where the layer's attribute names none. Empty:
 // back to the layers' own.

@@ -33,9 +33,11 @@ struct Line {
 
 struct Options {
   std::string models;  // folder with det/, rec/, cls/ (see docs/ocr.md) and the dictionary
+  std::string det;     // folder of another detector; empty: that of `models`
   std::string rec;     // folder of another recogniser, with dict.txt in it; empty: that of `models`
   std::string dict;    // file of its characters; empty: the recogniser's own
   int threads = 0;     // 0: as many as there are cores
+  std::string device = "cpu";  // or gpu:N, for the networks
   inference::Precision precision = inference::Precision::kFloat32;
   // PaddleOCR's names and meaning.
   std::string det_limit_type = "min";

@@ -21,6 +21,7 @@ struct RunOptions {
 struct RunResult {
   int64_t steps = 0;         // done in all, before a resume too
   bool interrupted = false;  // SIGTERM or SIGINT: everything is saved, --resume auto goes on
+  int64_t skipped = 0;       // broken samples that were left out (data.on_error: skip)
   double best = 0;           // of the best evaluation's first metric; 0 without one
   std::vector<std::pair<std::string, double>> evaluation;  // the last one
   std::string checkpoint, exported;                        // folders
@@ -44,6 +45,7 @@ struct BenchOptions {
   std::vector<int64_t> shape{};  // of a sample, e.g. {3, 224, 224}, {64}; empty: the network's own
   std::string amp = "O0";        // O1, O2
   std::string dtype = "bfloat16";  // of amp: or float16; tf32 (products of float32) on GPUs alone
+  std::string optimizer = "momentum";  // or adam, adamw
   std::string device = "cpu";
   int threads = 0;       // of the CPU; 0: one a core
   int64_t steps = 0;     // timed ones; 0: about three seconds' worth

@@ -288,4 +288,34 @@ class JpegArtefacts : public Transform {
   int min_quality_, max_quality_;
 };
 
+// ---- Paddle's other names
+using BaseTransform = Transform;
+using RandomPerspective = PerspectiveWarp;
+struct BrightnessTransform : ColorJitter {
+  explicit BrightnessTransform(double value) : ColorJitter(value) {}
+};
+struct ContrastTransform : ColorJitter {
+  explicit ContrastTransform(double value) : ColorJitter(0, value) {}
+};
+struct SaturationTransform : ColorJitter {
+  explicit SaturationTransform(double value) : ColorJitter(0, 0, value) {}
+};
+struct HueTransform : ColorJitter {
+  explicit HueTransform(double value) : ColorJitter(0, 0, 0, value) {}
+};
+
+// ---- functions: a picture of 8-bit pixels is changed in place
+void hflip(Picture& picture);
+void vflip(Picture& picture);
+void crop(Picture& picture, int top, int left, int height, int width);  // inside the picture
+void center_crop(Picture& picture, Size size);
+void resize(Picture& picture, Size size, Interpolation interpolation = Interpolation::kBilinear);
+void rotate(Picture& picture, double angle, Interpolation interpolation = Interpolation::kNearest,
+            uint8_t fill = 0);  // anticlockwise about the centre, in degrees; the size stays
+void to_grayscale(Picture& picture, int num_output_channels = 1);
+void adjust_brightness(Picture& picture, double factor);  // 1 changes nothing
+void adjust_contrast(Picture& picture, double factor);
+void adjust_saturation(Picture& picture, double factor);  // nothing for grey pictures
+void adjust_hue(Picture& picture, double factor);         // a part of the circle, -0.5 to 0.5
+
 }  // namespace trireme::vision::transforms

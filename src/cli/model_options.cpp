@@ -15,10 +15,7 @@ void ModelOptions::add_to(CLI::App& verb) {
   verb.add_option("--threads", threads, "CPU threads; 0: one a core")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
-  verb.add_option("--precision", precision,
-                  "float32; bfloat16 where the CPU has it; on a GPU also float16")
-      ->check(CLI::IsMember({"float32", "bfloat16", "float16"}))
-      ->capture_default_str();
+  add_precision(verb, precision);
   verb.add_option("--memory-limit", memory_limit,
                   "Hard cap in MiB on weights and working memory; 0: none");
 }
@@ -28,10 +25,21 @@ inference::Config ModelOptions::config() const {
   c.set_device(device);
   c.set_cpu_math_library_num_threads(threads);
   c.set_memory_limit_mib(memory_limit);
-  c.set_precision(precision == "bfloat16"  ? inference::Precision::kBFloat16
-                  : precision == "float16" ? inference::Precision::kFloat16
-                                           : inference::Precision::kFloat32);
+  c.set_precision(precision_of(precision));
   return c;
+}
+
+void add_precision(CLI::App& verb, std::string& precision) {
+  verb.add_option("--precision", precision,
+                  "float32; bfloat16 where the CPU has it; on a GPU also float16")
+      ->check(CLI::IsMember({"float32", "bfloat16", "float16"}))
+      ->capture_default_str();
+}
+
+inference::Precision precision_of(const std::string& name) {
+  return name == "bfloat16"  ? inference::Precision::kBFloat16
+         : name == "float16" ? inference::Precision::kFloat16
+                             : inference::Precision::kFloat32;
 }
 
 std::vector<std::string> by_input(const std::vector<std::string>& given,

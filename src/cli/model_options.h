@@ -22,6 +22,10 @@ struct ModelOptions {
   inference::Config config() const;
 };
 
+// --precision, and what it means.
+void add_precision(CLI::App& verb, std::string& precision);
+inference::Precision precision_of(const std::string& name);
+
 // "NAME=VALUE" pairs matched with the model's inputs, in their order; with one input "NAME=" may be
 // left out. Throws kInvalidArgument naming `option` for names that do not exist or inputs without a
 // value.

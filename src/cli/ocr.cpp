@@ -16,6 +16,7 @@
 #include <set>
 
 #include "cli/model.h"
+#include "cli/model_options.h"
 #include "cli/verbs.h"
 
 namespace fs = std::filesystem;
@@ -232,8 +233,7 @@ void settle(Request& request) {
     request.options.models = fetched_model("ch_PP-OCRv4").string();
   request.options.use_angle_cls = !request.no_cls;
   request.options.use_dilation = !request.no_dilation;
-  request.options.precision = request.precision == "bfloat16" ? inference::Precision::kBFloat16
-                                                              : inference::Precision::kFloat32;
+  request.options.precision = precision_of(request.precision);
 }
 
 void one_file(const Request& request, ocr::Pipeline& pipeline, const std::string& file, Json& json,
@@ -317,6 +317,7 @@ void add_options(CLI::App& verb, Request& request) {
   verb.add_option("FILE", request.files, "Pictures (JPEG, PNG, WebP, BMP) or folders of them");
   verb.add_option("--models", request.options.models,
                   "Folder with det/, rec/, cls/ and the dictionary");
+  verb.add_option("--det", request.options.det, "Folder of another detector");
   verb.add_option("--rec", request.options.rec,
                   "Folder of another recogniser (what `trireme train` exports)");
   verb.add_option("--dict", request.options.dict,
@@ -332,9 +333,9 @@ void add_options(CLI::App& verb, Request& request) {
       ->check(CLI::Range(1, 1000000));
   verb.add_option("--threads", request.options.threads, "Threads; 0: one for each core")
       ->check(CLI::Range(0, 1024));
-  verb.add_option("--precision", request.precision, "Arithmetic of the networks")
-      ->check(CLI::IsMember({"float32", "bfloat16"}))
+  verb.add_option("--device", request.options.device, "Where the networks run: cpu, gpu:0")
       ->capture_default_str();
+  add_precision(verb, request.precision);
   add_detector_options(verb, request);
   add_line_options(verb, request);
 }

@@ -2,7 +2,10 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 
+#include "cli/model_options.h"
 #include "cli/verbs.h"
+#include "trireme/jit.h"
+#include "trireme/models.h"
 #include "trireme/trainer.h"
 
 namespace trireme::cli {
@@ -14,8 +17,22 @@ struct TrainRequest {
 };
 
 struct ExportRequest {
-  std::string checkpoint, format = "pdmodel", output;
+  std::string checkpoint, network, shape = "-1x3x224x224", dtype = "float32";
+  std::string format = "pdmodel", output;
 };
+
+void export_network(const ExportRequest& r) {
+  const std::shared_ptr<nn::Layer> network = models::create(r.network);
+  jit::save(*network, r.output, {{shape_from_text(r.shape), dtype_from_name(r.dtype), "x"}},
+            {.format = r.format});
+}
+
+void export_model(const ExportRequest& r) {
+  if (r.checkpoint.empty() == r.network.empty())
+    throw CLI::ValidationError("export", "expects a checkpoint, or --network");
+  if (r.network.empty()) train::export_checkpoint(r.checkpoint, r.format, r.output);
+  else export_network(r);
+}
 
 void report(const train::RunResult& result) {
   if (result.interrupted) {
@@ -51,12 +68,20 @@ void add_train(CLI::App& app) {
 void add_export(CLI::App& app) {
   CLI::App* verb = app.add_subcommand("export", "Write a checkpoint as an inference model");
   auto r = std::make_shared<ExportRequest>();
-  verb->add_option("checkpoint", r->checkpoint, "A folder checkpoints/step-N")->required();
+  verb->add_option("checkpoint", r->checkpoint, "A folder checkpoints/step-N");
+  verb->add_option(
+      "--network", r->network,
+      "An untrained network instead, to measure with: resnet50, mobilenet_v3_small, ...");
+  verb->add_option("--shape", r->shape, "With --network: its input's, -1 for what may vary")
+      ->capture_default_str();
+  verb->add_option("--dtype", r->dtype, "With --network: its input's")
+      ->check(CLI::IsMember({"float32", "int64"}))
+      ->capture_default_str();
   verb->add_option("--format", r->format, "pdmodel, pir or onnx")
       ->check(CLI::IsMember({"pdmodel", "pir", "onnx"}))
       ->capture_default_str();
   verb->add_option("--output", r->output, "Folder for the files")->required();
-  verb->callback([r] { train::export_checkpoint(r->checkpoint, r->format, r->output); });
+  verb->callback([r] { export_model(*r); });
 }
 
 }  // namespace trireme::cli

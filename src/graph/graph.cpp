@@ -23,6 +23,36 @@ bool all_constant(const std::vector<Value*>& inputs, bool named) {
 
 }  // namespace
 
+namespace {
+
+Node& append(std::vector<std::unique_ptr<Node>>& nodes, std::unique_ptr<Node> node) {
+  node->number = nodes.size();
+  nodes.push_back(std::move(node));
+  return *nodes.back();
+}
+
+void number_nodes(std::vector<std::unique_ptr<Node>>& nodes) {
+  for (size_t i = 0; i < nodes.size(); ++i) nodes[i]->number = i;
+}
+
+// Where nodes stand: as they are numbered, or, where a pass has moved some, by a map.
+class Places {
+ public:
+  explicit Places(const Graph& graph) {
+    const auto& nodes = graph.nodes;
+    size_t i = 0;
+    while (i < nodes.size() && nodes[i]->number == i) ++i;
+    if (i == nodes.size()) return;
+    for (i = 0; i < nodes.size(); ++i) places_[nodes[i].get()] = i;
+  }
+  size_t operator()(const Node* n) const { return places_.empty() ? n->number : places_.at(n); }
+
+ private:
+  std::unordered_map<const Node*, size_t> places_;
+};
+
+}  // namespace
+
 const Op kData{.name = "data", .inputs = 0};
 const Op kConstant{.name = "constant", .inputs = 0, .attrs = &attr_info<ConstantAttrs>};
 
@@ -36,7 +66,7 @@ Value* Graph::add_input(const Type& type, std::string name) {
   node->op = &kData;
   node->outputs.push_back(std::make_unique<Value>(Value{node.get(), 0, type, std::move(name), {}}));
   inputs.push_back(node->out());
-  nodes.push_back(std::move(node));
+  append(nodes, std::move(node));
   return inputs.back();
 }
 
@@ -46,8 +76,7 @@ Value* Graph::add_constant(const Array& tensor, std::string name) {
   node->attrs = ConstantAttrs{tensor};
   const Type type{tensor.dtype(), tensor.shape(), Layout::kPlain};
   node->outputs.push_back(std::make_unique<Value>(Value{node.get(), 0, type, std::move(name), {}}));
-  nodes.push_back(std::move(node));
-  return nodes.back()->out();
+  return append(nodes, std::move(node)).out();
 }
 
 std::vector<Value*> Graph::add(const Op& op, std::vector<Value*> in, Attrs attrs) {
@@ -57,12 +86,15 @@ std::vector<Value*> Graph::add(const Op& op, std::vector<Value*> in, Attrs attrs
   node->attrs = std::move(attrs);
   node->where = current_location();
   std::vector<Type> types;
+  types.reserve(4);
   op.infer(Infer{op, node->inputs, node->attrs, types});
+  node->outputs.reserve(types.size());
   for (size_t i = 0; i < types.size(); ++i)
     node->outputs.push_back(
         std::make_unique<Value>(Value{node.get(), static_cast<int>(i), types[i], {}, {}}));
 
   std::vector<Value*> result;
+  result.reserve(types.size());
   if (fold_below > 0 && op.pure && all_constant(node->inputs, fold_named)) {
     int64_t elements = 0;
     for (const Type& t : types) elements += t.shape.numel();
@@ -72,7 +104,7 @@ std::vector<Value*> Graph::add(const Op& op, std::vector<Value*> in, Attrs attrs
     }
   }
   for (const auto& v : node->outputs) result.push_back(v.get());
-  nodes.push_back(std::move(node));
+  append(nodes, std::move(node));
   return result;
 }
 
@@ -123,6 +155,7 @@ void Graph::sort() {
     }
   }
   nodes = std::move(ordered);
+  number_nodes(nodes);
 }
 
 void Graph::drop_unused() {
@@ -139,6 +172,7 @@ void Graph::drop_unused() {
     for (const Value* v : n->inputs) mark(v);
   }
   std::erase_if(nodes, [&](const std::unique_ptr<Node>& n) { return !live.contains(n.get()); });
+  number_nodes(nodes);
 }
 
 std::unique_ptr<Graph> copy_graph(const Graph& graph,
@@ -160,7 +194,7 @@ std::unique_ptr<Graph> copy_graph(const Graph& graph,
           std::make_unique<Value>(Value{node.get(), v->index, v->type, v->name, {}}));
       to[v.get()] = node->outputs.back().get();
     }
-    copy->nodes.push_back(std::move(node));
+    append(copy->nodes, std::move(node));
   }
   for (const Value* v : graph.inputs) copy->inputs.push_back(to.at(v));
   for (const Value* v : graph.outputs) copy->outputs.push_back(to.at(v));
@@ -171,11 +205,10 @@ bool same_graph(const Graph& a, const Graph& b) {
   if (a.nodes.size() != b.nodes.size() || a.inputs.size() != b.inputs.size() ||
       a.outputs.size() != b.outputs.size() || a.donated != b.donated)
     return false;
-  std::unordered_map<const Value*, const Value*> to;
+  const Places place_a(a), place_b(b);
   const auto agree = [&](const Value* x, const Value* y) {
     if (x == nullptr || y == nullptr) return x == y;
-    const auto it = to.find(x);
-    return it != to.end() && it->second == y;
+    return x->index == y->index && place_a(x->node) == place_b(y->node);
   };
   for (size_t i = 0; i < a.nodes.size(); ++i) {
     const Node &x = *a.nodes[i], &y = *b.nodes[i];
@@ -184,10 +217,8 @@ bool same_graph(const Graph& a, const Graph& b) {
     if (!std::equal(x.inputs.begin(), x.inputs.end(), y.inputs.begin(), agree) ||
         !(x.attrs == y.attrs))
       return false;
-    for (size_t k = 0; k < x.outputs.size(); ++k) {
+    for (size_t k = 0; k < x.outputs.size(); ++k)
       if (!(x.out(k)->type == y.out(k)->type)) return false;
-      to[x.out(k)] = y.out(k);
-    }
   }
   return std::equal(a.inputs.begin(), a.inputs.end(), b.inputs.begin(), agree) &&
          std::equal(a.outputs.begin(), a.outputs.end(), b.outputs.begin(), agree);
@@ -196,19 +227,20 @@ bool same_graph(const Graph& a, const Graph& b) {
 size_t hash_of(const Graph& graph) {
   size_t h = graph.nodes.size();
   const auto mix = [&h](size_t v) { h = (h ^ v) * 0x9e3779b97f4a7c15U + (h >> 29); };
-  std::unordered_map<const Value*, size_t> number;
-  number.reserve(graph.nodes.size() * 2);
+  const Places place(graph);
+  const auto number = [&](const Value* v) {
+    return (place(v->node) + 1) * 64 + static_cast<size_t>(v->index);
+  };
   for (const auto& n : graph.nodes) {
     mix(std::hash<const Op*>()(n->op));
     mix(n->attrs.hash());
-    for (const Value* v : n->inputs) mix(v ? number.at(v) : size_t{0});
+    for (const Value* v : n->inputs) mix(v ? number(v) : size_t{0});
     for (const auto& v : n->outputs) {
-      number.emplace(v.get(), number.size() + 1);
       mix(static_cast<size_t>(v->type.dtype));
       for (const int64_t d : v->type.shape) mix(static_cast<size_t>(d));
     }
   }
-  for (const Value* v : graph.outputs) mix(number.at(v));
+  for (const Value* v : graph.outputs) mix(number(v));
   for (const bool d : graph.donated) mix(d ? 1 : 2);
   return h;
 }

@@ -21,9 +21,10 @@ struct Prepare;
 
 // Which precision an operator works in when a program runs in half precision.
 enum class Amp : uint8_t {
-  kFollow,  // takes what comes: half when its first floating input is half
-  kHalf,    // worth casting for: convolutions and matrix products
-  kFloat,   // always float32
+  kFollow,     // takes what comes
+  kHalf,       // worth casting for: convolutions and matrix products
+  kFloatInO1,  // float32 where precision goes before speed (auto_cast's O1), else kFollow
+  kFloat,      // always float32
 };
 
 // How the fusion passes may use an operator.
@@ -86,6 +87,8 @@ struct Op {
   Kernel (*cpu)(const Prepare&) = nullptr;   // chosen and built once per plan
   Kernel (*cuda)(const Prepare&) = nullptr;  // TRI_CUDA(function): null in a build without CUDA
   Amp amp = Amp::kFollow;
+  unsigned amp_inputs = ~0U;  // bits: the inputs that this concerns; a norm's parameters and
+                              // statistics stay what they are
   Fuse fuse = Fuse::kNone;
   Layouts layouts = Layouts::kPlainOnly;
   bool view = false;  // output 0 is input 0's memory under another shape (row-major only)
@@ -93,6 +96,13 @@ struct Op {
                      // that dies there and is as large; kEveryOutput: all of them
   bool pure = true;  // same inputs, same outputs: may be folded, shared, dropped
 };
+
+// The rule of mixed precision, of auto_cast and of inference: kHalf, kFloat or kFollow.
+// `pays_only`: O1.
+inline Amp amp_of(const Op& op, bool pays_only) {
+  if (op.amp != Amp::kFloatInO1) return op.amp;
+  return pays_only ? Amp::kFloat : Amp::kFollow;
+}
 
 #ifdef TRIREME_CUDA
 #define TRI_CUDA(function) function

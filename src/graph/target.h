@@ -14,6 +14,8 @@ class Target {
   // Whether one kernel serves these nodes, given in the order in which they run; the last one gives
   // the result.
   virtual bool fuses(const std::vector<const Node*>& nodes) const = 0;
+  // Whether training batch norm and what stands around it (ops/batch_norm_fused.h) are one kernel.
+  virtual bool fuses_norms() const { return false; }
   // The layout in which an anchor wants input 0, and gives output 0.
   virtual Layout input_layout(const Node& anchor) const = 0;
 };

@@ -5,6 +5,7 @@
 #include "graph/text.h"
 #include "infer/model.h"
 #include "runtime/replay.h"
+#include "runtime/variable.h"
 #include "trireme/inference.h"
 
 namespace trireme::inference {
@@ -12,42 +13,88 @@ namespace {
 
 class TensorHandle : public Handle {
  public:
-  TensorHandle(std::string name, DType dtype) : name_(std::move(name)), dtype_(dtype) {}
+  TensorHandle(std::string name, DType dtype, Device& device)
+      : name_(std::move(name)), dtype_(dtype), device_(device) {}
 
   const std::string& name() const override { return name_; }
-  void reshape(const Shape& shape) override { shape_ = shape; }
+  void reshape(const Shape& shape) override {
+    if (!(shape == shape_)) clear_result();
+    shape_ = shape;
+  }
   void copy_from_cpu(const void* data, DType dtype) override {
     check_dtype(dtype);
     if (!owned_.defined() || !(owned_.shape() == shape_) || owned_.dtype() != dtype_)
       owned_ = Array(dtype_, shape_);
     std::memcpy(owned_.data(), data, owned_.bytes());
-    tensor_ = owned_;
+    share_external_data(owned_);
   }
   void share_external_data(const Array& tensor) override {
     check_dtype(tensor.dtype());
     tensor_ = tensor;
     shape_ = tensor.shape();
+    on_device_ = {};
   }
-  const Shape& shape() const override { return tensor_.defined() ? tensor_.shape() : shape_; }
-  DType dtype() const override { return tensor_.defined() ? tensor_.dtype() : dtype_; }
-  const Array& tensor() const override { return tensor_; }
-  void copy_to_cpu(void* data) const override {
-    TRI_CHECK(tensor_.defined(), "output '" + name_ + "' holds nothing before run()");
-    std::memcpy(data, tensor_.data(), tensor_.bytes());
-  }
-
-  // The memory of a result: the last one's when nobody else holds it and it is large enough.
-  Array& result(const Type& type) {
-    const auto bytes = static_cast<int64_t>(type.bytes());
+  void share_external_data(const Tensor& tensor) override {
+    const Slot& slot = computed(tensor);
+    check_dtype(slot.type.dtype);
+    TRI_CHECK(slot.device == &device_, "input '" + name_ + "' expects a tensor on " +
+                                           device_.name() + ", got one on " + slot.device->name());
+    if (device_.is_host()) return share_external_data(tensor.numpy());
     tensor_ = Array();
-    if (!storage_.defined() || storage_.owner().use_count() > 1 || storage_.numel() < bytes)
-      storage_ = Array(DType::kUInt8, Shape{bytes});
-    tensor_ = Array(type.dtype, type.shape, storage_.data(), storage_.owner());
+    shape_ = slot.type.shape;
+    on_device_ = slot.storage;
+  }
+  const Shape& shape() const override { return shape_; }
+  DType dtype() const override { return dtype_; }
+  const Array& tensor() const override {
+    if (on_device_.data != nullptr && !tensor_.defined()) {
+      tensor_ = memory({dtype_, shape_});
+      device_.download(tensor_.data(), on_device_.data, tensor_.bytes());
+    }
     return tensor_;
   }
-  void clear() { tensor_ = storage_ = Array(); }
+  void copy_to_cpu(void* data) const override {
+    TRI_CHECK(holds(), "output '" + name_ + "' holds nothing before run()");
+    if (on_device_.data == nullptr) std::memcpy(data, tensor_.data(), tensor_.bytes());
+    else device_.download(data, on_device_.data, Type{dtype_, shape_}.bytes());
+  }
+
+  // ---- the predictor's side
+  bool holds() const { return tensor_.defined() || on_device_.data != nullptr; }
+  // Memory of an input on the predictor's device.
+  Storage device_input() const {
+    if (on_device_.data != nullptr) return on_device_;
+    return device_.upload(tensor_.data(), static_cast<int64_t>(tensor_.bytes()), "an input");
+  }
+  // The memory of a result: the last one's when nobody else holds it and it is large enough.
+  Array& result(const Type& type) {
+    dtype_ = type.dtype;
+    shape_ = type.shape;
+    tensor_ = Array();
+    return tensor_ = memory(type);
+  }
+  void set_result(const Type& type, Storage storage) {
+    clear_result();
+    dtype_ = type.dtype;
+    shape_ = type.shape;
+    on_device_ = std::move(storage);
+  }
+  void clear_result() {
+    tensor_ = Array();
+    on_device_ = {};
+  }
+  void clear() {
+    clear_result();
+    storage_ = Array();
+  }
 
  private:
+  Array memory(const Type& type) const {
+    const auto bytes = static_cast<int64_t>(type.bytes());
+    if (!storage_.defined() || storage_.owner().use_count() > 1 || storage_.numel() < bytes)
+      storage_ = Array(DType::kUInt8, Shape{bytes});
+    return {type.dtype, type.shape, storage_.data(), storage_.owner()};
+  }
   void check_dtype(DType dtype) const {
     TRI_CHECK(dtype == dtype_, "input '" + name_ + "' expects " + std::string(name_of(dtype_)) +
                                    ", got " + std::string(name_of(dtype)));
@@ -55,20 +102,25 @@ class TensorHandle : public Handle {
 
   std::string name_;
   DType dtype_;
+  Device& device_;
   Shape shape_;
-  Array tensor_, owned_, storage_;
+  Storage on_device_;               // set: the value lies there
+  mutable Array tensor_, storage_;  // a GPU's result is fetched when it is asked for
+  Array owned_;
 };
 
 class PredictorImpl : public Predictor {
+  using Handles = std::vector<std::unique_ptr<TensorHandle>>;
+
  public:
   explicit PredictorImpl(std::shared_ptr<Model> model) : model_(std::move(model)) {
     for (const auto& i : model_->program().inputs()) {
       inputs_.push_back({i.name, i.dtype, i.shape});
-      input_handles_.push_back(std::make_unique<TensorHandle>(i.name, i.dtype));
+      input_handles_.push_back(std::make_unique<TensorHandle>(i.name, i.dtype, model_->device()));
     }
     for (const auto& o : model_->program().outputs()) {
       outputs_.push_back({o.name, o.dtype, o.shape});
-      output_handles_.push_back(std::make_unique<TensorHandle>(o.name, o.dtype));
+      output_handles_.push_back(std::make_unique<TensorHandle>(o.name, o.dtype, model_->device()));
     }
   }
   ~PredictorImpl() override { write_profile(); }
@@ -85,12 +137,9 @@ class PredictorImpl : public Predictor {
   }
 
   void run() override {
-    std::vector<Array> in;
-    for (const auto& h : input_handles_) {
-      TRI_CHECK(h->tensor().defined(), "input '" + h->name() + "' was not given");
-      in.push_back(h->tensor());
-    }
-    execute(in);
+    for (const auto& h : input_handles_)
+      TRI_CHECK(h->holds(), "input '" + h->name() + "' was not given");
+    execute(input_handles_);
   }
 
   std::vector<Array> run(const std::vector<Array>& in) override {
@@ -100,7 +149,13 @@ class PredictorImpl : public Predictor {
       TRI_CHECK(
           in[i].defined() && in[i].dtype() == inputs_[i].dtype,
           "input '" + inputs_[i].name + "' expects " + std::string(name_of(inputs_[i].dtype)));
-    execute(in);
+    Handles given;  // those that the user filled stay as they are
+    for (size_t i = 0; i < in.size(); ++i) {
+      given.push_back(
+          std::make_unique<TensorHandle>(inputs_[i].name, inputs_[i].dtype, model_->device()));
+      given.back()->share_external_data(in[i]);
+    }
+    execute(given);
     std::vector<Array> out;
     for (const auto& h : output_handles_) {
       out.push_back(h->tensor());
@@ -150,8 +205,7 @@ class PredictorImpl : public Predictor {
     return list;
   }
 
-  static TensorHandle* find(const std::vector<std::unique_ptr<TensorHandle>>& handles,
-                            const std::string& name, const char* what) {
+  static TensorHandle* find(const Handles& handles, const std::string& name, const char* what) {
     std::string known;
     for (const auto& h : handles) {
       if (h->name() == name) return h.get();
@@ -161,25 +215,25 @@ class PredictorImpl : public Predictor {
          "the model has no " + std::string(what) + " '" + name + "'; it has: " + known);
   }
 
-  void execute(const std::vector<Array>& in) {
+  void execute(const Handles& given) {
     set_num_threads(model_->config().threads());
     std::vector<Shape> shapes;
-    for (const Array& t : in) shapes.push_back(t.shape());
+    for (const auto& h : given) shapes.push_back(h->shape());
     plan_ = model_->plan(shapes, &plan_ms_);
-    if (!model_->device().is_host()) return execute_on(model_->device(), in);
+    if (!model_->device().is_host()) return execute_on(model_->device(), given);
     if (arena_.bytes() < plan_->arena_bytes()) {
       arena_ = Block();  // the old one goes first: both need not fit under the cap
       arena_ = Block(model_->pool(), plan_->arena_bytes(), "the plan's arena");
     }
     std::vector<void*> from, to;
-    for (const Array& t : in) from.push_back(const_cast<void*>(t.data()));
+    for (const auto& h : given) from.push_back(const_cast<void*>(h->tensor().data()));
     for (size_t k = 0; k < output_handles_.size(); ++k)
       to.push_back(output_handles_[k]->result(plan_->graph().outputs[k]->type).data());
     plan_->run(from, to, arena_.data(), model_->config().profile() ? &profiler_ : nullptr);
   }
 
-  // Copies in, one launch (from the second run of a plan on), copies out.
-  void execute_on(Device& device, const std::vector<Array>& in) {
+  // One launch (from the second run of a plan on); results stay on the device until they are read.
+  void execute_on(Device& device, const Handles& given) {
     if (device_arena_bytes_ < plan_->arena_bytes()) {
       device_arena_ = {};
       device_arena_bytes_ = 0;
@@ -187,14 +241,12 @@ class PredictorImpl : public Predictor {
       device_arena_bytes_ = plan_->arena_bytes();
     }
     std::vector<Storage> inputs;
-    for (const Array& t : in)
-      inputs.push_back(device.upload(t.data(), static_cast<int64_t>(t.bytes()), "an input"));
-    const std::vector<Storage> results = replay(device).run(
+    for (const auto& h : given) inputs.push_back(h->device_input());
+    for (const auto& h : output_handles_) h->clear_result();  // its memory is the next result's
+    std::vector<Storage> results = replay(device).run(
         inputs, device_arena_, model_->config().profile() ? &profiler_ : nullptr);
-    for (size_t k = 0; k < output_handles_.size(); ++k) {
-      const Array& to = output_handles_[k]->result(plan_->graph().outputs[k]->type);
-      device.download(const_cast<void*>(to.data()), results[k].data, to.bytes());
-    }
+    for (size_t k = 0; k < output_handles_.size(); ++k)
+      output_handles_[k]->set_result(plan_->graph().outputs[k]->type, std::move(results[k]));
   }
 
   // Of the current plan; those of a few shapes are kept.
@@ -217,7 +269,7 @@ class PredictorImpl : public Predictor {
 
   std::shared_ptr<Model> model_;
   std::vector<TensorInfo> inputs_, outputs_;
-  std::vector<std::unique_ptr<TensorHandle>> input_handles_, output_handles_;
+  Handles input_handles_, output_handles_;
   std::shared_ptr<const Plan> plan_;
   double plan_ms_ = 0;
   Block arena_;

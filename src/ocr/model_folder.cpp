@@ -127,15 +127,16 @@ Dictionary dictionary_from_text(std::string_view text) {
 }
 
 ModelFolder open_model_folder(const std::string& path, const std::string& recognizer,
-                              const std::string& dictionary) {
+                              const std::string& dictionary, const std::string& detector) {
   std::error_code ignored;
   if (!fs::is_directory(path, ignored))
     fail(Code::kNotFound,
          "[ocr] no folder of models here; `trireme model fetch ch_PP-OCRv4` gets one", path);
   ModelFolder folder;
-  folder.detector = need_net(path, "det");
-  if (!recognizer.empty() && !holds_model(recognizer))
-    fail(Code::kNotFound, "[ocr] expected inference.pdmodel or inference.json", recognizer);
+  for (const std::string& other : {recognizer, detector})
+    if (!other.empty() && !holds_model(other))
+      fail(Code::kNotFound, "[ocr] expected inference.pdmodel or inference.json", other);
+  folder.detector = detector.empty() ? need_net(path, "det") : detector;
   folder.recognizer = recognizer.empty() ? need_net(path, "rec") : recognizer;
   folder.classifier = find_net(path, "cls", "textline_ori");
   // A recogniser of its own does not read with the folder's characters.

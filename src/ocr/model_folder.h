@@ -18,9 +18,9 @@ struct ModelFolder {
 };
 
 // Layouts as in docs/ocr.md. Throws kNotFound with the names that were looked for.
-// `recognizer` and `dictionary`, when not empty, take the place of the folder's own.
+// `recognizer`, `dictionary` and `detector`, when not empty, take the place of the folder's own.
 ModelFolder open_model_folder(const std::string& path, const std::string& recognizer = {},
-                              const std::string& dictionary = {});
+                              const std::string& dictionary = {}, const std::string& detector = {});
 
 // One character a line, UTF-8.
 Dictionary dictionary_from_text(std::string_view text);

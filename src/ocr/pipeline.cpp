@@ -122,10 +122,12 @@ std::unique_ptr<Pipeline> create_pipeline(const Options& options) {
   // The pipeline works on several lines at once; OpenCV's own threads would only stand in the way
   // of OpenMP's.
   cv::setNumThreads(1);
-  const ModelFolder models = open_model_folder(options.models, options.rec, options.dict);
+  const ModelFolder models =
+      open_model_folder(options.models, options.rec, options.dict, options.det);
   const auto load = [&](const std::string& folder) {
     inference::Config config(folder);
     config.set_cpu_math_library_num_threads(options.threads);
+    config.set_device(options.device);
     config.set_precision(options.precision);
     return Net(inference::create_predictor(config));
   };

@@ -189,7 +189,8 @@ constinit const Op searchsorted_op{.name = "searchsorted",
                                    .inputs = 2,
                                    .attrs = &attr_info<AxisAttrs>,
                                    .infer = infer_search,
-                                   .cpu = prepare_search};
+                                   .cpu = prepare_search,
+                                   .cuda = TRI_CUDA(cuda_searchsorted)};
 
 Value* take_along_axis(Value* x, Value* index, int64_t axis) {
   axis = normal_axis("take_along_axis", axis, x->type.shape.rank());

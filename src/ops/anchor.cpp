@@ -14,6 +14,7 @@
 #include "ops/elements.h"
 #include "ops/matmul.h"
 #include "ops/turn.h"
+#include "ops/widened.h"
 
 namespace trireme {
 namespace {
@@ -122,16 +123,6 @@ Weights prepare_weights(const Prepare& p, size_t input, const Node* node, const 
   return w;
 }
 
-// Where each pointer of the kernel comes from among the node's inputs (-1: absent).
-int place(const Prepare& p, const Graph* body, const Value* v) {
-  if (v == nullptr) return -1;
-  const std::vector<Value*>& list = body ? body->inputs : p.node.inputs;
-  const auto it = std::find(list.begin(), list.end(), v);
-  if (it == list.end())
-    fail(Code::kInternal, "[fused] a value of the pattern is not an input of the node");
-  return static_cast<int>(it - list.begin());
-}
-
 Kernel turned_convolution(Kernel inner, size_t count, int x, const Turn& in, const Turn& out) {
   const size_t own = align_up(inner.scratch), in_bytes = in.needed() ? in.bytes() : 0;
   const size_t out_bytes = out.needed() ? out.bytes() : 0;
@@ -172,24 +163,32 @@ Kernel convolution(const Prepare& p, const Graph* body, const AnchorMatch& m) {
     set_own_weights(choice, spec);
     Choice first;
     set_own_weights(first, dw);
-    dw_weights = prepare_weights(p, static_cast<size_t>(place(p, body, m.depthwise->inputs[1])),
-                                 m.depthwise, first);
-    if (m.depthwise->inputs.size() > 2) dw_bias = place(p, body, m.depthwise->inputs[2]);
+    dw_weights =
+        prepare_weights(p, static_cast<size_t>(place_among_inputs(p, body, m.depthwise->inputs[1])),
+                        m.depthwise, first);
+    if (m.depthwise->inputs.size() > 2)
+      dw_bias = place_among_inputs(p, body, m.depthwise->inputs[2]);
   } else {
     choice = choose(spec, m.epilogue);
   }
-  const int weight = place(p, body, anchor.inputs[1]);
+  const int weight = place_among_inputs(p, body, anchor.inputs[1]);
   const Weights weights = prepare_weights(p, static_cast<size_t>(weight), &anchor, choice);
-  const int x = place(p, body, m.x), residual = place(p, body, m.residual),
-            scale = place(p, body, m.input_scale);
-  const int bias = anchor.inputs.size() > 2 ? place(p, body, anchor.inputs[2]) : -1;
+  const int x = place_among_inputs(p, body, m.x),
+            residual = place_among_inputs(p, body, m.residual),
+            scale = place_among_inputs(p, body, m.input_scale);
+  const int bias = anchor.inputs.size() > 2 ? place_among_inputs(p, body, anchor.inputs[2]) : -1;
+  // Of a model in half precision they are bfloat16; kernels take float32.
+  const Param<float> bias_of(p, static_cast<size_t>(bias)),
+      dw_bias_of(p, static_cast<size_t>(dw_bias));
+  const int64_t bias_floats = bias_of.scratch() + dw_bias_of.scratch();
   const bool scale_is_bf16 = m.input_scale && m.input_scale->type.dtype == DType::kBFloat16;
   const int64_t scales = m.input_scale ? m.input_scale->type.shape.numel() : 0;
   const size_t conv_scratch = align_up(choice.conv->scratch_bytes());
 
   Kernel kernel;
+  const size_t floats_at = conv_scratch + weights.scratch;
   kernel.scratch =
-      conv_scratch + weights.scratch + static_cast<size_t>(scale_is_bf16 ? scales : 0) * 4 + 64;
+      floats_at + static_cast<size_t>(bias_floats + (scale_is_bf16 ? scales : 0)) * 4 + 64;
   kernel.run = [=, conv = choice.conv](const Launch& launch) {
     const auto input = [&](int i) { return i < 0 ? nullptr : launch.in[i]; };
     char* scratch = static_cast<char*>(launch.scratch);
@@ -197,19 +196,19 @@ Kernel convolution(const Prepare& p, const Graph* body, const AnchorMatch& m) {
     args.x = input(x);
     args.y = launch.out[0];
     args.weight = weights.get(input(weight), scratch + conv_scratch);
-    args.bias = static_cast<const float*>(input(bias));
+    auto* floats = reinterpret_cast<float*>(scratch + floats_at);
+    args.bias = bias_of.get(launch, floats);
     args.residual = input(residual);
     args.ldr = spec.oc;
     if (scale_is_bf16) {
-      auto* wide = reinterpret_cast<float*>(scratch + conv_scratch + weights.scratch);
       const auto* narrow = static_cast<const uint16_t*>(input(scale));
-      for (int64_t i = 0; i < scales; ++i) wide[i] = bf16_to_float(narrow[i]);
-      args.input_scale = wide;
+      args.input_scale = floats;
+      for (int64_t i = 0; i < scales; ++i) *floats++ = bf16_to_float(narrow[i]);
     } else {
       args.input_scale = static_cast<const float*>(input(scale));
     }
     args.dw_weight = dw_weights.shared.get();
-    args.dw_bias = static_cast<const float*>(input(dw_bias));
+    args.dw_bias = dw_bias_of.get(launch, floats);
     args.scratch = scratch;
     conv->run(args);
   };
@@ -220,7 +219,17 @@ Kernel convolution(const Prepare& p, const Graph* body, const AnchorMatch& m) {
 
 }  // namespace
 
+int place_among_inputs(const Prepare& p, const Graph* body, const Value* v) {
+  if (v == nullptr) return -1;
+  const std::vector<Value*>& list = body ? body->inputs : p.node.inputs;
+  const auto it = std::find(list.begin(), list.end(), v);
+  if (it == list.end())
+    fail(Code::kInternal, "[fused] a value of the pattern is not an input of the node");
+  return static_cast<int>(it - list.begin());
+}
+
 Kernel prepare_anchor(const Prepare& p) {
+  if (any_float16(p)) return widened(p, prepare_anchor);
   const DType dtype = p.in(0).dtype;
   const auto match = match_anchor({&p.node});
   if (!match && p.node.op == &ops::matmul_op) return batch_matmul(p);

@@ -35,6 +35,14 @@ bool lies_planar(const Value* v);
 // Geometry of a convolution node, or of a matmul by a constant as a 1x1 convolution over its rows.
 cpu::ConvSpec conv_spec(const Node& node);
 
+// Where a value of the pattern stands among the node's inputs; `body` is null when the node is not
+// fused. -1: there is no such value.
+int place_among_inputs(const Prepare& p, const Graph* body, const Value* v);
+
+// Whether a GPU runs a convolution (forward, transposed, or its weight's gradient) by our depthwise
+// kernels: as many channels out as in, a group each.
+bool is_own_depthwise(const Node& n);
+
 // The kernel of an anchor node alone, and of a fused node whose body matches.
 Kernel prepare_anchor(const Prepare& p);
 Kernel prepare_fused_anchor(const Prepare& p, const Graph& body, const AnchorMatch& match);

@@ -1,5 +1,6 @@
 // Recognising what one convolution kernel can do in one go.
 #include <algorithm>
+#include <limits>
 #include <unordered_map>
 
 #include "base/cpu_features.h"
@@ -156,6 +157,15 @@ std::optional<AnchorMatch> match_anchor(const std::vector<const Node*>& nodes) {
   if (i != nodes.size()) return std::nullopt;
   m.result = epilogue.value();
   return m;
+}
+
+bool is_own_depthwise(const Node& n) {
+  const bool by_weight = n.op == &ops::conv2d_wgrad_op;
+  const Shape &x = n.inputs[0]->type.shape,
+              &y = by_weight ? n.inputs[1]->type.shape : n.out()->type.shape;
+  constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
+  return x[1] > 1 && x[1] == y[1] && n.get<Conv2dAttrs>().groups == x[1] &&
+         x[0] * x[2] * x[3] <= kMost && y[0] * y[2] * y[3] <= kMost;
 }
 
 bool lies_planar(const Value* v) {

@@ -6,6 +6,7 @@
 #include "base/cpu_features.h"
 #include "base/parallel.h"
 #include "device/cpu/dnn.h"
+#include "device/cpu/product.h"
 #include "ops/elements.h"
 #include "ops/matmul.h"
 #include "ops/small_product.h"
@@ -134,14 +135,16 @@ template <class T> Kernel plain_matmul(const cpu::BatchMatmulSpec& s, bool with_
 }
 
 // Attention's products are small and many: a matrix at a time, b packed into the first-level cache.
-Kernel small_products(const cpu::BatchMatmulSpec& s, bool with_bias) {
+Kernel small_products(const cpu::BatchMatmulSpec& s, const Param<float>& bias_of) {
   const SmallProduct one{s.m, s.n, s.k, s.a.row, s.a.column, s.b.row, s.b.column, s.c.row};
   const size_t packed = static_cast<size_t>(packed_floats(s.k, s.n)) * sizeof(float);
+  const size_t whole = packed * static_cast<size_t>(num_threads());
   constexpr int64_t kGrain = 1 << 17;  // multiplications worth a thread
   const int64_t grain = std::max<int64_t>(1, kGrain / std::max<int64_t>(1, s.m * s.n * s.k));
   return {[=](const Launch& l) {
             const float *a = l.input<float>(0), *b = l.input<float>(1);
-            const float* bias = with_bias ? l.input<float>(2) : nullptr;
+            auto* floats = reinterpret_cast<float*>(static_cast<char*>(l.scratch) + whole);
+            const float* bias = bias_of.get(l, floats);
             float* c = l.output<float>();
             parallel_for(s.outer * s.inner, grain, [&](int64_t begin, int64_t end, int task) {
               auto* scratch = reinterpret_cast<float*>(static_cast<char*>(l.scratch) +
@@ -154,7 +157,22 @@ Kernel small_products(const cpu::BatchMatmulSpec& s, bool with_bias) {
               }
             });
           },
-          packed * static_cast<size_t>(num_threads())};
+          whole + static_cast<size_t>(bias_of.scratch()) * sizeof(float)};
+}
+
+// One product of two matrices by the convolutions' kernel; without a run where that does not serve.
+Kernel large_product(const cpu::BatchMatmulSpec& s, const Param<float>& bias_of) {
+  if (s.outer * s.inner != 1 || s.c.column != 1 || s.dtype != DType::kFloat32) return {};
+  const std::shared_ptr<const cpu::Product> product = cpu::Product::create(
+      {s.m, s.n, s.k, s.a.row, s.a.column, s.b.row, s.b.column, s.c.row});
+  if (product == nullptr) return {};
+  const size_t own = product->scratch_bytes();
+  return {[=](const Launch& l) {
+            auto* floats = reinterpret_cast<float*>(static_cast<char*>(l.scratch) + own);
+            product->run(l.input<float>(0), l.input<float>(1), bias_of.get(l, floats),
+                         l.output<float>(), l.scratch);
+          },
+          own + static_cast<size_t>(bias_of.scratch()) * sizeof(float)};
 }
 
 }  // namespace
@@ -171,15 +189,19 @@ Kernel batch_matmul(const Prepare& p) {
   if (s.k == 0 && (s.dtype == DType::kFloat32 || !with_bias))  // sums of nothing
     return s.dtype == DType::kFloat32 ? plain_matmul<float>(s, with_bias)
                                       : plain_matmul<BFloat16>(s, with_bias);
+  const Param<float> bias_of(p, 2);  // bfloat16 of a model in half precision
   constexpr int64_t kSmall = 8192;  // floats of packed b
   if (s.dtype == DType::kFloat32 && cpu_features().avx512 && s.c.column == 1 &&
       packed_floats(s.k, s.n) <= kSmall && s.outer * s.inner > 1)
-    return small_products(s, with_bias);
+    return small_products(s, bias_of);
+  if (Kernel kernel = large_product(s, bias_of); kernel.run) return kernel;
   cpu::DnnMatmul product = cpu::dnn_matmul(s, with_bias);
-  return {[run = std::move(product.run), with_bias](const Launch& l) {
-            run(l.in[0], l.in[1], with_bias ? l.input<float>(2) : nullptr, l.out[0], l.scratch);
+  const size_t own = (product.scratch_bytes + 63) / 64 * 64;
+  return {[=, run = std::move(product.run)](const Launch& l) {
+            auto* floats = reinterpret_cast<float*>(static_cast<char*>(l.scratch) + own);
+            run(l.in[0], l.in[1], bias_of.get(l, floats), l.out[0], l.scratch);
           },
-          product.scratch_bytes};
+          own + static_cast<size_t>(bias_of.scratch()) * sizeof(float)};
 }
 
 }  // namespace trireme

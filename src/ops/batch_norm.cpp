@@ -110,6 +110,7 @@ constinit const Op batch_norm_op{.name = "batch_norm",
                                            [&]<class T>(Tag<T>) { return prepare_as<T>(p); });
                                      },
                                  .cuda = TRI_CUDA(cuda_batch_norm),
+                                 .amp_inputs = 1,
                                  .layouts = Layouts::kFollow,
                                  .in_place = 1};
 

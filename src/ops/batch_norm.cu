@@ -1,139 +1,12 @@
 // Batch norm on the GPU: 16-byte accesses; sums over parts of the rows, which a second kernel joins
 // in a fixed order; then one pass that applies one factor and one offset a channel.
-#include "ops/cuda_common.cuh"
-#include "ops/norm.h"
+#include "ops/batch_norm_device.cuh"
 
 namespace trireme {
 namespace cuda {
 namespace {
 
 constexpr size_t kX = 2;  // of batch_norm_train's inputs (mean, variance, x, scale, bias)
-
-// How the data lies: rows of channels, or (run > 0) runs of one channel.
-struct Form {
-  int64_t channels, count;  // count: elements of a channel
-  int64_t run, images;
-  unsigned slabs, parts;  // of the grid of sums
-
-  Form(const Type& x, size_t element) : channels(x.shape[1]), count(x.shape.numel() / channels) {
-    const int64_t pixels = split_at(x.shape, 1).inner;
-    run = cuda_last(x) || pixels == 1 ? 0 : pixels;
-    images = x.shape[0];
-    const int64_t n = width(element), groups = channels / n;
-    slabs = static_cast<unsigned>(run ? channels : (groups + 31) / 32);
-    // Enough blocks for the largest GPU twice over, but 16 rows for a thread.
-    const int64_t work = run ? count / (kThreads * n * 4) : count / (16 * rows_at_once(groups));
-    parts =
-        static_cast<unsigned>(std::clamp<int64_t>(work, 1, std::max<int64_t>(1, 132 * 4 / slabs)));
-    if (run) parts = static_cast<unsigned>(std::min<int64_t>(parts, 64));
-  }
-  static bool cuda_last(const Type& x) { return channels_last(x); }
-  static int64_t rows_at_once(int64_t groups) { return kThreads / std::min<int64_t>(groups, 32); }
-  // Elements of an access.
-  int width(size_t element) const {
-    return vectors_fit(element, run ? run : channels) ? static_cast<int>(16 / element) : 1;
-  }
-  size_t partials() const { return static_cast<size_t>(2 * channels) * parts; }
-};
-
-// Sums a and b of the threads that share a channel, into partial[part][2][channels].
-template <int N, class A>
-__device__ void block_sums(A (&a)[N], A (&b)[N], int tx, int ty, int columns, int rows,
-                           int64_t first, int64_t channels, A* partial) {
-  __shared__ A sums[kThreads * N];
-  A* own = partial + static_cast<int64_t>(blockIdx.y) * 2 * channels;
-  for (int which = 0; which < 2; ++which) {
-    __syncthreads();
-    if (ty < rows) {
-#pragma unroll
-      for (int i = 0; i < N; ++i) sums[(ty * columns + tx) * N + i] = which ? b[i] : a[i];
-    }
-    __syncthreads();
-    for (int c = threadIdx.x; c < columns * N; c += kThreads) {
-      if (first + c >= channels) continue;
-      A sum = 0;
-      for (int r = 0; r < rows; ++r) sum += sums[r * columns * N + c];
-      own[which * channels + first + c] = sum;
-    }
-  }
-}
-
-// f(offset, N values of channels c...) -> two terms; the rows of channels.
-template <int N, class A, class F>
-__device__ void sum_rows(int64_t count, int64_t channels, A* partial, F f) {
-  const int groups = static_cast<int>(channels / N);
-  const int columns = min(groups, 32), rows = kThreads / columns;
-  const int tx = threadIdx.x % columns, ty = threadIdx.x / columns;
-  const int64_t group = static_cast<int64_t>(blockIdx.x) * columns + tx;
-  A a[N] = {}, b[N] = {};
-  if (ty < rows && group < groups) {
-    const int64_t step = static_cast<int64_t>(gridDim.y) * rows;
-    f(group * N, [&](auto piece) {
-      int64_t r = static_cast<int64_t>(blockIdx.y) * rows + ty;
-      for (; r + 3 * step < count; r += 4 * step)
-        piece(r * channels + group * N, step * channels, Width<4>{}, a, b);
-      for (; r < count; r += step) piece(r * channels + group * N, 0, Width<1>{}, a, b);
-    });
-  }
-  block_sums<N>(a, b, tx, ty, columns, rows, static_cast<int64_t>(blockIdx.x) * columns * N,
-                channels, partial);
-}
-
-// One channel's runs: gridDim.x channels, gridDim.y parts.
-template <int N, class A, class F>
-__device__ void sum_runs(int64_t run, int64_t images, int64_t channels, A* partial, F f) {
-  const int64_t c = blockIdx.x;
-  A a[N] = {}, b[N] = {};
-  const int64_t vectors = run / N, all = vectors * images;
-  f(c, [&](auto piece) {
-    for (int64_t i = static_cast<int64_t>(blockIdx.y) * kThreads + threadIdx.x; i < all;
-         i += static_cast<int64_t>(gridDim.y) * kThreads)
-      piece((i / vectors * channels + c) * run + i % vectors * N, 0, Width<1>{}, a, b);
-  });
-  A first = 0, second = 0;
-#pragma unroll
-  for (int i = 0; i < N; ++i) first += a[i], second += b[i];
-  first = group_reduce<kThreads>(first, Plus{});
-  second = group_reduce<kThreads>(second, Plus{});
-  if (threadIdx.x != 0) return;
-  A* own = partial + static_cast<int64_t>(blockIdx.y) * 2 * channels;
-  own[c] = first;
-  own[channels + c] = second;
-}
-
-// Sums around one value of the channel, so that a large mean does not drown the variance.
-template <int N, bool kRows, class T>
-__global__ void __launch_bounds__(kThreads)
-    moments(const T* __restrict__ x, Acc<T>* partial, int64_t count, int64_t channels, int64_t run,
-            int64_t images) {
-  using A = Acc<T>;
-  const auto body = [&](int64_t c, auto walk) {
-    A shift[N];
-    if constexpr (kRows) {
-      load<N>(x + c, shift);
-    } else {
-#pragma unroll
-      for (int i = 0; i < N; ++i) shift[i] = up(x[c * run]);
-    }
-    walk([&](int64_t at, int64_t step, auto unroll, A(&a)[N], A(&b)[N]) {
-      constexpr int U = decltype(unroll)::value;
-      A v[U][N];
-#pragma unroll
-      for (int u = 0; u < U; ++u) load<N>(x + at + u * step, v[u]);
-#pragma unroll
-      for (int u = 0; u < U; ++u) {
-#pragma unroll
-        for (int i = 0; i < N; ++i) {
-          const A d = v[u][i] - shift[i];
-          a[i] += d;
-          b[i] += d * d;
-        }
-      }
-    });
-  };
-  if constexpr (kRows) sum_rows<N>(count, channels, partial, body);
-  else sum_runs<N>(run, images, channels, partial, body);
-}
 
 // Sums of dy and dy (x - mean).
 template <int N, bool kRows, class T>
@@ -165,74 +38,6 @@ __global__ void __launch_bounds__(kThreads)
   else sum_runs<N>(run, images, channels, partial, body);
 }
 
-// Joins the parts of 32 channels; f(channel, first sum, second sum) once a channel.
-template <class A, class F>
-__device__ void join_parts(const A* partial, int parts, int64_t channels, F f) {
-  __shared__ double sums[2][32][33];
-  const int x = threadIdx.x % 32, y = threadIdx.x / 32;
-  const int64_t c = static_cast<int64_t>(blockIdx.x) * 32 + x;
-  double a = 0, b = 0;
-  if (c < channels) {
-#pragma unroll 4
-    for (int k = y; k < parts; k += 32) {
-      a += partial[static_cast<int64_t>(k) * 2 * channels + c];
-      b += partial[static_cast<int64_t>(k) * 2 * channels + channels + c];
-    }
-  }
-  sums[0][y][x] = a;
-  sums[1][y][x] = b;
-  __syncthreads();
-  if (y > 0 || c >= channels) return;
-  for (int k = 1; k < 32; ++k) a += sums[0][k][x], b += sums[1][k][x];
-  f(c, a, b);
-}
-
-template <class A> struct Train {
-  const A *mean_in, *variance_in;
-  A *mean, *variance, *saved_mean, *saved_inverse, *factor, *offset;
-  Small scale, bias;
-  double count, momentum, epsilon;
-  int64_t stride;  // from one channel's first element to the next one's
-};
-
-template <class T>
-__global__ void __launch_bounds__(1024)
-    finish_train(const T* x, const Acc<T>* partial, int parts, int64_t channels, Train<Acc<T>> t) {
-  using A = Acc<T>;
-  join_parts(partial, parts, channels, [&](int64_t c, double a, double b) {
-    const double d = a / t.count, mean = static_cast<double>(up(x[c * t.stride])) + d;
-    const double variance = fmax(0.0, b / t.count - d * d),
-                 inverse = 1 / sqrt(variance + t.epsilon);
-    t.mean[c] = static_cast<A>(t.momentum * t.mean_in[c] + (1 - t.momentum) * mean);
-    t.variance[c] = static_cast<A>(t.momentum * t.variance_in[c] + (1 - t.momentum) * variance);
-    t.saved_mean[c] = static_cast<A>(mean);
-    t.saved_inverse[c] = static_cast<A>(inverse);
-    const double s = t.scale.at(c, 1.0);
-    t.factor[c] = static_cast<A>(s * inverse);
-    t.offset[c] = static_cast<A>(t.bias.at(c, 0.0) - mean * s * inverse);
-  });
-}
-
-template <class A> struct Back {
-  Small scale, mean, inverse;
-  A *dscale, *dbias, *a, *b, *k;
-  double count;
-};
-
-template <class A>
-__global__ void __launch_bounds__(1024)
-    finish_grad(const A* partial, int parts, int64_t channels, Back<A> t) {
-  join_parts(partial, parts, channels, [&](int64_t c, double g, double gx) {
-    const double s = t.scale.at(c, 1.0), r = t.inverse.at(c, 1.0), m = t.mean.at(c, 0.0);
-    t.dscale[c] = static_cast<A>(gx * r);
-    t.dbias[c] = static_cast<A>(g);
-    const double by_x = -s * r * r * r * gx / t.count;
-    t.a[c] = static_cast<A>(s * r);
-    t.b[c] = static_cast<A>(by_x);
-    t.k[c] = static_cast<A>(-s * r * g / t.count - by_x * m);
-  });
-}
-
 // Inference: factor and offset of given statistics.
 template <class A>
 __global__ void __launch_bounds__(kThreads)
@@ -244,122 +49,18 @@ __global__ void __launch_bounds__(kThreads)
   offset[c] = bias.at(c, A(0)) - mean.at(c, A(0)) * factor[c];
 }
 
-// out = a x + k, or with dy: out = a dy + b x + k. A thread's stride is a multiple of the channels,
-// so that it keeps its factors; `groups` are vectors in a row of channels, or in a run.
-template <int N, bool kRows, bool kGrad, class T>
-__global__ void __launch_bounds__(kThreads)
-    apply(const T* x, const T* dy, T* out,  // out may be x
-          const Acc<T>* __restrict__ a, const Acc<T>* __restrict__ b, const Acc<T>* __restrict__ k,
-          int64_t vectors, int64_t groups, int64_t channels) {
-  using A = Acc<T>;
-  const int64_t step = static_cast<int64_t>(gridDim.x) * kThreads;
-  int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-  A fa[N], fb[N], fk[N];
-  const auto numbers = [&](int64_t at) {
-    const int64_t c = kRows ? at % groups * N : at / groups % channels;
-#pragma unroll
-    for (int n = 0; n < N; ++n) {
-      const int64_t own = kRows ? c + n : c;
-      fa[n] = a[own];
-      fk[n] = k[own];
-      if (kGrad) fb[n] = b[own];
-    }
-  };
-  const auto one = [&](A(&v)[N], const A(&g)[N]) {
-#pragma unroll
-    for (int n = 0; n < N; ++n)
-      v[n] = kGrad ? fa[n] * g[n] + (fb[n] * v[n] + fk[n]) : fa[n] * v[n] + fk[n];
-  };
-  const bool constant = kRows && step % groups == 0;
-  if (i < vectors) numbers(i);
-  for (; i + step < vectors; i += 2 * step) {
-    A v[2][N], g[2][N];
-#pragma unroll
-    for (int u = 0; u < 2; ++u) {
-      load<N>(x + (i + u * step) * N, v[u]);
-      if constexpr (kGrad) load<N>(dy + (i + u * step) * N, g[u]);
-    }
-#pragma unroll
-    for (int u = 0; u < 2; ++u) {
-      if (!constant) numbers(i + u * step);
-      one(v[u], g[u]);
-      store<N>(out + (i + u * step) * N, v[u]);
-    }
-  }
-  if (i < vectors) {
-    A v[N], g[N];
-    load<N>(x + i * N, v);
-    if constexpr (kGrad) load<N>(dy + i * N, g);
-    if (!constant) numbers(i);
-    one(v, g);
-    store<N>(out + i * N, v);
-  }
-}
-
-template <bool kGrad, class T>
-void run_apply(const Form& f, const T* x, const T* dy, T* out, const Acc<T>* a, const Acc<T>* b,
-               const Acc<T>* k, cudaStream_t stream) {
-  const auto go = [&](auto n, auto rows) {
-    const int64_t vectors = f.channels * f.count / n(),
-                  groups = (rows() ? f.channels : f.run) / n();
-    unsigned blocks = walking_blocks(vectors, 2 * kThreads);
-    // Threads keep their channels where the number of blocks can be made to fit.
-    if (rows() && groups > kThreads && blocks > groups / kThreads)
-      blocks -= static_cast<unsigned>(blocks % std::max<int64_t>(1, groups / kThreads));
-    apply<n(), rows(), kGrad, T>
-        <<<blocks, kThreads, 0, stream>>>(x, dy, out, a, b, k, vectors, groups, f.channels);
-  };
-  using Rows = std::true_type;
-  using Runs = std::false_type;
-  if (f.width(sizeof(T)) > 1)
-    f.run ? go(Width<kVector<T>>{}, Runs{}) : go(Width<kVector<T>>{}, Rows{});
-  else f.run ? go(Width<1>{}, Runs{}) : go(Width<1>{}, Rows{});
-  TRI_CUDA_LAUNCHED();
-}
-
-// launch(width, rows) with the constants that this form has.
-template <class T, class F> void with_form(const Form& f, F launch) {
-  using Rows = std::true_type;
-  using Runs = std::false_type;
-  if (f.width(sizeof(T)) > 1)
-    f.run ? launch(Width<kVector<T>>{}, Runs{}) : launch(Width<kVector<T>>{}, Rows{});
-  else f.run ? launch(Width<1>{}, Runs{}) : launch(Width<1>{}, Rows{});
-}
-
 template <class T> Kernel train_kernel(const Prepare& p) {
   using A = Acc<T>;
   const Form f(p.in(kX), sizeof(T));
   const SmallInput scale(p, 3), bias(p, 4);
   const auto attrs = p.attrs<BatchNormAttrs>();
   const auto run = [=](const Launch& l) {
-    auto* partial = static_cast<A*>(l.scratch);
-    A *factor = partial + f.partials(), *offset = factor + f.channels;
     const T* x = l.input<T>(kX);
-    with_form<T>(f, [&](auto n, auto rows) {
-      moments<n(), rows(), T><<<dim3(f.slabs, f.parts), kThreads, 0, stream_of(l)>>>(
-          x, partial, f.count, f.channels, f.run, f.images);
-    });
-    TRI_CUDA_LAUNCHED();
-    const Train<A> t{l.input<A>(0),
-                     l.input<A>(1),
-                     l.output<A>(0),
-                     l.output<A>(1),
-                     l.output<A>(3),
-                     l.output<A>(4),
-                     factor,
-                     offset,
-                     scale.get(l),
-                     bias.get(l),
-                     static_cast<double>(f.count),
-                     attrs.momentum,
-                     attrs.epsilon,
-                     f.run ? f.run : 1};
-    finish_train<T><<<blocks_for(f.channels, 32), 1024, 0, stream_of(l)>>>(
-        x, partial, static_cast<int>(f.parts), f.channels, t);
-    TRI_CUDA_LAUNCHED();
-    run_apply<false, T>(f, x, nullptr, l.output<T>(2), factor, nullptr, offset, stream_of(l));
+    const A* factor = batch_statistics<T>(f, x, scale, bias, attrs.momentum, attrs.epsilon, l);
+    run_apply<false, T>(f, x, nullptr, l.output<T>(2), factor, nullptr, factor + f.channels,
+                        stream_of(l));
   };
-  return {run, (f.partials() + 2 * static_cast<size_t>(f.channels)) * sizeof(A)};
+  return {run, statistics_scratch(f) * sizeof(A)};
 }
 
 template <class T> Kernel grad_kernel(const Prepare& p) {
@@ -368,27 +69,16 @@ template <class T> Kernel grad_kernel(const Prepare& p) {
   const SmallInput scale(p, 1), mean(p, 2), inverse(p, 3);
   const auto run = [=](const Launch& l) {
     auto* partial = static_cast<A*>(l.scratch);
-    A *a = partial + f.partials(), *b = a + f.channels, *k = b + f.channels;
     with_form<T>(f, [&](auto n, auto rows) {
       grad_sums<n(), rows(), T><<<dim3(f.slabs, f.parts), kThreads, 0, stream_of(l)>>>(
           l.input<T>(0), l.input<T>(4), mean.get(l), partial, f.count, f.channels, f.run, f.images);
     });
     TRI_CUDA_LAUNCHED();
-    const Back<A> back{scale.get(l),
-                       mean.get(l),
-                       inverse.get(l),
-                       l.output<A>(1),
-                       l.output<A>(2),
-                       a,
-                       b,
-                       k,
-                       static_cast<double>(f.count)};
-    finish_grad<A><<<blocks_for(f.channels, 32), 1024, 0, stream_of(l)>>>(
-        partial, static_cast<int>(f.parts), f.channels, back);
-    TRI_CUDA_LAUNCHED();
-    run_apply<true, T>(f, l.input<T>(0), l.input<T>(4), l.output<T>(0), a, b, k, stream_of(l));
+    const Back<A> back = gradient_numbers<A>(f, scale, mean, inverse, l);
+    run_apply<true, T>(f, l.input<T>(0), l.input<T>(4), l.output<T>(0), back.a, back.b, back.k,
+                       stream_of(l));
   };
-  return {run, (f.partials() + 3 * static_cast<size_t>(f.channels)) * sizeof(A)};
+  return {run, gradient_scratch(f) * sizeof(A)};
 }
 
 template <class T> Kernel inference_kernel(const Prepare& p) {

@@ -238,6 +238,7 @@ constinit const Op batch_norm_train_op{.name = "batch_norm_train",
                                        .grad = grad,
                                        .cpu = prepare<kX>,
                                        .cuda = TRI_CUDA(cuda_batch_norm_train),
+                                       .amp_inputs = 1U << 2,
                                        .layouts = Layouts::kFollow,
                                        .in_place = 3};
 constinit const Op batch_norm_grad_op{.name = "batch_norm_grad",

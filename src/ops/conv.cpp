@@ -3,6 +3,7 @@
 #include "ops/conv.h"
 
 #include "ops/anchor.h"
+#include "ops/cuda_kernels.h"
 #include "ops/reduce.h"
 
 namespace trireme {
@@ -121,6 +122,7 @@ const Op conv2d_op{.name = "conv2d",
                    .infer = infer_conv,
                    .grad = conv_grad,
                    .cpu = prepare_anchor,
+                   .cuda = TRI_CUDA(cuda_conv2d),
                    .amp = Amp::kHalf,
                    .fuse = Fuse::kAnchor,
                    .layouts = Layouts::kPrefersChannelsLast};
@@ -130,6 +132,7 @@ const Op conv2d_transpose_op{.name = "conv2d_transpose",
                              .infer = infer_transpose,
                              .grad = transpose_grad,
                              .cpu = prepare_anchor,
+                             .cuda = TRI_CUDA(cuda_conv2d),
                              .amp = Amp::kHalf,
                              .fuse = Fuse::kAnchor,
                              .layouts = Layouts::kPrefersChannelsLast};

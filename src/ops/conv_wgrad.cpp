@@ -4,7 +4,9 @@
 #include "ops/anchor.h"
 #include "ops/conv.h"
 #include "ops/conv_reference.h"
+#include "ops/cuda_kernels.h"
 #include "ops/turn.h"
+#include "ops/widened.h"
 
 namespace trireme {
 namespace {
@@ -56,6 +58,7 @@ cpu::ConvSpec spec_of(const Prepare& p) {
 }
 
 Kernel prepare(const Prepare& p) {
+  if (any_float16(p)) return widened(p, prepare);
   const DType dtype = p.in(0).dtype;
   const int64_t count = p.out().shape.numel();
   if (count == 0 || p.in(0).shape.numel() == 0) {
@@ -103,6 +106,7 @@ const Op conv2d_wgrad_op{.name = "conv2d_wgrad",
                          .infer = infer,
                          .grad = grad,
                          .cpu = prepare,
+                         .cuda = TRI_CUDA(cuda_conv2d_wgrad),
                          .amp = Amp::kHalf,
                          .layouts = Layouts::kReadsChannelsLast};
 

@@ -10,6 +10,7 @@
 
 namespace trireme {
 
+struct AnchorMatch;
 struct CopyBox;
 Kernel cuda_copy_boxes(const std::vector<CopyBox>& boxes, size_t element_size);
 
@@ -28,6 +29,10 @@ Kernel cuda_fused_matmul(const Prepare& p, const Graph& body,
 Kernel cuda_flash_attn(const Prepare& p);
 Kernel cuda_flash_attn_grad(const Prepare& p);
 
+Kernel cuda_conv2d(const Prepare& p);  // conv2d_transpose too
+Kernel cuda_conv2d_wgrad(const Prepare& p);
+Kernel cuda_fused_conv(const Prepare& p, const Graph& body, const AnchorMatch& match);
+
 Kernel cuda_softmax(const Prepare& p);
 Kernel cuda_log_softmax(const Prepare& p);
 Kernel cuda_softmax_grad(const Prepare& p);
@@ -37,10 +42,16 @@ Kernel cuda_cross_entropy_grad(const Prepare& p);
 Kernel cuda_layer_norm(const Prepare& p);
 Kernel cuda_layer_norm_grad(const Prepare& p);
 Kernel cuda_group_norm(const Prepare& p);  // instance_norm too
+Kernel cuda_group_norm_grad(const Prepare& p);
 
 Kernel cuda_batch_norm(const Prepare& p);
 Kernel cuda_batch_norm_train(const Prepare& p);
 Kernel cuda_batch_norm_grad(const Prepare& p);
+Kernel cuda_fused_batch_norm(const Prepare& p);  // fused_batch_norm_act, fused_bn_add_activation
+Kernel cuda_fused_batch_norm_act_grad(const Prepare& p);
+Kernel cuda_fused_bn_add_activation_grad(const Prepare& p);
+Kernel cuda_fused_batch_norm_act_pool(const Prepare& p);
+Kernel cuda_fused_batch_norm_act_pool_grad(const Prepare& p);
 
 Kernel cuda_reduce(const Prepare& p);  // sum, mean, max, min, prod, any, all
 
@@ -49,6 +60,8 @@ Kernel cuda_pool2d_grad(const Prepare& p);
 
 Kernel cuda_nearest_interp(const Prepare& p);
 Kernel cuda_bilinear_interp(const Prepare& p);
+Kernel cuda_nearest_interp_grad(const Prepare& p);
+Kernel cuda_bilinear_interp_grad(const Prepare& p);
 
 Kernel cuda_gather(const Prepare& p);
 Kernel cuda_gather_nd(const Prepare& p);
@@ -56,6 +69,7 @@ Kernel cuda_embedding(const Prepare& p);
 Kernel cuda_one_hot(const Prepare& p);
 Kernel cuda_index_add(const Prepare& p);
 Kernel cuda_scatter(const Prepare& p);
+Kernel cuda_scatter_nd_add(const Prepare& p);
 Kernel cuda_embedding_grad(const Prepare& p);
 
 Kernel cuda_pad_border(const Prepare& p);  // reflect, replicate, circular
@@ -64,6 +78,7 @@ Kernel cuda_dropout(const Prepare& p);
 Kernel cuda_uniform(const Prepare& p);
 Kernel cuda_gaussian(const Prepare& p);
 Kernel cuda_randint(const Prepare& p);
+Kernel cuda_randperm(const Prepare& p);  // one thread: for orders of some thousands
 Kernel cuda_bernoulli(const Prepare& p);
 
 Kernel cuda_update(const Prepare& p);  // every optimizer of optimizer.h but lamb
@@ -75,6 +90,8 @@ Kernel cuda_argmax(const Prepare& p);
 Kernel cuda_topk(const Prepare& p);  // k passes over a line: for a small k
 Kernel cuda_cumsum(const Prepare& p);
 Kernel cuda_cumprod(const Prepare& p);
+Kernel cuda_cumprod_grad(const Prepare& p);
+Kernel cuda_searchsorted(const Prepare& p);
 Kernel cuda_take_along_axis(const Prepare& p);
 Kernel cuda_put_along_axis(const Prepare& p);
 

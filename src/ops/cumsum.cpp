@@ -125,18 +125,21 @@ constinit const Op cumsum_op{.name = "cumsum",
                              .infer = infer,
                              .grad = sum_rule,
                              .cpu = prepare_sum,
-                             .cuda = TRI_CUDA(cuda_cumsum)};
+                             .cuda = TRI_CUDA(cuda_cumsum),
+                             .amp = Amp::kFloatInO1};
 constinit const Op cumprod_op{.name = "cumprod",
                               .attrs = &attr_info<CumsumAttrs>,
                               .infer = infer,
                               .grad = product_rule,
                               .cpu = prepare_product,
-                              .cuda = TRI_CUDA(cuda_cumprod)};
+                              .cuda = TRI_CUDA(cuda_cumprod),
+                              .amp = Amp::kFloatInO1};
 constinit const Op cumprod_grad_op{.name = "cumprod_grad",
                                    .inputs = 2,
                                    .attrs = &attr_info<CumsumAttrs>,
                                    .infer = infer_product_grad,
-                                   .cpu = prepare_product_grad};
+                                   .cpu = prepare_product_grad,
+                                   .cuda = TRI_CUDA(cuda_cumprod_grad)};
 
 Value* cumprod(Value* x, int64_t axis, bool exclusive, bool reverse) {
   axis = normal_axis("cumprod", axis, x->type.shape.rank());

@@ -40,8 +40,11 @@ Kernel prepare_cuda(const Prepare& p) {
     if (n->op != &kData && n->op != &kConstant) nodes.push_back(n.get());
   if (cuda_fuses_matmul(nodes)) return cuda_fused_matmul(p, body, nodes);
   const auto pointwise = [](const Node* n) { return n->op->fuse == Fuse::kPointwise; };
-  if (!std::all_of(nodes.begin(), nodes.end(), pointwise))
-    fail(Code::kInternal, "[fused] no CUDA lowering takes this body", p.node.where);
+  if (!std::all_of(nodes.begin(), nodes.end(), pointwise)) {
+    const auto match = match_anchor(nodes);
+    if (!match) fail(Code::kInternal, "[fused] no CUDA lowering takes this body", p.node.where);
+    return cuda_fused_conv(p, body, *match);
+  }
   return cuda_pointwise_cluster(nodes, {body.inputs.begin(), body.inputs.end()},
                                 {body.outputs.begin(), body.outputs.end()});
 }

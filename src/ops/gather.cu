@@ -194,8 +194,24 @@ struct Placing {
   size_t index, values;  // inputs
 };
 
-template <class T> Kernel placing_kernel(const Prepare& p, const Placing& s) {
-  const bool wide = is_wide(p, s.index);
+// Rows of coordinates as places; -1 outside.
+__global__ void __launch_bounds__(kThreads)
+    flat_places(Index at, int64_t* places, int64_t count, Grid g) {
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (i >= count) return;
+  int64_t place = 0;
+  for (int64_t d = 0; d < g.depth; ++d) {
+    int64_t k = at[i * g.depth + d];
+    if (k < 0) k += g.size[d];
+    if (k < 0 || k >= g.size[d]) place = -1;
+    if (place >= 0) place = place * g.size[d] + k;
+  }
+  places[i] = place;
+}
+
+template <class T>
+Kernel placing_kernel(const Prepare& p, const Placing& s, bool always_wide = false) {
+  const bool wide = always_wide || is_wide(p, s.index);
   const auto places = static_cast<size_t>(s.places), count = static_cast<size_t>(s.count);
   TRI_CHECK(s.count < (int64_t{1} << 31), message(p.node.op->name, "has too many indices"));
   return {[=, bytes = p.out().bytes()](const Launch& l) {
@@ -220,6 +236,33 @@ template <class T> Kernel placing_kernel(const Prepare& p, const Placing& s) {
             TRI_CUDA_LAUNCHED();
           },
           (2 * places + 1 + count) * sizeof(int32_t)};
+}
+
+// The coordinates become places in front of the scratch of the kernel that places rows.
+Kernel coordinates_placed(const Prepare& p) {
+  const Shape &x = p.in().shape, &index = p.in(1).shape;
+  Grid g{index.back(), {}};
+  int64_t count = 1, places = 1, inner = 1;
+  for (int d = 0; d + 1 < index.rank(); ++d) count *= index[d];
+  for (int d = 0; d < x.rank(); ++d) {
+    (d < g.depth ? places : inner) *= x[d];
+    if (d < g.depth) g.size[d] = x[d];
+  }
+  const Placing s{1, places, count, inner, true, false, false, -1, 1, 2};
+  const bool wide = is_wide(p, 1);
+  Kernel place = with_cuda_number(*p.node.op, p.in().dtype, [&]<class T>(Tag<T>) {
+    return placing_kernel<T>(p, s, true);
+  });
+  const size_t own = (static_cast<size_t>(count) * sizeof(int64_t) + 255) / 256 * 256;
+  const auto run = [=, placed = place.run](const Launch& l) {
+    auto* at = static_cast<int64_t*>(l.scratch);
+    flat_places<<<blocks_for(count), kThreads, 0, stream_of(l)>>>(Index{l.in[1], wide}, at, count,
+                                                                  g);
+    TRI_CUDA_LAUNCHED();
+    void* const in[] = {l.in[0], at, l.in[2]};
+    placed(Launch{in, l.out, static_cast<char*>(l.scratch) + own, l.stream});
+  };
+  return {run, own + place.scratch};
 }
 
 Kernel rows_placed(const Prepare& p, int64_t axis, bool add) {
@@ -273,6 +316,9 @@ Kernel cuda_one_hot(const Prepare& p) {
 }
 Kernel cuda_index_add(const Prepare& p) {
   return cuda::rows_placed(p, p.attrs<AxisAttrs>().axis, true);
+}
+Kernel cuda_scatter_nd_add(const Prepare& p) {
+  return p.out().shape.numel() == 0 ? cuda::nothing() : cuda::coordinates_placed(p);
 }
 Kernel cuda_scatter(const Prepare& p) { return cuda::rows_placed(p, 0, false); }
 Kernel cuda_embedding_grad(const Prepare& p) {

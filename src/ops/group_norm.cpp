@@ -180,6 +180,8 @@ constinit const Op group_norm_op{.name = "group_norm",
                                  .grad = grad,
                                  .cpu = prepare,
                                  .cuda = TRI_CUDA(cuda_group_norm),
+                                 .amp = Amp::kFloatInO1,
+                                 .amp_inputs = 1,
                                  .layouts = Layouts::kFollow,
                                  .in_place = 1};
 constinit const Op instance_norm_op{.name = "instance_norm",
@@ -189,6 +191,7 @@ constinit const Op instance_norm_op{.name = "instance_norm",
                                     .grad = grad,
                                     .cpu = prepare,
                                     .cuda = TRI_CUDA(cuda_group_norm),
+                                    .amp_inputs = 1,
                                     .layouts = Layouts::kFollow,
                                     .in_place = 1};
 

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "base/parallel.h"
+#include "ops/cuda_kernels.h"
 #include "ops/elements.h"
 #include "ops/norm.h"
 #include "ops/norm_rows.h"
@@ -136,6 +137,7 @@ constinit const Op group_norm_grad_op{.name = "group_norm_grad",
                                       .attrs = &attr_info<NormAttrs>,
                                       .infer = infer,
                                       .cpu = prepare,
+                                      .cuda = TRI_CUDA(cuda_group_norm_grad),
                                       .layouts = Layouts::kFollow};
 
 }  // namespace ops

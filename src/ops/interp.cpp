@@ -127,6 +127,7 @@ constinit const Op nearest_interp_op{.name = "nearest_interp",
                                      .grad = grad,
                                      .cpu = prepare_nearest,
                                      .cuda = TRI_CUDA(cuda_nearest_interp),
+                                     .amp = Amp::kFloatInO1,
                                      .layouts = Layouts::kFollow};
 constinit const Op bilinear_interp_op{.name = "bilinear_interp",
                                       .attrs = &attr_info<InterpAttrs>,
@@ -134,6 +135,7 @@ constinit const Op bilinear_interp_op{.name = "bilinear_interp",
                                       .grad = grad,
                                       .cpu = prepare_bilinear,
                                       .cuda = TRI_CUDA(cuda_bilinear_interp),
+                                      .amp = Amp::kFloatInO1,
                                       .layouts = Layouts::kFollow};
 
 Value* nearest_interp(Value* x, const InterpAttrs& attrs) {

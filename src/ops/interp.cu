@@ -1,5 +1,5 @@
-// nearest_interp and bilinear_interp on the GPU: a thread makes a result, or 16 bytes of its
-// channels.
+// nearest_interp, bilinear_interp and their gradients on the GPU: a thread makes a result, or 16
+// bytes of its channels; of a gradient from all that its pixel went into.
 #include "ops/cuda_common.cuh"
 #include "ops/interp_tables.h"
 
@@ -27,6 +27,23 @@ struct Resize {
     second = min(first + 1, in - 1);
     weight = at - static_cast<float>(first);
     return first;
+  }
+
+  // Results that pixel i may have gone into lie between these; weight_of tells which did.
+  __device__ __forceinline__ int64_t lowest(int64_t i) const {
+    if (i == 0 || ratio <= 0.f) return 0;
+    return max(int64_t{0}, static_cast<int64_t>((static_cast<float>(i) - 1.5f) / ratio) - 2);
+  }
+  __device__ __forceinline__ int64_t highest(int64_t i) const {
+    if (i == in - 1 || ratio <= 0.f) return out - 1;
+    return min(out - 1, static_cast<int64_t>((static_cast<float>(i) + 1.5f) / ratio) + 2);
+  }
+  template <bool kBilinear> __device__ __forceinline__ float weight_of(int64_t o, int64_t i) const {
+    if constexpr (!kBilinear) return nearest(o) == i ? 1.f : 0.f;
+    int64_t second;
+    float weight;
+    const int64_t first = pair(o, second, weight);
+    return (first == i ? 1.f - weight : 0.f) + (second == i ? weight : 0.f);
   }
 };
 
@@ -61,13 +78,58 @@ __global__ void __launch_bounds__(kThreads)
   store<N>(y + i * N, v);
 }
 
+template <int N, bool kBilinear, class T>
+__global__ void __launch_bounds__(kThreads)
+    resize_grad(const T* dy, T* dx, Resize rh, Resize rw, int64_t channels, int64_t count) {
+  using A = Acc<T>;
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (i >= count) return;
+  const int64_t groups = channels / N, c = i % groups * N, w = i / groups % rw.in,
+                h = i / groups / rw.in % rh.in, image = i / groups / rw.in / rh.in;
+  const T* from = dy + image * rh.out * rw.out * channels + c;
+  const int64_t w0 = rw.lowest(w), w1 = rw.highest(w);
+  A sum[N] = {};
+  for (int64_t oh = rh.lowest(h); oh <= rh.highest(h); ++oh) {
+    const float s = rh.weight_of<kBilinear>(oh, h);
+    if (s == 0.f) continue;
+    for (int64_t ow = w0; ow <= w1; ++ow) {
+      const float t = rw.weight_of<kBilinear>(ow, w);
+      if (t == 0.f) continue;
+      A g[N];
+      load<N>(from + (oh * rw.out + ow) * channels, g);
+#pragma unroll
+      for (int k = 0; k < N; ++k) sum[k] += static_cast<A>(s) * static_cast<A>(t) * g[k];
+    }
+  }
+  store<N>(dx + i * N, sum);
+}
+
+Resize resize_of(const InterpAttrs& a, int64_t in, int64_t out, size_t d) {
+  return {in, out, interp_ratio(a, in, out, d), a.align_corners,
+          a.align_mode == 0 && !a.align_corners};
+}
+
+template <bool kBilinear, class T> Kernel resize_grad_kernel(const Prepare& p) {
+  const auto& a = p.attrs<InterpAttrs>();
+  const Shape& x = p.out().shape;
+  const bool last = channels_last(p.in()) || channels_last(p.out());
+  const Resize h = resize_of(a, x[2], a.size[0], 0), w = resize_of(a, x[3], a.size[1], 1);
+  const int64_t channels = last ? x[1] : 1;
+  const bool wide = vectors_fit(sizeof(T), channels);
+  const int64_t count = x.numel() / (wide ? kVector<T> : 1);
+  return {[=, blocks = blocks_for(count)](const Launch& l) {
+    (wide ? resize_grad<kVector<T>, kBilinear, T>
+          : resize_grad<1, kBilinear, T>)<<<blocks, kThreads, 0, stream_of(l)>>>(
+        l.input<T>(0), l.output<T>(), h, w, channels, count);
+    TRI_CUDA_LAUNCHED();
+  }};
+}
+
 template <bool kBilinear, class T> Kernel resize_kernel(const Prepare& p) {
   const auto& a = p.attrs<InterpAttrs>();
   const Shape& x = p.in().shape;
   const bool last = channels_last(p.in()) || channels_last(p.out());
-  const bool half_pixel = a.align_mode == 0 && !a.align_corners;
-  const Resize h{x[2], a.size[0], interp_ratio(a, x[2], a.size[0], 0), a.align_corners, half_pixel},
-      w{x[3], a.size[1], interp_ratio(a, x[3], a.size[1], 1), a.align_corners, half_pixel};
+  const Resize h = resize_of(a, x[2], a.size[0], 0), w = resize_of(a, x[3], a.size[1], 1);
   const int64_t channels = last ? x[1] : 1;
   const bool wide = vectors_fit(sizeof(T), channels);
   const int64_t count = p.out().shape.numel() / (wide ? kVector<T> : 1);
@@ -91,6 +153,19 @@ Kernel cuda_bilinear_interp(const Prepare& p) {
   if (p.out().shape.numel() == 0) return cuda::nothing();
   return cuda::with_cuda_floating(*p.node.op, p.in().dtype,
                                   [&]<class T>(Tag<T>) { return cuda::resize_kernel<true, T>(p); });
+}
+
+Kernel cuda_nearest_interp_grad(const Prepare& p) {
+  if (p.out().shape.numel() == 0) return cuda::nothing();
+  return cuda::with_cuda_floating(*p.node.op, p.in().dtype, [&]<class T>(Tag<T>) {
+    return cuda::resize_grad_kernel<false, T>(p);
+  });
+}
+Kernel cuda_bilinear_interp_grad(const Prepare& p) {
+  if (p.out().shape.numel() == 0) return cuda::nothing();
+  return cuda::with_cuda_floating(*p.node.op, p.in().dtype, [&]<class T>(Tag<T>) {
+    return cuda::resize_grad_kernel<true, T>(p);
+  });
 }
 
 }  // namespace trireme

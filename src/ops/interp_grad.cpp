@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "base/parallel.h"
+#include "ops/cuda_kernels.h"
 #include "ops/elements.h"
 #include "ops/interp_tables.h"
 #include "ops/pool.h"
@@ -106,12 +107,14 @@ constinit const Op nearest_interp_grad_op{.name = "nearest_interp_grad",
                                           .infer = infer,
                                           .grad = grad,
                                           .cpu = prepare,
+                                          .cuda = TRI_CUDA(cuda_nearest_interp_grad),
                                           .layouts = Layouts::kFollow};
 constinit const Op bilinear_interp_grad_op{.name = "bilinear_interp_grad",
                                            .attrs = &attr_info<InterpAttrs>,
                                            .infer = infer,
                                            .grad = grad,
                                            .cpu = prepare,
+                                           .cuda = TRI_CUDA(cuda_bilinear_interp_grad),
                                            .layouts = Layouts::kFollow};
 
 Value* interp_grad(const Op& op, Value* dout, const Value* like, const InterpAttrs& attrs) {

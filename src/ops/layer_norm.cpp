@@ -111,6 +111,8 @@ constinit const Op layer_norm_op{.name = "layer_norm",
                                  .grad = grad,
                                  .cpu = prepare,
                                  .cuda = TRI_CUDA(cuda_layer_norm),
+                                 .amp = Amp::kFloatInO1,
+                                 .amp_inputs = 1,
                                  .in_place = 1};
 
 Value* layer_norm(Value* x, Value* scale, Value* bias, int64_t begin_norm_axis, double epsilon) {

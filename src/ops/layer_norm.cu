@@ -146,11 +146,12 @@ __global__ void __launch_bounds__(N > 1 ? 512 : 1024)
   }
 }
 
-// Rows too long for the registers of a block: dx and the row's numbers here, columns below.
+// Rows too long for the registers of a block: four numbers of each row first, then sums of columns,
+// and dx last, since it may overwrite x.
 template <class T>
 __global__ void __launch_bounds__(kThreads)
-    layer_norm_grad_long(const T* x, Small scale, const T* dy, T* dx, Acc<T>* stats, Lines s,
-                         Acc<T> epsilon) {
+    layer_norm_grad_stats(const T* x, Small scale, const T* dy, Acc<T>* stats, Lines s,
+                          Acc<T> epsilon) {
   using A = Acc<T>;
   const int64_t at = static_cast<int64_t>(blockIdx.x) * s.size;
   A mean, inverse, a = 0, b = 0;
@@ -162,11 +163,23 @@ __global__ void __launch_bounds__(kThreads)
   }
   a = group_reduce<kThreads>(a, Plus{}) / static_cast<A>(s.size);
   b = group_reduce<kThreads>(b, Plus{}) / static_cast<A>(s.size);
-  for (int64_t i = threadIdx.x; i < s.size; i += kThreads) {
+  if (threadIdx.x > 0) return;
+  stats += 4 * static_cast<int64_t>(blockIdx.x);
+  stats[0] = mean, stats[1] = inverse, stats[2] = a, stats[3] = b;
+}
+
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    layer_norm_grad_long(const T* x, Small scale, const T* dy, T* dx, const Acc<T>* stats,
+                         int64_t n) {
+  using A = Acc<T>;
+  const int64_t at = static_cast<int64_t>(blockIdx.x) * n;
+  stats += 4 * static_cast<int64_t>(blockIdx.x);
+  const A mean = stats[0], inverse = stats[1], a = stats[2], b = stats[3];
+  for (int64_t i = threadIdx.x; i < n; i += kThreads) {
     const A xhat = (up(x[at + i]) - mean) * inverse;
     dx[at + i] = down<T>(inverse * (up(dy[at + i]) * scale.at(i, A(1)) - a - xhat * b));
   }
-  if (threadIdx.x == 0) stats[2 * blockIdx.x] = mean, stats[2 * blockIdx.x + 1] = inverse;
 }
 
 template <class T>
@@ -180,7 +193,7 @@ __global__ void __launch_bounds__(kThreads)
   for (int64_t r = 0; r < rows; ++r) {
     const A g = up(dy[r * n + c]);
     b += g;
-    s += g * (up(x[r * n + c]) - stats[2 * r]) * stats[2 * r + 1];
+    s += g * (up(x[r * n + c]) - stats[4 * r]) * stats[4 * r + 1];
   }
   dscale[c] = s;
   dbias[c] = b;
@@ -229,15 +242,17 @@ template <class T> Kernel grad_long_kernel(const Prepare& p, int64_t rows, int64
   const auto epsilon = static_cast<A>(p.attrs<NormAttrs>().epsilon);
   return {[=](const Launch& l) {
             auto* stats = static_cast<A*>(l.scratch);
-            layer_norm_grad_long<T><<<blocks_for(rows, 1), kThreads, 0, stream_of(l)>>>(
-                l.input<T>(0), scale.get(l), l.input<T>(2), l.output<T>(0), stats,
-                Lines{rows, n, 1}, epsilon);
+            layer_norm_grad_stats<T><<<blocks_for(rows, 1), kThreads, 0, stream_of(l)>>>(
+                l.input<T>(0), scale.get(l), l.input<T>(2), stats, Lines{rows, n, 1}, epsilon);
             TRI_CUDA_LAUNCHED();
             layer_norm_grad_columns<T><<<blocks_for(n), kThreads, 0, stream_of(l)>>>(
                 l.input<T>(0), l.input<T>(2), stats, l.output<A>(1), l.output<A>(2), rows, n);
             TRI_CUDA_LAUNCHED();
+            layer_norm_grad_long<T><<<blocks_for(rows, 1), kThreads, 0, stream_of(l)>>>(
+                l.input<T>(0), scale.get(l), l.input<T>(2), l.output<T>(0), stats, n);
+            TRI_CUDA_LAUNCHED();
           },
-          static_cast<size_t>(2 * rows) * sizeof(A)};
+          static_cast<size_t>(4 * rows) * sizeof(A)};
 }
 
 template <class T> Kernel grad_kernel(const Prepare& p, int64_t rows, int64_t n) {

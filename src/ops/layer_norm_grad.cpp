@@ -89,7 +89,8 @@ constinit const Op layer_norm_grad_op{.name = "layer_norm_grad",
                                       .attrs = &attr_info<NormAttrs>,
                                       .infer = infer,
                                       .cpu = prepare,
-                                      .cuda = TRI_CUDA(cuda_layer_norm_grad)};
+                                      .cuda = TRI_CUDA(cuda_layer_norm_grad),
+                                      .in_place = 1};
 
 }  // namespace ops
 }  // namespace trireme

@@ -12,7 +12,7 @@ namespace {
 #define TRI_RULE_FUNCTION __device__ __forceinline__
 #include "ops/optimizer_formulas.inc"
 
-constexpr int kMost = 128;        // tensors a launch
+constexpr int kMost = 288;        // tensors a launch: what the 32,764 bytes of arguments hold
 constexpr int64_t kPiece = 4096;  // elements a block
 
 struct Tensor {

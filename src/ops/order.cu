@@ -1,4 +1,5 @@
-// argmax, topk, cumsum, cumprod, take_along_axis, put_along_axis on the GPU.
+// argmax, topk, cumsum, cumprod and its gradient, take_along_axis, put_along_axis, searchsorted on
+// the GPU.
 #include "ops/cuda_common.cuh"
 #include "ops/index.h"
 
@@ -110,6 +111,49 @@ __global__ void __launch_bounds__(kThreads)
     y[at] = down<T>(exclusive ? all : next);
     all = next;
   }
+}
+
+// As the CPU's: from both sides, without a division.
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    product_grad_lines(const T* x, const T* dout, T* dx, Lines s, bool exclusive, bool reverse) {
+  using A = Acc<T>;
+  const int64_t r = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (r >= s.count) return;
+  const int64_t step = reverse ? -s.inner : s.inner;
+  const int64_t at = s.begin(r) + (reverse ? (s.size - 1) * s.inner : 0);
+  x += at, dout += at, dx += at;
+  A behind = 0, before = 1;
+  for (int64_t i = s.size; i-- > 0;) {
+    const bool last = i + 1 == s.size;
+    const A next = last ? A(0) : up(x[(i + 1) * step]);
+    if (exclusive) behind = last ? A(0) : up(dout[(i + 1) * step]) + next * behind;
+    else behind = up(dout[i * step]) + next * behind;
+    dx[i * step] = down<T>(behind);
+  }
+  for (int64_t i = 0; i < s.size; ++i) {
+    dx[i * step] = down<T>(up(dx[i * step]) * before);
+    before *= up(x[i * step]);
+  }
+}
+
+// The first place of a sorted line that is not below the value, or (right) that is above it.
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    search(const T* sorted, const T* values, int64_t* y, int64_t n, int64_t line, int64_t count,
+           bool right) {
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (i >= count) return;
+  const T* from = sorted + i / line * n;
+  const auto v = up(values[i]);
+  int64_t low = 0, high = n;
+  while (low < high) {
+    const int64_t middle = low + (high - low) / 2;
+    const auto there = up(from[middle]);
+    if (right ? !(v < there) : there < v) low = middle + 1;
+    else high = middle;
+  }
+  y[i] = low;
 }
 
 // A block a dense line: 256 elements at a time.
@@ -251,6 +295,37 @@ Kernel cuda_topk(const Prepare& p) {
 }
 Kernel cuda_cumsum(const Prepare& p) { return cuda::running_of<false>(p); }
 Kernel cuda_cumprod(const Prepare& p) { return cuda::running_of<true>(p); }
+
+Kernel cuda_cumprod_grad(const Prepare& p) {
+  if (p.out().shape.numel() == 0) return cuda::nothing();
+  const auto a = p.attrs<CumsumAttrs>();
+  const AxisSplit x =
+      a.flatten ? AxisSplit{1, p.in().shape.numel(), 1} : split_at(p.in().shape, a.axis);
+  const cuda::Lines s{x.outer * x.inner, x.size, x.inner};
+  return cuda::with_cuda_floating(*p.node.op, p.in().dtype, [&]<class T>(Tag<T>) -> Kernel {
+    return {[=](const Launch& l) {
+      cuda::product_grad_lines<T>
+          <<<cuda::blocks_for(s.count), cuda::kThreads, 0, cuda::stream_of(l)>>>(
+              l.input<T>(0), l.input<T>(1), l.output<T>(), s, a.exclusive, a.reverse);
+      TRI_CUDA_LAUNCHED();
+    }};
+  });
+}
+
+Kernel cuda_searchsorted(const Prepare& p) {
+  const Shape& sorted = p.in().shape;
+  const int64_t n = sorted.back(), count = p.in(1).shape.numel();
+  if (count == 0) return cuda::nothing();
+  const int64_t line = sorted.rank() == 1 ? count : p.in(1).shape.back();
+  const bool right = p.attrs<AxisAttrs>().axis == 1;
+  return cuda::with_cuda_number(*p.node.op, p.in().dtype, [&]<class T>(Tag<T>) -> Kernel {
+    return {[=](const Launch& l) {
+      cuda::search<T><<<cuda::blocks_for(count), cuda::kThreads, 0, cuda::stream_of(l)>>>(
+          l.input<T>(0), l.input<T>(1), l.output<int64_t>(), n, line, count, right);
+      TRI_CUDA_LAUNCHED();
+    }};
+  });
+}
 
 Kernel cuda_take_along_axis(const Prepare& p) {
   if (p.out().shape.numel() == 0) return cuda::nothing();

@@ -96,13 +96,29 @@ Shape broadcast_shapes(std::string_view op, const Shape& a, const Shape& b) {
   return s;
 }
 
+namespace {
+
+constexpr std::string_view kFloatInO1[] = {
+#define TRI_FLOAT_IN_O1(name) #name,
+#include "ops/pointwise.def"
+#undef TRI_FLOAT_IN_O1
+};
+constexpr Amp amp_named(std::string_view name) {
+  for (const std::string_view other : kFloatInO1)
+    if (name == other) return Amp::kFloatInO1;
+  return Amp::kFollow;
+}
+
+}  // namespace
+
 namespace ops {
 
 // clang-format off
 #define TRI_POINTWISE(opname, count, attr, rule, gradient) \
   const Op opname##_op{.name = #opname, .inputs = count, .attrs = attr, .infer = rule, \
                        .grad = gradient, .cpu = prepare, .cuda = TRI_CUDA(cuda_pointwise), \
-                       .fuse = Fuse::kPointwise, .layouts = Layouts::kFollow, .in_place = 1};
+                       .amp = amp_named(#opname), .fuse = Fuse::kPointwise, \
+                       .layouts = Layouts::kFollow, .in_place = 1};
 #define TRI_RULE_IN(name) (rule_of_input<name##_grad_op>)
 #define TRI_RULE_OUT(name) (rule_of_output<name##_grad_op>)
 #define TRI_RULE_RULE(name) (name##_rule)

@@ -1,5 +1,6 @@
 // pool2d_grad: each window's gradient to its first maximum, or to all of it; and maxima together
 // with their places.
+#include <algorithm>
 #include <cstring>
 
 #include "base/parallel.h"
@@ -10,6 +11,19 @@
 #include "ops/pool_windows.h"
 
 namespace trireme {
+
+PoolPairs::PoolPairs(int64_t n)
+    : windows(std::max<int64_t>(1, 16 / n)), left{}, right{}, first{}, second{} {
+  if (n >= 16) return;
+  for (int64_t i = 0; i < windows * n; ++i) {
+    const auto at = static_cast<int32_t>(2 * (i / n) * n + i % n), lane = static_cast<int32_t>(i);
+    left[i] = at;
+    right[i] = at + static_cast<int32_t>(n);
+    for (const auto& [place, from] : {std::pair(left[i], lane), std::pair(right[i], lane + 16)})
+      (place < 16 ? first[place] : second[place - 16]) = from;
+  }
+}
+
 namespace {
 
 void infer(const Infer& i) {
@@ -62,6 +76,39 @@ struct Tasks {
   }
 };
 
+// Windows of 2 x 2 that touch without sharing anything.
+bool are_pairs(const Pool2dAttrs& a, const Shape& x, const Shape& y) {
+  const std::vector<int64_t> two{2, 2};
+  return !a.adaptive && a.kernel == two && a.strides == two && 2 * y[2] <= x[2] &&
+         2 * y[3] <= x[3] &&
+         std::all_of(a.paddings.begin(), a.paddings.end(), [](int64_t v) { return v == 0; });
+}
+
+template <class T> Kernel pairs_kernel(const Shape& x, const Shape& y, const Tasks& tasks) {
+  const PoolPairs pairs(tasks.step);
+  const auto run = pool_grad_rows<T>().max_pairs;
+  return {[=, pixels = x[2] * x[3], height = x[2], width = x[3], oh = y[2],
+           ow = y[3]](const Launch& l) {
+    const auto zero = [&](T* at, int64_t count, int64_t n) {
+      if (n == tasks.step) std::memset(static_cast<void*>(at), 0, sizeof(T) * static_cast<size_t>(count * n));
+      else
+        for (int64_t i = 0; i < count; ++i, at += tasks.step) std::fill(at, at + n, T(0));
+    };
+    tasks.run(pixels, [&](int64_t image, int64_t c, int64_t n) {
+      T* dx = l.output<T>() + image * tasks.image + c;
+      const T* dy = l.input<T>(0) + image * oh * ow * tasks.channels + c;
+      const T* from = l.input<T>(1) + image * tasks.image + c;
+      for (int64_t h = 0; h < oh; ++h, dy += ow * tasks.channels) {
+        const int64_t at = 2 * h * tasks.row;
+        run(from + at, dy, dx + at, pairs, ow, tasks.row, tasks.step, n);
+        for (int64_t k = 0; k < 2 && 2 * ow < width; ++k)
+          zero(dx + at + k * tasks.row + 2 * ow * tasks.step, width - 2 * ow, n);
+      }
+      zero(dx + 2 * oh * tasks.row, (height - 2 * oh) * width, n);
+    });
+  }};
+}
+
 template <class T> Kernel grad_kernel(const Prepare& p) {
   const auto& a = p.attrs<Pool2dAttrs>();
   const Shape &x = p.out().shape, &y = p.in().shape;
@@ -70,6 +117,7 @@ template <class T> Kernel grad_kernel(const Prepare& p) {
       x, channels_last(p.in()) || channels_last(p.out()) || (p.has(1) && channels_last(p.in(1))));
   const PoolWindows windows(a, x, y);
   const PoolGradRows<T>& loops = pool_grad_rows<T>();
+  if (max && loops.max_pairs && are_pairs(a, x, y)) return pairs_kernel<T>(x, y, tasks);
   return {[=, &loops, pixels = x[2] * x[3], oh = y[2], ow = y[3]](const Launch& l) {
     tasks.run(pixels, [&](int64_t image, int64_t c, int64_t n) {
       T* dx = l.output<T>() + image * tasks.image + c;
@@ -155,6 +203,7 @@ constinit const Op max_pool2d_with_index_op{.name = "max_pool2d_with_index",
                                             .grad = index_grad,
                                             .cpu = prepare_index,
                                             .cuda = TRI_CUDA(cuda_pool2d),
+                                            .amp = Amp::kHalf,
                                             .layouts = Layouts::kPrefersChannelsLast};
 
 Value* pool2d_grad(Value* dout, Value* x, const Pool2dAttrs& attrs) {

@@ -55,6 +55,20 @@ __global__ void __launch_bounds__(kThreads)
     y[i] = number >= threshold ? down<T>(up(x[i]) * scale) : down<T>(Acc<T>(0));
   });
 }
+// One thread draws and swaps, as the CPU does: the swaps depend on each other.
+template <class T> __global__ void shuffle(const int64_t* state, T* y, int64_t n, uint32_t index) {
+  for (int64_t i = 0; i < n; ++i) y[i] = static_cast<T>(i);
+  for (int64_t i = n - 1, k = 0; i > 0; --i, ++k) {
+    const int64_t counter = k / kRandomBlock * 16 + k % 16;
+    const uint32_t number =
+        draw(state, index, static_cast<uint64_t>(counter)).number[k % kRandomBlock / 16];
+    const auto j = static_cast<int64_t>(number * static_cast<uint64_t>(i + 1) >> 32);
+    const T own = y[i];
+    y[i] = y[j];
+    y[j] = own;
+  }
+}
+
 template <class T>
 __global__ void __launch_bounds__(kThreads)
     uniform(const int64_t* state, T* y, int64_t n, uint32_t index, double low, double width) {
@@ -158,6 +172,19 @@ Kernel cuda_randint(const Prepare& p) {
   }};
 }
 
+Kernel cuda_randperm(const Prepare& p) {
+  const auto a = p.attrs<RandomAttrs>();
+  if (a.high == 0) return cuda::nothing();
+  return {[=](const Launch& l) {
+    const auto run = [&](auto* y) {
+      cuda::shuffle<<<1, 1, 0, cuda::stream_of(l)>>>(l.input<int64_t>(0), y, a.high,
+                                                     static_cast<uint32_t>(a.index));
+    };
+    if (a.dtype == DType::kInt64) run(l.output<int64_t>());
+    else run(l.output<int32_t>());
+    TRI_CUDA_LAUNCHED();
+  }};
+}
 Kernel cuda_bernoulli(const Prepare& p) {
   const int64_t n = p.out().shape.numel(), index = p.attrs<RandomAttrs>().index;
   if (n == 0) return cuda::nothing();

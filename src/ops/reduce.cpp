@@ -201,13 +201,15 @@ void prod_rule(Grad& g) {
   g.set(0, ops::multiply(others, kept(g, g.dout())));
 }
 
-constexpr Op reduction(std::string_view name, Kernel (*cpu)(const Prepare&), void (*rule)(Grad&)) {
+constexpr Op reduction(std::string_view name, Kernel (*cpu)(const Prepare&), void (*rule)(Grad&),
+                       Amp amp = Amp::kFollow) {
   return {.name = name,
           .attrs = &attr_info<ReduceAttrs>,
           .infer = infer,
           .grad = rule,
           .cpu = cpu,
           .cuda = TRI_CUDA(cuda_reduce),
+          .amp = amp,
           .layouts = Layouts::kFollow};
 }
 
@@ -215,11 +217,11 @@ constexpr Op reduction(std::string_view name, Kernel (*cpu)(const Prepare&), voi
 
 namespace ops {
 
-constinit const Op sum_op = reduction("sum", make_number<SumOf>, sum_rule);
-constinit const Op mean_op = reduction("mean", make_mean, mean_rule);
+constinit const Op sum_op = reduction("sum", make_number<SumOf>, sum_rule, Amp::kFloatInO1);
+constinit const Op mean_op = reduction("mean", make_mean, mean_rule, Amp::kFloatInO1);
 constinit const Op max_op = reduction("max", make_number<MaxOf>, extremum_rule);
 constinit const Op min_op = reduction("min", make_number<MinOf>, extremum_rule);
-constinit const Op prod_op = reduction("prod", make_number<ProductOf>, prod_rule);
+constinit const Op prod_op = reduction("prod", make_number<ProductOf>, prod_rule, Amp::kFloatInO1);
 constinit const Op any_op = reduction("any", make_logic<AnyOf>, nullptr);
 constinit const Op all_op = reduction("all", make_logic<AllOf>, nullptr);
 

@@ -98,6 +98,7 @@ constinit const Op softmax_op{.name = "softmax",
                               .grad = grad,
                               .cpu = [](const Prepare& p) { return prepare(p, false); },
                               .cuda = TRI_CUDA(cuda_softmax),
+                              .amp = Amp::kFloatInO1,
                               .in_place = 1};
 constinit const Op log_softmax_op{.name = "log_softmax",
                                   .attrs = &attr_info<NormAttrs>,
@@ -105,6 +106,7 @@ constinit const Op log_softmax_op{.name = "log_softmax",
                                   .grad = log_grad,
                                   .cpu = [](const Prepare& p) { return prepare(p, true); },
                                   .cuda = TRI_CUDA(cuda_log_softmax),
+                                  .amp = Amp::kFloatInO1,
                                   .in_place = 1};
 
 namespace {

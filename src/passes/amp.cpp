@@ -47,8 +47,9 @@ class AmpRewriter {
     bool any_output_floating = false;
     for (const auto& v : n.outputs)
       any_output_floating = any_output_floating || is_floating(v->type.dtype);
+    const Amp rule = amp_of(*n.op, false);
     const bool half =
-        n.op->amp == Amp::kHalf || (n.op->amp == Amp::kFollow && follows && any_output_floating);
+        rule == Amp::kHalf || (rule == Amp::kFollow && follows && any_output_floating);
     cast_inputs(n, in, half);
     set_location(n.where);
     const std::vector<Value*> results = graph.add(*n.op, std::move(in), n.attrs);
@@ -56,18 +57,18 @@ class AmpRewriter {
   }
 
   // Anchors take their data in half precision; constant weights stay float32, kernels pack them,
-  // and so do biases and the parameters of norms (every vector beside the data).
+  // and so do biases.
   void cast_inputs(const Node& n, std::vector<Value*>& in, bool half) {
     for (size_t i = 0; i < in.size(); ++i) {
       if (in[i] == nullptr || !(is_wide(in[i]) || is_half(in[i]))) continue;
+      if (i < 32 && (n.op->amp_inputs >> i & 1U) == 0) continue;
       if (!half) {
         in[i] = as(in[i], DType::kFloat32);
         continue;
       }
-      const bool parameter = n.op->fuse == Fuse::kAnchor
-                                 ? i == 2 || (i == 1 && constant_of(in[i]))
-                                 : n.op->fuse != Fuse::kPointwise && i > 0 && constant_of(in[i]);
-      if (!parameter) in[i] = as(in[i], half_);
+      const bool packed =
+          n.op->fuse == Fuse::kAnchor && (i == 2 || (i == 1 && constant_of(in[i]) != nullptr));
+      if (!packed) in[i] = as(in[i], half_);
     }
   }
 

@@ -9,6 +9,7 @@
 #include "ops/conv.h"
 #include "ops/matmul.h"
 #include "ops/norm.h"
+#include "ops/optimizer_places.h"
 #include "ops/pointwise.h"
 #include "ops/shape.h"
 #include "passes/pass.h"
@@ -38,6 +39,7 @@ class Cleaner {
     return emit(op, std::move(inputs), std::move(attrs))[0];
   }
   Values fold(const Node& node);
+  static void read_narrow(const Op& op, Values& in, const Attrs& attrs);
   Value* find_same(const Op& op, const Values& inputs, const Attrs& attrs);
 
   Value* simplify(const Op& op, const Values& in, const Attrs& attrs);
@@ -122,7 +124,23 @@ Value* Cleaner::find_same(const Op& op, const Values& inputs, const Attrs& attrs
   return nullptr;
 }
 
+// The updates read gradients of any floating dtype: what was only widened for them stays as it is.
+void Cleaner::read_narrow(const Op& op, Values& in, const Attrs& attrs) {
+  size_t begin = 0, end = in.size() - 1;  // of clip_factors: all but the scale
+  if (&op != &ops::clip_factors_op) {
+    const UpdatePlaces places(op, attrs.get<UpdateAttrs>());
+    begin = places.grads, end = places.lr;
+  }
+  for (size_t i = begin; i < end; ++i) {
+    const Node& cast = *in[i]->node;
+    if (cast.op != &ops::cast_op || !is_floating(cast.inputs[0]->type.dtype)) continue;
+    if (size_of(cast.inputs[0]->type.dtype) < size_of(in[i]->type.dtype)) in[i] = cast.inputs[0];
+  }
+}
+
 Cleaner::Values Cleaner::emit(const Op& op, Values inputs, Attrs attrs) {
+  if (&op == &ops::clip_factors_op || op.attrs == &attr_info<UpdateAttrs>)
+    read_narrow(op, inputs, attrs);
   if (Value* v = simplify(op, inputs, attrs)) return {v};
   if (op.pure && op.outputs == 1)
     if (Value* v = find_same(op, inputs, attrs)) return {v};

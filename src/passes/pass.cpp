@@ -16,6 +16,7 @@ namespace {
 constexpr Pass kPasses[] = {{"clean", clean},
                             {"amp", amp},
                             {"layout", layout},
+                            {"fuse_norm", fuse_norm},
                             {"fuse_anchor", fuse_anchor},
                             {"fuse_pointwise", fuse_pointwise},
                             {"schedule", schedule}};

@@ -35,6 +35,8 @@ void run_passes(Graph& graph, const PassContext& context, std::string_view last 
 void amp(Graph& graph, const PassContext& context);     // casts to half precision around anchors
 void clean(Graph& graph, const PassContext& context);   // folds, simplifies, removes
 void layout(Graph& graph, const PassContext& context);  // channels-last where anchors want it
+// Training batch norm with a residual, ReLU and max pooling, for targets that want it.
+void fuse_norm(Graph& graph, const PassContext& context);
 void fuse_anchor(Graph& graph,
                  const PassContext& context);  // anchors with what stands before and after
 void fuse_pointwise(Graph& graph, const PassContext& context);  // clusters of pointwise operators

@@ -320,7 +320,7 @@ std::vector<Tensor> with_custom_gradient(const std::vector<Tensor>& inputs,
 
 }  // namespace
 
-std::vector<Tensor> PyLayer::apply(std::shared_ptr<PyLayer> layer,
+std::vector<Tensor> PyLayer::apply(const std::shared_ptr<PyLayer>& layer,
                                    const std::vector<Tensor>& inputs) {
   std::vector<Tensor> results;
   {

@@ -78,6 +78,7 @@ class Recorder : public Builder {
  private:
   struct Entry {
     size_t hash;
+    int threads;
     std::unique_ptr<Graph> key;
     std::shared_ptr<Replay> replay;
   };

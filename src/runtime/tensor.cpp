@@ -18,21 +18,6 @@ const Variable& variable_of(const Tensor& t) {
   return *t.variable();
 }
 
-// The slot, computed.
-Slot& computed(const Tensor& t) {
-  Slot& slot = *variable_of(t).slot;
-  Recorder::flush_due();
-  if (!slot.computed() && !slot.error && slot.recorder != nullptr) {
-    Recorder& own = Recorder::of(*slot.device);
-    TRI_CHECK(slot.recorder == &own,
-              "[tensor] a tensor that is pending in another thread must be computed there first");
-    own.flush();
-  }
-  if (slot.error) throw Error(*slot.error);
-  if (!slot.computed()) fail(Code::kInternal, "[tensor] a pending value was lost");
-  return slot;
-}
-
 std::string element(const Array& doubles, DType dtype, int64_t i) {
   const double v = doubles.as<double>()[i];
   if (dtype == DType::kBool) return v != 0 ? "true" : "false";
@@ -68,6 +53,20 @@ void print(std::string& out, const Array& doubles, DType dtype, const Shape& sha
 }
 
 }  // namespace
+
+Slot& computed(const Tensor& t) {
+  Slot& slot = *variable_of(t).slot;
+  Recorder::flush_due();
+  if (!slot.computed() && !slot.error && slot.recorder != nullptr) {
+    Recorder& own = Recorder::of(*slot.device);
+    TRI_CHECK(slot.recorder == &own,
+              "[tensor] a tensor that is pending in another thread must be computed there first");
+    own.flush();
+  }
+  if (slot.error) throw Error(*slot.error);
+  if (!slot.computed()) fail(Code::kInternal, "[tensor] a pending value was lost");
+  return slot;
+}
 
 Tensor::Tensor(const Array& array) {
   TRI_CHECK(array.defined() || array.numel() == 0, "[tensor] the array is empty");

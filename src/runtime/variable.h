@@ -77,6 +77,9 @@ struct TapeNode {
 // The variable stands for another value from now on: an update. Nothing is recorded.
 void rebind(const std::shared_ptr<Variable>& variable, std::shared_ptr<Slot> slot);
 
+// The value's slot; what is pending is computed first. Throws what its flush threw.
+Slot& computed(const Tensor& t);
+
 // A leaf on that device with a copy of these elements.
 Tensor device_tensor(Device& device, const Array& array);
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "base/cpu_features.h"
 #include "ops/pointwise.h"
 #include "runtime/amp_mode.h"
 #include "runtime/call.h"
@@ -35,6 +36,15 @@ auto_cast::auto_cast(const AutoCastOptions& o) : before_(amp_mode()) {
   set_amp_mode(mode_.get());
 }
 auto_cast::~auto_cast() { set_amp_mode(before_); }
+
+bool is_autocast_enabled() { return amp_mode() != nullptr; }
+DType get_autocast_dtype() { return amp_mode() ? amp_mode()->half : DType::kFloat16; }
+bool is_float16_supported(const std::string& device) {
+  return (device.empty() ? get_device() : device).starts_with("gpu");
+}
+bool is_bfloat16_supported(const std::string& device) {
+  return is_float16_supported(device) || cpu_features().avx512_bf16 || cpu_features().amx_bf16;
+}
 
 // ---- GradScaler
 

@@ -23,15 +23,16 @@ constexpr int kWindows = 7;
 constexpr int64_t kTextLength = 10;  // of the labels of lines
 
 struct Net {
-  std::vector<int64_t> shape;           // of a sample
-  int64_t classes = 0, vocabulary = 0;  // 0: pictures
+  std::vector<int64_t> shape;  // of a sample
+  int64_t classes = 0;         // 0: each place's word is to be told
+  int64_t vocabulary = 0;      // 0: pictures
   bool lines = false;
 };
 const std::map<std::string, Net>& nets() {
   static const std::map<std::string, Net> all = {
       {"lenet", {{1, 28, 28}, 10}},        {"resnet18", {{3, 224, 224}, 1000}},
       {"resnet50", {{3, 224, 224}, 1000}}, {"encoder", {{64}, 2, 5000}},
-      {"bert_base", {{128}, 2, 30522}},    {"crnn", {{3, 32, 160}, 6625, 0, true}},
+      {"bert_base", {{128}, 0, 30522}},    {"crnn", {{3, 32, 160}, 6625, 0, true}},
   };
   return all;
 }
@@ -71,13 +72,16 @@ class Bench {
     set_precision();
     std::mt19937 random(1);
     x_ = net_.vocabulary > 0 ? ids(shape, 0, net_.vocabulary, random) : pictures(shape, random);
-    label_ = net_.lines ? ids({batch_, kTextLength}, 1, net_.classes, random)
-                        : ids({batch_}, 0, net_.classes, random);
+    label_ = net_.lines          ? ids({batch_, kTextLength}, 1, net_.classes, random)
+             : net_.classes == 0 ? ids(shape, 0, net_.vocabulary, random)
+                                 : ids({batch_}, 0, net_.classes, random);
     make_model(sample);
   }
 
   BenchResult run() {
     BenchResult r;
+    Recorder& recorder = current_recorder();
+    const int64_t plans = recorder.stats().plans;  // of earlier ones in this process
     double start = now_ms();
     step();
     synchronize();
@@ -94,7 +98,6 @@ class Bench {
     const int64_t windows = std::min<int64_t>(kWindows, wanted);
     const int64_t each = (wanted + windows - 1) / windows;
     Profiler profiler;
-    Recorder& recorder = current_recorder();
     if (options_.profile) recorder.set_profiler(&profiler);
     std::vector<double> times;
     for (int64_t w = 0; w < windows; ++w) {
@@ -117,6 +120,7 @@ class Bench {
     r.samples_per_s = static_cast<double>(batch_) * 1e3 / r.step_ms;
     r.best_samples_per_s = static_cast<double>(batch_) * 1e3 / times.front();
     describe(recorder, r);
+    r.plans -= plans;
     r.loss = loss_.item();  // last: it is a plan of its own
     return r;
   }
@@ -137,7 +141,10 @@ class Bench {
               "[bench] amp expects O0, O1 or O2, got " + options_.amp);
     if (options_.dtype == "tf32")
       fail(Code::kUnavailable, "[bench] tf32 is a precision of GPUs; " + options_.device +
-                                   " has float32, bfloat16, float16");
+                                   " has float32 and bfloat16");
+    if (options_.dtype == "float16" && current_device().is_host())
+      fail(Code::kUnavailable,
+           "[bench] float16 is a precision of GPUs; cpu has float32 and bfloat16");
     cast_.emplace();
     cast_->level = options_.amp == "O2" ? amp::Level::O2 : amp::Level::O1;
     cast_->dtype = dtype_from_name(options_.dtype);
@@ -148,20 +155,34 @@ class Bench {
     if (options_.network == "bert_base") {  // positions for longer texts, too
       models::BertOptions bert;
       bert.max_position_embeddings = std::max<int64_t>(512, sample[0]);
-      model_ = std::make_shared<models::BertForSequenceClassification>(net_.classes, bert);
+      bert.dropout = 0;
+      model_ = std::make_shared<models::BertForMaskedLM>(bert);
     } else {
       models::Options o;
       o.num_classes = net_.classes;
       model_ = models::create(options_.network, o);
     }
     model_->train();
-    optimizer_ = std::make_unique<optimizer::Momentum>(
-        optimizer::MomentumOptions{.learning_rate = 0.01,
-                                   .momentum = 0.9,
-                                   .parameters = model_->parameters(),
-                                   .multi_precision = cast_ && cast_->level == amp::Level::O2});
+    optimizer_ = make_optimizer();
     if (cast_ && cast_->level == amp::Level::O2)
       amp::decorate(*model_, *optimizer_, {.level = cast_->level, .dtype = cast_->dtype});
+  }
+
+  std::unique_ptr<optimizer::Optimizer> make_optimizer() const {
+    using namespace optimizer;  // NOLINT: three of its classes
+    const bool wide = cast_ && cast_->level == amp::Level::O2;
+    const std::vector<Tensor> all = model_->parameters();
+    if (options_.optimizer == "momentum")
+      return std::make_unique<Momentum>(MomentumOptions{
+          .learning_rate = 0.01, .momentum = 0.9, .parameters = all, .multi_precision = wide});
+    if (options_.optimizer == "adam")
+      return std::make_unique<Adam>(
+          AdamOptions{.learning_rate = 1e-3, .parameters = all, .multi_precision = wide});
+    if (options_.optimizer == "adamw")
+      return std::make_unique<AdamW>(
+          AdamWOptions{.learning_rate = 1e-4, .parameters = all, .multi_precision = wide});
+    fail(Code::kInvalidArgument,
+         "[bench] optimizer expects momentum, adam or adamw, got " + options_.optimizer);
   }
 
   Tensor loss() {

@@ -5,6 +5,8 @@
 #include <filesystem>
 #include <fstream>
 
+#include "trireme/ops.h"
+
 namespace trireme::train {
 namespace {
 
@@ -82,9 +84,36 @@ std::string found(const std::string& path, const std::string& base) {
   return fs::exists(beside) ? beside.string() : path;
 }
 
-ds::PictureOptions picture_options(const Config& c) {
+tf::TransformPtr transform_of(const Config& c) {
+  const std::string name = c.need("name");
+  tf::TransformPtr made = shape_step(name, c);
+  if (!made) made = look_step(name, c);
+  if (!made) c.fail("name", "is no transform: " + name);
+  return made;
+}
+
+// A list of steps by their Paddle names: [{name: RandomCrop, size: 32, padding: 4}, ...].
+tf::TransformPtr make_transform(const std::vector<Config>& steps) {
+  std::vector<tf::TransformPtr> all;
+  for (const Config& c : steps) all.push_back(transform_of(c));
+  return std::make_shared<const tf::Compose>(std::move(all));
+}
+
+bool is(const Config& step, const char* name) { return step.get("name", "") == name; }
+
+// `pixels`, when not null, takes over ToTensor and Normalize at the end.
+ds::PictureOptions picture_options(const Config& c, Pixels* pixels) {
   ds::PictureOptions options;
-  if (c.has("transforms")) options.transform = make_transform(c.at("transforms"));
+  if (c.has("transforms")) {
+    std::vector<Config> steps = c.at("transforms").entries();
+    const size_t n = steps.size();
+    if (pixels != nullptr && n >= 2 && is(steps[n - 1], "Normalize") &&
+        is(steps[n - 2], "ToTensor")) {
+      *pixels = {floats(steps.back(), "mean"), floats(steps.back(), "std")};
+      steps.erase(steps.end() - 2, steps.end());
+    }
+    options.transform = make_transform(steps);
+  }
   const std::string colour = c.get("colour", "rgb");
   if (colour == "bgr") options.colour = vision::Colour::kBgr;
   else if (colour == "gray") options.colour = vision::Colour::kGray;
@@ -127,15 +156,15 @@ io::DatasetPtr labelled(const Config& c, const ds::LabelledFilesPtr& files, Data
   return held_out(c, files);
 }
 
-io::DatasetPtr lines(const std::string& kind, const Config& c, Data& data,
-                     const std::string& base) {
+io::DatasetPtr lines(const std::string& kind, const Config& c, Data& data, const std::string& base,
+                     Pixels* pixels) {
   if (!data.alphabet) c.fail("dataset", "needs data.dictionary, a file with a character a line");
   data.num_classes = data.alphabet->size();
   const int64_t longest = c.get("max_length", 25);
   if (kind == "text_lines")
     return held_out(c, std::make_shared<ds::TextLines>(
                            found(c.need("label_file"), base), found(c.get("root", "."), base),
-                           data.alphabet, longest, picture_options(c), on_error(c)));
+                           data.alphabet, longest, picture_options(c, pixels), on_error(c)));
   ds::RenderOptions options;
   options.lexicon = found(c.get("lexicon", ""), base);
   options.fonts = c.get("fonts", std::vector<std::string>{});
@@ -145,33 +174,33 @@ io::DatasetPtr lines(const std::string& kind, const Config& c, Data& data,
   options.vary = c.get("vary", true);
   options.alphabet = data.alphabet;
   options.max_length = longest;
-  const ds::PictureOptions picture = picture_options(c);
+  const ds::PictureOptions picture = picture_options(c, pixels);
   options.transform = picture.transform;
   options.colour = picture.colour;
   return held_out(c, std::make_shared<ds::RenderedLines>(options));
 }
 
-io::DatasetPtr dataset(const Config& c, Data& data, const std::string& base) {
+io::DatasetPtr dataset(const Config& c, Data& data, const std::string& base, Pixels* pixels) {
   const std::string kind = c.need("dataset");
   if (kind == "drawn_digits") {
     data.num_classes = 10;
     return held_out(c, std::make_shared<ds::DrawnDigits>(c.get("count", 10'000),
                                                          static_cast<uint64_t>(c.get("seed", 0))));
   }
-  if (kind == "text_lines" || kind == "rendered_lines") return lines(kind, c, data, base);
+  if (kind == "text_lines" || kind == "rendered_lines") return lines(kind, c, data, base, pixels);
   const std::string root = found(c.need("root"), base);
   if (const std::string hint = c.get("hint", ""); !fs::is_directory(root) && !hint.empty())
     c.fail("root", "is not there: " + root + "; " + hint);
   if (kind == "image_folder")
-    return labelled(c, ds::dataset_folder(root, picture_options(c)), data);
+    return labelled(c, ds::dataset_folder(root, picture_options(c, pixels)), data);
   if (kind == "files_by_name")
-    return labelled(c, ds::files_by_name(root, picture_options(c)), data);
+    return labelled(c, ds::files_by_name(root, picture_options(c, pixels)), data);
   if (kind == "label_file") {
     data.num_classes = std::max(data.num_classes, c.get("num_classes", data.num_classes));
     if (data.num_classes <= 0) c.fail("num_classes", "is missing");
     int64_t skipped = 0;
     return held_out(c, ds::label_file(found(c.need("label_file"), base), root, data.num_classes,
-                                      picture_options(c), on_error(c), &skipped));
+                                      picture_options(c, pixels), on_error(c), &skipped));
   }
   c.fail("dataset",
          "expects drawn_digits, image_folder, files_by_name, label_file, text_lines or "
@@ -181,25 +210,14 @@ io::DatasetPtr dataset(const Config& c, Data& data, const std::string& base) {
 
 }  // namespace
 
-tf::TransformPtr make_transform(const Config& steps) {
-  std::vector<tf::TransformPtr> all;
-  for (const Config& c : steps.entries()) {
-    const std::string name = c.need("name");
-    tf::TransformPtr made = shape_step(name, c);
-    if (!made) made = look_step(name, c);
-    if (!made) c.fail("name", "is no transform: " + name);
-    all.push_back(std::move(made));
-  }
-  return std::make_shared<const tf::Compose>(std::move(all));
-}
-
-Data make_data(const Config& config, uint64_t seed, const std::string& base) {
+Data make_data(const Config& config, uint64_t seed, const std::string& base, bool keep_bytes) {
   Data data;
   if (const std::string file = config.get("dictionary", ""); !file.empty())
     data.alphabet = std::make_shared<const ds::Alphabet>(
         ds::Alphabet::from_file(found(file, base), config.get("use_space", true)));
-  data.train = dataset(config.at("train"), data, base);
-  if (config.has("eval")) data.eval = dataset(config.at("eval"), data, base);
+  data.train = dataset(config.at("train"), data, base, keep_bytes ? &data.train_pixels : nullptr);
+  if (config.has("eval"))
+    data.eval = dataset(config.at("eval"), data, base, keep_bytes ? &data.eval_pixels : nullptr);
   io::DataLoaderOptions options;
   options.batch_size = data.batch_size = config.get("batch_size", 64);
   options.num_workers = whole(config, "num_workers", 2);
@@ -215,6 +233,26 @@ Data make_data(const Config& config, uint64_t seed, const std::string& base) {
   data.train_loader = std::make_unique<io::DataLoader>(data.train, options);
   if (data.eval) data.eval_loader = std::make_unique<io::DataLoader>(data.eval, eval);
   return data;
+}
+
+Tensor normalize_pixels(const Tensor& bytes, Pixels& pixels) {
+  TRI_CHECK(bytes.dtype() == DType::kUInt8 && bytes.ndim() == 4,
+            "[train] expected pictures uint8 [N, H, W, C], got " +
+                std::string(name_of(bytes.dtype())) + ' ' + bytes.shape().str());
+  if (!pixels.factor.defined()) {
+    std::vector<float> factor, offset;
+    for (size_t c = 0; c < static_cast<size_t>(bytes.size(3)); ++c) {
+      const float m = pixels.mean.at(pixels.mean.size() == 1 ? 0 : c);
+      const float s = pixels.std.at(pixels.std.size() == 1 ? 0 : c);
+      factor.push_back(1 / (255 * s));
+      offset.push_back(-m / s);
+    }
+    const Ints across{1, bytes.size(3), 1, 1};
+    pixels.factor = reshape(to_tensor(factor), across);
+    pixels.offset = reshape(to_tensor(offset), across);
+  }
+  const Tensor planes = transpose(bytes.astype(DType::kFloat32), {0, 3, 1, 2});
+  return planes * pixels.factor + pixels.offset;
 }
 
 }  // namespace trireme::train

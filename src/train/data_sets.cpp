@@ -126,4 +126,29 @@ std::vector<DatasetPtr> random_split(const DatasetPtr& dataset, const std::vecto
   return parts;
 }
 
+ChainDataset::ChainDataset(std::vector<std::shared_ptr<const IterableDataset>> datasets)
+    : datasets_(std::move(datasets)) {
+  for (const auto& d : datasets_) TRI_CHECK(d != nullptr, "[ChainDataset] expected datasets");
+}
+
+std::unique_ptr<SampleStream> ChainDataset::stream(int64_t epoch) const {
+  struct Chain : SampleStream {
+    const std::vector<std::shared_ptr<const IterableDataset>> datasets;
+    const int64_t epoch;
+    size_t opened = 0;
+    std::unique_ptr<SampleStream> now;
+    Chain(std::vector<std::shared_ptr<const IterableDataset>> all, int64_t e)
+        : datasets(std::move(all)), epoch(e) {}
+    bool next(Sample& sample, RandomStream& random) override {
+      while (now != nullptr || opened < datasets.size()) {
+        if (now == nullptr) now = datasets[opened++]->stream(epoch);
+        if (now->next(sample, random)) return true;
+        now = nullptr;
+      }
+      return false;
+    }
+  };
+  return std::make_unique<Chain>(datasets_, epoch);
+}
+
 }  // namespace trireme::io

@@ -73,6 +73,43 @@ void ColorJitter::apply(Picture& picture, RandomStream& random) const {
   if (pixels.data != picture.pixels().data()) picture.set(array_of(pixels));
 }
 
+namespace {
+
+void check_factor(const char* name, double factor) {
+  TRI_CHECK(factor >= 0 && factor < 1e6,
+            std::string("[") + name + "] factor expects 0 or more, got " + std::to_string(factor));
+}
+
+}  // namespace
+
+void adjust_brightness(Picture& picture, double factor) {
+  check_factor("adjust_brightness", factor);
+  cv::Mat to;
+  bytes_of(picture, "adjust_brightness").convertTo(to, -1, factor, 0);
+  picture.set(array_of(to));
+}
+void adjust_contrast(Picture& picture, double factor) {
+  check_factor("adjust_contrast", factor);
+  picture.set(array_of(contrasted(bytes_of(picture, "adjust_contrast"), picture.colour(), factor)));
+}
+void adjust_saturation(Picture& picture, double factor) {
+  check_factor("adjust_saturation", factor);
+  const cv::Mat pixels = bytes_of(picture, "adjust_saturation");
+  if (picture.colour() != Colour::kGray)
+    picture.set(array_of(saturated(pixels, picture.colour(), factor)));
+}
+void adjust_hue(Picture& picture, double factor) {
+  TRI_CHECK(factor >= -0.5 && factor <= 0.5,
+            "[adjust_hue] factor expects -0.5 to 0.5, got " + std::to_string(factor));
+  const cv::Mat pixels = bytes_of(picture, "adjust_hue");
+  if (picture.colour() != Colour::kGray)
+    picture.set(array_of(hue_shifted(pixels, picture.colour(), factor)));
+}
+void to_grayscale(Picture& picture, int num_output_channels) {
+  RandomStream none(0, 0, 0);
+  Grayscale(num_output_channels).apply(picture, none);
+}
+
 Grayscale::Grayscale(int num_output_channels) : channels_(num_output_channels) {
   TRI_CHECK(channels_ == 1 || channels_ == 3, "[Grayscale] expected 1 or 3 output channels");
 }

@@ -215,10 +215,31 @@ RandomRotation::RandomRotation(double degrees, Interpolation interpolation, uint
 }
 
 void RandomRotation::apply(Picture& picture, RandomStream& random) const {
-  const double angle = random.uniform(-degrees_, degrees_);
+  rotate(picture, random.uniform(-degrees_, degrees_), interpolation_, fill_);
+}
+
+void hflip(Picture& picture) { flip(picture, 1, "hflip"); }
+void vflip(Picture& picture) { flip(picture, 0, "vflip"); }
+
+void crop(Picture& picture, int top, int left, int height, int width) {
+  TRI_CHECK(top >= 0 && left >= 0 && height > 0 && width > 0 && top <= picture.height() - height &&
+                left <= picture.width() - width,
+            "[crop] expected a part of the picture of " + std::to_string(picture.width()) + " x " +
+                std::to_string(picture.height()));
+  picture.crop_and_resize({left, top, width, height}, {width, height}, Interpolation::kNearest);
+}
+void center_crop(Picture& picture, Size size) {
+  RandomStream none(0, 0, 0);
+  CenterCrop(size).apply(picture, none);
+}
+void resize(Picture& picture, Size size, Interpolation interpolation) {
+  RandomStream none(0, 0, 0);
+  Resize(size, interpolation).apply(picture, none);
+}
+void rotate(Picture& picture, double angle, Interpolation interpolation, uint8_t fill) {
   const cv::Point2f centre(static_cast<float>(picture.width() - 1) / 2,
                            static_cast<float>(picture.height() - 1) / 2);
-  warp(picture, cv::getRotationMatrix2D(centre, angle, 1), interpolation_, fill_, "RandomRotation");
+  warp(picture, cv::getRotationMatrix2D(centre, angle, 1), interpolation, fill, "rotate");
 }
 
 RandomAffine::RandomAffine(const Options& options) : options_(options) {

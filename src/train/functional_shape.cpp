@@ -6,6 +6,9 @@
 #include "ops/shape.h"
 #include "runtime/call.h"
 #include "train/spatial_sizes.h"
+#include "trireme/autograd.h"
+#include "trireme/manipulation.h"
+#include "trireme/math.h"
 
 namespace trireme::nn::functional {
 namespace {
@@ -17,7 +20,19 @@ void check_picture(const Tensor& x, const char* op) {
 
 }  // namespace
 
-Tensor embedding(const Tensor& x, const Tensor& weight, int64_t padding_idx) {
+Tensor embedding(const Tensor& x, const Tensor& weight, int64_t padding_idx, double max_norm,
+                 double norm_type) {
+  TRI_CHECK(max_norm >= 0 && norm_type > 0,
+            "[embedding] max_norm expects 0 or more, norm_type a positive number");
+  if (max_norm > 0) {
+    const no_grad guard;
+    const Tensor index = reshape(x, {-1}), rows = gather(weight, index);
+    const Tensor norm = linalg::norm(rows, norm_type, {1}, true);
+    const Tensor limit = full_like(norm, max_norm);
+    const Tensor factor =
+        where(greater_than(norm, limit), limit / (norm + 1e-7), full_like(norm, 1));
+    Tensor(weight).set_value(scatter(weight, index, rows * factor));
+  }
   return call([&](Value* ids, Value* w) { return ops::embedding(w, ids, padding_idx); }, x, weight);
 }
 
@@ -85,10 +100,13 @@ Tensor interpolate(const Tensor& x, const InterpolateOptions& o) {
     a.size.insert(a.size.begin(), 1);
     if (!a.scale.empty()) a.scale.insert(a.scale.begin(), 1);
   }
+  if (o.mode == "bicubic" && !line) return resize_bicubic(x, a.size, a.scale, o.align_corners);
   const bool nearest = o.mode == "nearest";
-  TRI_CHECK(nearest || o.mode == (line ? "linear" : "bilinear"),
-            "[interpolate] mode expects nearest, linear (rank 3), bilinear (rank 4) or area, got " +
-                o.mode);
+  TRI_CHECK(
+      nearest || o.mode == (line ? "linear" : "bilinear"),
+      "[interpolate] mode expects nearest, linear (rank 3), bilinear or bicubic (rank 4) or area, "
+      "got " +
+          o.mode);
   const Tensor y = call(
       [&](Value* v) { return nearest ? ops::nearest_interp(v, a) : ops::bilinear_interp(v, a); },
       line ? as_picture(x) : x);

@@ -227,6 +227,24 @@ Initializer Dirac(int64_t groups) {
   };
 }
 
+Initializer Bilinear() {
+  return [](const Shape& shape, DType dtype) {
+    TRI_CHECK(shape.rank() == 4 && shape[2] == shape[3],
+              "[Bilinear] expects a square kernel of rank 4, got " + shape.str());
+    const int64_t k = shape[3];
+    const double f = std::ceil(static_cast<double>(k) / 2);
+    const double c = (2 * f - 1 - std::fmod(f, 2)) / (2 * f);
+    const auto weight = [&](int64_t at) { return 1 - std::abs(static_cast<double>(at) / f - c); };
+    int64_t i = 0;
+    const Array a = filled(shape, DType::kFloat32, [&] {
+      const int64_t x = i % k, y = i / k % k;
+      ++i;
+      return weight(x) * weight(y);
+    });
+    return a.to(dtype);
+  };
+}
+
 void set_global_initializer(const Initializer& weight, const Initializer& bias) {
   global_weight_initializer() = weight;
   global_bias_initializer() = bias;

@@ -1,6 +1,8 @@
 // Layers with parameters: products, convolutions, normalisation; losses of several inputs.
 #include "trireme/nn.h"
 
+#include <cmath>
+
 #include "train/spatial_sizes.h"
 
 namespace trireme::nn {
@@ -119,7 +121,7 @@ Tensor Conv2DTranspose::forward(const Tensor& x) {
 }
 
 Embedding::Embedding(int64_t num_embeddings, int64_t embedding_dim, const EmbeddingOptions& options)
-    : Layer("embedding") {
+    : Layer("embedding"), max_norm(options.max_norm), norm_type(options.norm_type) {
   check_size("embedding", std::min(num_embeddings, embedding_dim));
   if (options.padding_idx) {
     padding_idx = *options.padding_idx;
@@ -143,7 +145,9 @@ Embedding::Embedding(int64_t num_embeddings, int64_t embedding_dim, const Embedd
   weight = create_parameter("weight", Shape{num_embeddings, embedding_dim}, attr,
                             initializer::XavierUniform());
 }
-Tensor Embedding::forward(const Tensor& x) { return functional::embedding(x, weight, padding_idx); }
+Tensor Embedding::forward(const Tensor& x) {
+  return functional::embedding(x, weight, padding_idx, max_norm, norm_type);
+}
 
 BatchNorm::BatchNorm(const char* type, unsigned ranks, int64_t num_features,
                      const BatchNormOptions& with)

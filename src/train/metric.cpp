@@ -76,6 +76,49 @@ std::vector<std::pair<std::string, double>> Accuracy::accumulate() const {
   return all;
 }
 
+namespace {
+
+// f(probability, is) of each sample of two classes.
+template <class F> void each_of_two(const Array& prediction, const Array& label, F&& f) {
+  const Array p = prediction.to(DType::kFloat32), y = label.to(DType::kInt64);
+  TRI_CHECK(p.numel() == y.numel() &&
+                (p.shape().rank() == 1 || (p.shape().rank() == 2 && p.shape()[1] == 1)),
+            "[metric] expects a prediction [N] or [N, 1] and as many labels, got " +
+                p.shape().str() + " and " + y.shape().str());
+  for (int64_t i = 0; i < p.numel(); ++i) {
+    const int64_t is = y.as<int64_t>()[i];
+    TRI_CHECK(is == 0 || is == 1, "[metric] a label expects 0 or 1, got " + std::to_string(is));
+    f(p.as<float>()[i], is == 1);
+  }
+}
+
+}  // namespace
+
+void Precision::update(const Array& prediction, const Array& label) {
+  each_of_two(prediction, label, [&](float p, bool is) {
+    said_ += p >= 0.5F ? 1 : 0;
+    hits_ += p >= 0.5F && is ? 1 : 0;
+  });
+}
+std::vector<std::pair<std::string, double>> Precision::accumulate() const {
+  return {{"precision", share(hits_, said_)}};
+}
+void Recall::update(const Array& prediction, const Array& label) {
+  each_of_two(prediction, label, [&](float p, bool is) {
+    true_ += is ? 1 : 0;
+    hits_ += p > 0.5F && is ? 1 : 0;
+  });
+}
+std::vector<std::pair<std::string, double>> Recall::accumulate() const {
+  return {{"recall", share(hits_, true_)}};
+}
+
+double accuracy(const Array& input, const Array& label, int k) {
+  Accuracy one({k});
+  one.update(input, label);
+  return one.accumulate()[0].second;
+}
+
 void PrecisionRecall::reset() {
   hits_.clear();
   predicted_.clear();

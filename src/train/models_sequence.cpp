@@ -3,6 +3,7 @@
 
 #include "train/model_parts.h"
 #include "trireme/models.h"
+#include "trireme/models_ocr.h"
 
 namespace trireme::models {
 
@@ -204,6 +205,22 @@ Tensor BertForSequenceClassification::forward(const std::vector<Tensor>& in) {
   return classifier(dropout(bert.pooled(bert(in))));
 }
 
+BertForMaskedLM::BertForMaskedLM(const BertOptions& o)
+    : Layer("bert_for_masked_lm"),
+      bert(o),
+      transform(o.hidden_size, o.hidden_size, {.weight_attr = narrow(o)}),
+      layer_norm(o.hidden_size, {.epsilon = o.layer_norm_eps}) {
+  Layer head("bert_lm_prediction_head");
+  head.add_sublayers("transform", transform, "layer_norm", layer_norm);
+  decoder_bias = head.create_parameter("decoder_bias", Shape{o.vocab_size}, {},
+                                       initializer::Constant(0), true);
+  add_sublayers("bert", bert, "cls", head);
+}
+Tensor BertForMaskedLM::forward(const std::vector<Tensor>& in) {
+  const Tensor x = layer_norm(functional::gelu(transform(bert(in))));
+  return matmul(x, bert.word_embeddings.weight, false, true) + decoder_bias;
+}
+
 // ---- by name
 
 namespace {
@@ -216,6 +233,12 @@ struct Entry {
   const char* name;
   std::shared_ptr<Layer> (*make)(const Options&);
 };
+std::shared_ptr<Layer> recognizer(const Options& o, bool deploy) {
+  OcrOptions ocr{.deploy = deploy};
+  if (o.num_classes > 0) ocr.num_classes = o.num_classes;
+  return make<PPOCRv4Recognizer>(ocr);
+}
+
 constexpr Entry kEntries[] = {
     {"lenet", [](const Options& o) { return make<LeNet>(o); }},
     {"resnet18", [](const Options& o) { return make<ResNet>(18, o); }},
@@ -252,6 +275,9 @@ constexpr Entry kEntries[] = {
        return make<BertForSequenceClassification>(o.num_classes > 0 ? o.num_classes : int64_t{2},
                                                   b);
      }},
+    {"ppocrv4_rec", [](const Options& o) { return recognizer(o, false); }},
+    {"ppocrv4_rec_deploy", [](const Options& o) { return recognizer(o, true); }},
+    {"ppocrv4_det", [](const Options&) { return make<PPOCRv4Detector>(OcrOptions{}); }},
 };
 
 }  // namespace

@@ -65,6 +65,8 @@ std::vector<int64_t> default_shape(const std::string& model) {
   if (model == "lenet") return {1, 28, 28};
   if (model.starts_with("resnet_cifar")) return {3, 32, 32};
   if (model == "crnn") return {3, 32, Shape::kUnknown};
+  if (model.starts_with("ppocrv4_rec")) return {3, 48, Shape::kUnknown};
+  if (model == "ppocrv4_det") return {3, Shape::kUnknown, Shape::kUnknown};
   if (model == "program") return {3, 48, Shape::kUnknown};
   return {3, 224, 224};
 }

@@ -18,4 +18,8 @@ Ints paddings(const Sizes& s, size_t n, const std::string& what, const Ints& in,
 // Rank 3 as rank 4 of height 1.
 inline Tensor as_picture(const Tensor& x) { return unsqueeze(x, {2}); }
 
+// The pictures x with `size` pixels by Paddle's bicubic rule; `scales` may be empty.
+Tensor resize_bicubic(const Tensor& x, const Ints& size, const std::vector<double>& scales,
+                      bool align_corners);
+
 }  // namespace trireme::nn

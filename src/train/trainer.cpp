@@ -101,7 +101,8 @@ class Trainer {
       : config_(config),
         options_(options),
         settings_(read_settings(config, options)),
-        data_(make_data(config.at("data"), static_cast<uint64_t>(settings_.seed), base)) {
+        data_(make_data(config.at("data"), static_cast<uint64_t>(settings_.seed), base,
+                        settings_.device != "cpu")) {
     set_device(settings_.device);
     seed(static_cast<uint64_t>(settings_.seed));
     model_ = make_model(config.at("model"), data_.num_classes, base, data_.alphabet.get());
@@ -148,9 +149,10 @@ class Trainer {
   }
 
  private:
-  std::vector<Tensor> tensors(const io::Batch& batch) {
+  static std::vector<Tensor> tensors(const io::Batch& batch, Pixels& pixels) {
     std::vector<Tensor> all;
     for (const Array& a : batch) all.emplace_back(a);
+    if (pixels.left()) all.at(0) = normalize_pixels(all[0], pixels);
     return all;
   }
 
@@ -160,7 +162,7 @@ class Trainer {
       io::Batch batch;
       if (!data_.train_loader->next(batch) && !data_.train_loader->next(batch))
         fail(Code::kInvalidArgument, "[train] the data gives no batch");
-      backward(tensors(batch));
+      backward(tensors(batch, data_.train_pixels));
       samples_ += batch.at(0).shape()[0];
     }
     if (scaler_) {
@@ -235,7 +237,8 @@ class Trainer {
       while (data_.eval_loader->next(batch)) {
         std::optional<amp::auto_cast> cast;
         if (settings_.amp) cast.emplace(settings_.cast);
-        task_->update(task_->predict(*model_.layer, tensors(batch)).numpy(), batch);
+        task_->update(task_->predict(*model_.layer, tensors(batch, data_.eval_pixels)).numpy(),
+                      batch);
       }
     }
     model_.layer->train();
@@ -354,7 +357,7 @@ class Trainer {
   void export_model();
 
   void report_skips() {
-    const int64_t skipped = data_.train_loader->skipped();
+    const int64_t skipped = result_.skipped = data_.train_loader->skipped();
     if (skipped == 0) return;
     progress_->line(std::to_string(skipped) + " samples were skipped, the first because:");
     for (const std::string& why : data_.train_loader->skips()) progress_->line("  " + why);

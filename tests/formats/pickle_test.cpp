@@ -80,7 +80,8 @@ TEST(Pickle, ReadsAllThatPaddleSaved) {
 TEST(Pickle, RefusesEveryBadFile) {
   TRI_NEEDS_DATA("paddle_models/bad_checkpoints/bad.json");
   const fs::path folder = test::data_folder() / "paddle_models/bad_checkpoints";
-  for (const auto& [name, bad] : read_json(folder / "bad.json")["files"].items()) {
+  const Json list = read_json(folder / "bad.json");
+  for (const auto& [name, bad] : list["files"].items()) {
     SCOPED_TRACE(name);
     const MappedFile file((folder / name).string());
     const Error error = error_of([&, &what = name] { Pickle(file.bytes(), what); });

@@ -81,6 +81,33 @@ TEST(Graph, ACopyIsTheSameAndAChangeIsSeen) {
   EXPECT_FALSE(same_graph(*graph, *copy));
 }
 
+// Nodes are compared by their numbers, which a pass that moves nodes leaves behind.
+TEST(Graph, ComparesWhereNodesWereMoved) {
+  const auto make = [](bool swapped) {
+    auto graph = std::make_unique<Graph>();
+    const BuilderScope scope(*graph);
+    Value* x = graph->add_input({DType::kFloat32, {4}});
+    Value* y = ops::relu(x);
+    Value* z = ops::tanh(x);
+    graph->outputs = {swapped ? ops::subtract(z, y) : ops::subtract(y, z)};
+    return graph;
+  };
+  const auto plain = make(false), again = make(false), swapped = make(true);
+  EXPECT_TRUE(same_graph(*plain, *again));
+  EXPECT_EQ(hash_of(*plain), hash_of(*again));
+  EXPECT_FALSE(same_graph(*plain, *swapped));
+  EXPECT_NE(hash_of(*plain), hash_of(*swapped));
+  std::swap(again->nodes[1], again->nodes[2]);
+  EXPECT_FALSE(same_graph(*plain, *again));
+  const auto moved = copy_graph(*again);  // has numbers of its own
+  EXPECT_TRUE(same_graph(*again, *moved));
+  EXPECT_EQ(hash_of(*again), hash_of(*moved));
+  std::swap(again->nodes[1], again->nodes[2]);
+  EXPECT_TRUE(same_graph(*plain, *again));
+  again->sort();
+  EXPECT_EQ(again->nodes.back()->number, again->nodes.size() - 1);
+}
+
 TEST(Text, ErrorsNameTheLine) {
   EXPECT_NE(message_of([] {
               parse_graph("graph(%x: float32[4]) {\n  %0: float32[4] = nosuch(%x)\n  return %0\n}");

@@ -10,6 +10,8 @@
 #include "support/data.h"
 #include "support/temp.h"
 #include "trireme/inference.h"
+#include "trireme/ops.h"
+#include "trireme/tensor.h"
 
 namespace trireme::inference {
 namespace {
@@ -58,6 +60,39 @@ TEST(Predictor, RunsThroughHandlesAsPaddleDoes) {
   std::vector<float> values(static_cast<size_t>(expected.numel()));
   y->copy_to_cpu(values.data());
   for (size_t i = 0; i < values.size(); ++i) EXPECT_NEAR(values[i], expected.as<float>()[i], 1e-4);
+}
+
+TEST(Predictor, TakesTensorsThatLieOnItsDevice) {
+  TRI_NEEDS_DATA("paddle_models/lenet");
+  const auto predictor = create_predictor(Config(lenet().string()));
+  const Array in = read_npy((lenet() / "input.npy").string());
+  const Array expected = read_npy((lenet() / "output.npy").string());
+  Handle* x = predictor->get_input_handle(predictor->get_input_names()[0]);
+  x->share_external_data(Tensor(in) * 2.0 * 0.5);  // pending when it is handed over
+  predictor->run();
+  const Handle* y = predictor->get_output_handle(predictor->get_output_names()[0]);
+  EXPECT_LT(largest_difference(y->tensor(), expected), 1e-4);
+  const std::string message =
+      message_of([&] { x->share_external_data(ones({1}, DType::kInt64)); }, Code::kInvalidArgument);
+  EXPECT_NE(message.find("expects float32, got int64"), std::string::npos) << message;
+}
+
+TEST(Predictor, InputsOfOneCallLeaveTheHandlesAlone) {
+  TRI_NEEDS_DATA("paddle_models/lenet");
+  const auto predictor = create_predictor(Config(lenet().string()));
+  const Array in = read_npy((lenet() / "input.npy").string());
+  const Array expected = read_npy((lenet() / "output.npy").string());
+  Handle* x = predictor->get_input_handle(predictor->get_input_names()[0]);
+  x->share_external_data(in);
+  (void)predictor->run({noise(in.shape(), 1)});
+  predictor->run();
+  const Handle* y = predictor->get_output_handle(predictor->get_output_names()[0]);
+  EXPECT_LT(largest_difference(y->tensor(), expected), 1e-4);
+  Shape larger = in.shape();
+  larger[0] += 1;
+  x->reshape(larger);  // and nothing of that shape was given
+  const std::string message = message_of([&] { predictor->run(); }, Code::kInvalidArgument);
+  EXPECT_NE(message.find("was not given"), std::string::npos) << message;
 }
 
 TEST(Predictor, ClonesRunAtOnceOnOneSetOfWeights) {

@@ -5,7 +5,9 @@
 #include <cstring>
 #include <map>
 
+#include "device/precision.h"
 #include "ops/cuda_target.h"
+#include "ops/gpu_twin.h"
 #include "ops/grad_test.h"
 #include "passes/pass.h"
 #include "support/gpu.h"
@@ -24,21 +26,6 @@ std::unique_ptr<Graph> recorded(const GradientCase& c) {
     values.push_back(t.defined() ? graph->add_input({t.dtype(), t.shape()}) : nullptr);
   graph->outputs = c.record(values);
   return graph;
-}
-
-// Largest difference, relative to the largest value wanted; NaN and infinity have to agree.
-double distance(const Array& got, const Array& want) {
-  if (got.shape() != want.shape() || got.dtype() != want.dtype()) return HUGE_VAL;
-  const std::vector<double> a = doubles_of(got), b = doubles_of(want);
-  double scale = 1e-3, worst = 0;
-  for (const double v : b)
-    if (std::isfinite(v)) scale = std::max(scale, std::abs(v));
-  for (size_t i = 0; i < a.size(); ++i) {
-    if (a[i] == b[i] || (std::isnan(a[i]) && std::isnan(b[i]))) continue;
-    const double d = std::abs(a[i] - b[i]) / scale;
-    worst = std::max(worst, std::isnan(d) ? HUGE_VAL : d);
-  }
-  return worst;
 }
 
 double allowed(DType dtype) {
@@ -63,6 +50,8 @@ class OpTable : public testing::TestWithParam<DType> {};
 
 TEST_P(OpTable, AgreesWithTheCpu) {
   TRI_NEEDS_GPU();
+  allow_tf32(Products::kConvolutions, false);
+  allow_tf32(Products::kMatrices, false);
   Device& gpu = find_device("gpu:0");
   std::map<std::string, int> missing;
   int compared = 0;

@@ -7,8 +7,9 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "device/device.h"
+#include "device/precision.h"
 #include "ops/op_test.h"
+#include "runtime/plan.h"
 
 namespace trireme::test {
 namespace {
@@ -40,6 +41,8 @@ void compare(const Array& got, const Array& want, const std::string& what) {
 void check_on_gpu(const Node& node, const std::vector<void*>& in, const std::vector<void*>& out) {
   static const char* const name = std::getenv("TRIREME_TEST_GPU");
   if (name == nullptr || *name == '\0' || node.op->cuda == nullptr) return;
+  allow_tf32(Products::kConvolutions, false);
+  allow_tf32(Products::kMatrices, false);
   Device& gpu = find_device(name);
   gpu.activate();
   Kernel kernel;
@@ -92,6 +95,47 @@ void check_on_gpu(const Node& node, const std::vector<void*>& in, const std::vec
       }
     }
   }
+}
+
+std::vector<Array> run_on(Device& device, std::unique_ptr<Graph> graph,
+                          const std::vector<Array>& inputs) {
+  const Plan plan(std::move(graph), nullptr, &device);
+  std::vector<Storage> memory;
+  std::vector<void*> in, out;
+  for (const Array& t : inputs) {
+    if (!t.defined()) continue;
+    memory.push_back(device.upload(t.data(), static_cast<int64_t>(t.bytes()), "an input"));
+    in.push_back(memory.back().data);
+  }
+  const auto& values = plan.graph().outputs;
+  std::vector<Array> results;
+  for (const Value* v : values) {
+    results.emplace_back(v->type.dtype, v->type.shape);
+    // NaNs, so that what a kernel leaves out shows.
+    std::memset(results.back().data(), 0xff, results.back().bytes());
+    memory.push_back(device.upload(results.back().data(),
+                                   static_cast<int64_t>(results.back().bytes()), "an output"));
+    out.push_back(memory.back().data);
+  }
+  const Storage arena = device.allocate(plan.arena_bytes(), "the arena");
+  plan.run(in, out, static_cast<char*>(arena.data));
+  for (size_t k = 0; k < out.size(); ++k)
+    device.download(results[k].data(), out[k], results[k].bytes());
+  return results;
+}
+
+double distance(const Array& got, const Array& want) {
+  if (got.shape() != want.shape() || got.dtype() != want.dtype()) return HUGE_VAL;
+  const std::vector<double> a = doubles_of(got), b = doubles_of(want);
+  double scale = 1e-3, worst = 0;
+  for (const double v : b)
+    if (std::isfinite(v)) scale = std::max(scale, std::abs(v));
+  for (size_t i = 0; i < a.size(); ++i) {
+    if (a[i] == b[i] || (std::isnan(a[i]) && std::isnan(b[i]))) continue;
+    const double d = std::abs(a[i] - b[i]) / scale;
+    worst = std::max(worst, std::isnan(d) ? HUGE_VAL : d);
+  }
+  return worst;
 }
 
 // What has no kernel yet, for whoever reads the log.

@@ -1,6 +1,7 @@
 // Nodes of the operators' tests once more on a GPU, against the CPU's results.
 #pragma once
 
+#include "device/device.h"
 #include "graph/kernel.h"
 
 namespace trireme::test {
@@ -10,5 +11,12 @@ namespace trireme::test {
 // done, and compares with `out`, the CPU's results: integers exactly, the others within a few units
 // in the last place of the largest; and both runs bit by bit.
 void check_on_gpu(const Node& node, const std::vector<void*>& in, const std::vector<void*>& out);
+
+// The graph's outputs, computed on a device, for these values of its inputs (absent ones left out).
+std::vector<Array> run_on(Device& device, std::unique_ptr<Graph> graph,
+                          const std::vector<Array>& inputs);
+
+// Largest difference, relative to the largest value wanted; NaN and infinity have to agree.
+double distance(const Array& got, const Array& want);
 
 }  // namespace trireme::test

@@ -1,13 +1,17 @@
 // Gradients of convolutions, pools, norms, softmax, resizing, recurrent layers and losses that a
 // library or a kernel of their own serves.
+#include "ops/batch_norm_fused.h"
 #include "ops/conv.h"
 
 #include "ops/ctc.h"
 #include "ops/grad_test.h"
+#include "ops/matmul.h"
 #include "ops/norm.h"
+#include "ops/pointwise.h"
 #include "ops/pool.h"
 #include "ops/random.h"
 #include "ops/rnn.h"
+#include "ops/shape.h"
 
 namespace trireme::test {
 namespace {
@@ -107,6 +111,51 @@ const SampleList batch_norms([] {
 });
 
 TEST(Gradient, BatchNorm) { batch_norms.check(); }
+
+// What the pass fuse_norm looks for, and what it makes of it.
+const SampleList fused_norms([] {
+  const auto norm = [](const Values& x) {
+    return ops::batch_norm_train(x[0], x[1], x[2], x[3], x[4], 0.9, 1e-5)[2];
+  };
+  const Record act = [=](const Values& x) { return Values{ops::relu(norm(x))}; };
+  const Record added = [=](const Values& x) { return Values{ops::relu(ops::add(norm(x), x[5]))}; };
+  const Record with_pool = [=](const Values& x) {
+    return Values{ops::pool2d(ops::relu(norm(x)),
+                              {.kernel = {3, 3}, .strides = {2, 2}, .paddings = {1, 1, 1, 1}})};
+  };
+  const auto fused = [](const Op& op) -> Record {
+    return [&op](const Values& x) {
+      return Values{record(op, x, BatchNormAttrs{.momentum = 0.9, .epsilon = 1e-5})[2]};
+    };
+  };
+  const auto fused_pool = [](BatchNormPoolAttrs a) -> Record {
+    return [a](const Values& x) { return Values{record(ops::fused_batch_norm_act_pool_op, x, a)[2]}; };
+  };
+  const GradOptions options{.second = false, .fixed = {0, 1}};
+  const auto inputs = [](const Shape& x, bool residual = false) {
+    const Shape c{x[1]};
+    std::vector<Array> all{noise(c, 1), noise(c, 2, 0.5, 2), noise(x, 3), noise(c, 4), noise(c, 5)};
+    if (residual) all.push_back(noise(x, 6));
+    return all;
+  };
+  const GradOptions own{.layouts = false, .second = false, .fixed = {0, 1}};
+  return std::vector<Sample>{
+      {"relu", act, inputs({2, 8, 3, 4}), options},
+      {"relu, odd channels", act, inputs({3, 5, 2, 3}), options},
+      {"relu, rows", act, inputs({5, 16}), options},
+      {"add and relu", added, inputs({2, 8, 3, 4}, true), options},
+      {"add and relu, odd channels", added, inputs({3, 5, 2, 3}, true), options},
+      {"max pool", with_pool, inputs({2, 8, 6, 5}), options},
+      {"fused relu", fused(ops::fused_batch_norm_act_op), inputs({2, 6, 3, 4}), own},
+      {"fused add and relu", fused(ops::fused_bn_add_activation_op), inputs({2, 6, 3, 5}, true),
+       own},
+      {"fused max pool",
+       fused_pool({.kernel = {3, 2}, .strides = {2, 1}, .paddings = {1, 0}, .size = {2, 4}}),
+       inputs({2, 3, 4, 5}), own},
+  };
+});
+
+TEST(Gradient, FusedBatchNorm) { fused_norms.check(); }
 
 const SampleList rows([] {
   const auto layer = [](int64_t axis) -> Record {
@@ -373,6 +422,44 @@ TEST(Gradient, TheFirstOfEqualMaximaGetsIt) {
   Array x(DType::kFloat64, {1, 1, 2, 2});
   std::fill_n(x.as<double>(), 4, 1.0);
   expect_near(gradients_of(pool({.kernel = {2, 2}}), {x})[0], {1, 0, 0, 0}, 0, 0, "ties");
+}
+
+// Models in half precision have biases in it too; kernels compute in float32.
+TEST(Anchors, TakeABiasInHalfPrecision) {
+  const std::vector<Record> all = {
+      [](const Values& v) { return Values{ops::matmul(v[0], v[1], v[2])}; },
+      [](const Values& v) {
+        return Values{ops::conv2d(ops::reshape(v[0], {1, 32, 5, 1}),
+                                  ops::reshape(v[1], {48, 32, 1, 1}), v[2], {})};
+      }};
+  const std::vector<Array> x = {ramp({5, 32}, 1), ramp({32, 48}, 2), ramp({48}, 3)};
+  for (const Record& record : all) {
+    std::vector<Array> wide, half;
+    for (const Array& a : x) {
+      half.push_back(a.to(DType::kBFloat16));
+      wide.push_back(half.back().to(DType::kFloat64));
+    }
+    expect_near(run_ops(record, half)[0], doubles_of(run_ops(record, wide)[0]), 0.02, 0.01, "bias");
+  }
+}
+
+// Several windows share a vector then: all numbers of channels, rows and columns left over, ties.
+TEST(Gradient, MaximaOfTouchingPairs) {
+  for (const int64_t channels : {1, 2, 3, 5, 6, 8, 15, 16, 20, 67}) {
+    for (const auto& [h, w] : {std::pair<int64_t, int64_t>{2, 2}, {6, 28}, {7, 9}, {4, 35}}) {
+      const Shape shape{2, channels, h, w};
+      const Array x = ramp(shape, channels), dy = ramp({2, channels, h / 2, w / 2}, 7);
+      const auto run = [&](DType dtype, Layout layout) {
+        const auto record = [](const Values& v) {
+          return Values{ops::pool2d_grad(v[0], v[1], {.kernel = {2, 2}, .strides = {2, 2}})};
+        };
+        return run_ops(record, {dy.to(dtype), x.to(dtype)}, {layout, true})[0];
+      };
+      const auto want = doubles_of(run(DType::kFloat64, Layout::kPlain));
+      for (const Layout layout : {Layout::kPlain, Layout::kChannelsLast})
+        expect_near(run(DType::kFloat32, layout), want, 0, 0, shape.str());
+    }
+  }
 }
 
 TEST(MaxPool2dWithIndex, PlacesCountInThePlane) {

@@ -1,5 +1,5 @@
 // Pass tests as text: each *.graph file here holds the passes to run, a graph, and the graph
-// expected after them. TRIREME_UPDATE=1 writes what came out into the file, to be read and
+// expected after them; "device: gpu" in the head makes it those of a GPU. TRIREME_UPDATE=1 writes what came out into the file, to be read and
 // committed.
 #include <gtest/gtest.h>
 
@@ -11,6 +11,7 @@
 #include "graph/text.h"
 #include "graph/verify.h"
 #include "ops/anchor.h"
+#include "ops/cuda_target.h"
 #include "passes/pass.h"
 
 namespace trireme {
@@ -40,7 +41,8 @@ Case read_case(const fs::path& file) {
 std::string transformed(const Case& c) {
   const std::unique_ptr<Graph> graph = parse_graph(c.input);
   verify(*graph, "parse");
-  const PassContext context{cpu_target(), nullptr, DType::kBFloat16};
+  const bool gpu = c.head.find("device: gpu\n") != std::string::npos;
+  const PassContext context{gpu ? cuda_target() : cpu_target(), nullptr, DType::kBFloat16};
   std::istringstream names(c.passes);
   for (std::string name; names >> name;) {
     const Pass* pass = find_pass(name);

@@ -128,6 +128,24 @@ TEST(Plan, SharesMemoryBetweenValuesThatNeverMeet) {
   EXPECT_LE(plan->planned_peak_bytes(), plan->intermediate_bytes() * 6 / 10);
 }
 
+// The gradient of a normalization lies where its input dies: at the worst moment of a deep network.
+TEST(Plan, TheGradientOfLayerNormTakesTheMemoryOfItsInput) {
+  const auto text = [](const char* results) {
+    return std::string(R"(
+graph(%x: float32[9, 40], %s: float32[40], %g: float32[9, 40]) {
+  %h: float32[9, 40] = exp(%x)
+  %dx: float32[9, 40], %ds: float32[40], %db: float32[40] = layer_norm_grad(%h, %s, %g) {axis=1}
+  %y: float32[9, 40] = tanh(%dx)
+  return )") + results + "\n}";
+  };
+  const auto plan = planned(text("%y, %ds, %db"), DType::kFloat32, "record");
+  const auto apart = planned(text("%y, %ds, %db, %h"), DType::kFloat32, "record");
+  EXPECT_EQ(plan->planned_peak_bytes(), 0);  // all in the memory of %y
+  const std::vector<Array> inputs = inputs_for(plan->graph());
+  const std::vector<Array> got = run(*plan, inputs), want = run(*apart, inputs);
+  for (size_t k = 0; k < got.size(); ++k) EXPECT_EQ(largest_difference(got[k], want[k]), 0) << k;
+}
+
 TEST(Plan, PacksWeightsOnceForAllItsShapes) {
   const auto pool = std::make_shared<MemoryPool>();
   SharedCache cache(pool);

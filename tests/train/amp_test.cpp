@@ -8,6 +8,7 @@
 
 #include "runtime/call.h"
 #include "trireme/autograd.h"
+#include "trireme/nn_functional.h"
 #include "trireme/ops.h"
 
 namespace trireme::amp {
@@ -42,6 +43,62 @@ TEST(AutoCast, ColoursOfOperators) {
     EXPECT_EQ(y.astype(DType::kFloat32).dtype(), DType::kFloat32);
   }
   EXPECT_EQ(matmul(x, w).dtype(), DType::kFloat32);
+}
+
+// What used to be lists of names: the parameters of norms stay float32, tables and resizes are
+// float32 in O1 and follow in O2.
+TEST(AutoCast, TheRuleIsTheOperatorsOwn) {
+  const Tensor x = wave({2, 4, 6, 6}, 0), w = wave({4, 4, 1, 1}, 1), one = ones({4});
+  for (const Level level : {Level::O1, Level::O2}) {
+    const DType wide = level == Level::O1 ? DType::kFloat32 : DType::kBFloat16;
+    const auto_cast guard({.level = level, .dtype = DType::kBFloat16});
+    const Tensor y = nn::functional::conv2d(x, w);
+    EXPECT_EQ(y.dtype(), DType::kBFloat16);
+    Tensor running_mean = zeros({4}), running_var = ones({4});
+    EXPECT_EQ(nn::functional::batch_norm(y, running_mean, running_var, one, one, true).dtype(),
+              DType::kBFloat16);
+    EXPECT_EQ(running_mean.dtype(), DType::kFloat32);
+    EXPECT_EQ(nn::functional::group_norm(y, 2, 1e-5, one, one).dtype(), wide);
+    EXPECT_EQ(nn::functional::interpolate(y, {.size = {9, 9}}).dtype(), wide);
+    EXPECT_EQ(nn::functional::softmax(y).dtype(), wide);
+    EXPECT_EQ(nn::functional::max_pool2d_with_index(x, 2)[0].dtype(), DType::kBFloat16);
+  }
+}
+
+TEST(AutoCast, Float16ProductsAndConvolutionsOnTheCpu) {
+  const auto near = [](const Tensor& got, const Tensor& want) {
+    ASSERT_EQ(got.dtype(), DType::kFloat16);
+    EXPECT_LE(max(abs(got.astype(DType::kFloat32) - want)).item(),
+              2e-3 * std::max(1.0, max(abs(want)).item()));
+  };
+  const auto half = [](const Tensor& t) {
+    Tensor h = t.astype(DType::kFloat16).detach();
+    h.set_stop_gradient(false);
+    return h;
+  };
+  const auto wide = [](const Tensor& t) {
+    Tensor f = t.astype(DType::kFloat32).detach();
+    f.set_stop_gradient(false);
+    return f;
+  };
+  const auto check = [&](auto&& f, const Tensor& x, const Tensor& w) {
+    const Tensor a = half(x), b = half(w), c = wide(a), d = wide(b);
+    const Tensor y = f(a, b), z = f(c, d);
+    near(y, z);
+    sum(y.astype(DType::kFloat32)).backward();
+    sum(z).backward();
+    near(a.grad(), c.grad());
+    near(b.grad(), d.grad());
+  };
+  check([](const Tensor& x, const Tensor& w) { return matmul(x, w); }, wave({5, 8}, 0),
+        wave({8, 3}, 1));
+  check([](const Tensor& x, const Tensor& w) { return matmul(x, w, false, true); },
+        wave({2, 3, 5, 8}, 0), wave({2, 3, 7, 8}, 1));
+  check([](const Tensor& x, const Tensor& w) { return nn::functional::conv2d(x, w, {}, 1, 1); },
+        wave({2, 4, 6, 5}, 0), wave({8, 4, 3, 3}, 1));
+  check([](const Tensor& x,
+           const Tensor& w) { return nn::functional::conv2d_transpose(x, w, {}, 2); },
+        wave({2, 4, 3, 5}, 0), wave({4, 6, 2, 2}, 1));
 }
 
 TEST(AutoCast, ListsLevelsAndNesting) {

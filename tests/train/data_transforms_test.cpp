@@ -158,6 +158,32 @@ TEST(Transforms, ColoursMoveAsNamed) {
   EXPECT_THROW(ColorJitter(0, 0, 0, 0.6), Error);
 }
 
+TEST(Transforms, FunctionsDoWhatTheirNamesSay) {
+  const Array from = picture_of(6, 4);
+  const auto changed = [&](auto&& f) {
+    Array copy(DType::kUInt8, from.shape());
+    std::memcpy(copy.data(), from.data(), from.bytes());
+    Picture picture(copy, Colour::kRgb);
+    f(picture);
+    return picture.pixels();
+  };
+  EXPECT_EQ(at(changed([](Picture& p) { hflip(p); }), 1, 0), at(from, 1, 5));
+  EXPECT_EQ(at(changed([](Picture& p) { vflip(p); }), 0, 2), at(from, 3, 2));
+  EXPECT_EQ(at(changed([](Picture& p) { crop(p, 1, 2, 2, 3); }), 0, 0), at(from, 1, 2));
+  EXPECT_EQ(changed([](Picture& p) { center_crop(p, {2, 2}); }).shape(), (Shape{2, 2, 3}));
+  EXPECT_EQ(changed([](Picture& p) { resize(p, {8, 5}); }).shape(), (Shape{5, 8, 3}));
+  EXPECT_TRUE(same(changed([](Picture& p) { rotate(p, 0); }), from));
+  EXPECT_EQ(at(changed([](Picture& p) { rotate(p, 180); }), 0, 0), at(from, 3, 5));
+  EXPECT_EQ(at(changed([](Picture& p) { adjust_brightness(p, 2); }), 1, 1), 2 * at(from, 1, 1));
+  EXPECT_TRUE(same(changed([](Picture& p) { adjust_contrast(p, 1); }), from));
+  EXPECT_TRUE(same(changed([](Picture& p) { adjust_saturation(p, 1); }), from));
+  EXPECT_NEAR(at(changed([](Picture& p) { adjust_hue(p, 0); }), 1, 1), at(from, 1, 1), 2);
+  EXPECT_EQ(changed([](Picture& p) { to_grayscale(p); }).shape(), (Shape{4, 6, 1}));
+  EXPECT_THROW(changed([](Picture& p) { crop(p, 3, 0, 2, 2); }), Error);
+  EXPECT_THROW(changed([](Picture& p) { adjust_hue(p, 0.6); }), Error);
+  EXPECT_TRUE(same(apply(BrightnessTransform(0.5), from, 3), apply(ColorJitter(0.5), from, 3)));
+}
+
 TEST(Transforms, NoTurnIsNoChange) {
   const Array pixels = picture_of(40, 30);
   EXPECT_TRUE(same(apply(RandomRotation(0), pixels), pixels));

@@ -1,24 +1,20 @@
 // Functions against real Paddle: results and gradients.
 #include "trireme/nn_functional.h"
 
-#include <algorithm>
-#include <functional>
-#include <map>
-
 #include "train/goldens.h"
 
 namespace trireme {
 namespace {
 
 namespace F = nn::functional;
-using In = std::vector<Tensor>;
-using Function = std::function<Tensor(const In&)>;
+using test::Function;
+using test::In;
 
 template <class T> Function one(T f) {
   return [f](const In& x) { return f(x[0]); };
 }
 
-std::map<std::string, Function> losses() {
+test::Functions losses() {
   return {
       {"cross_entropy_mean", [](const In& x) { return F::cross_entropy(x[0], x[1]); }},
       {"cross_entropy_sum",
@@ -71,7 +67,7 @@ std::map<std::string, Function> losses() {
   };
 }
 
-std::map<std::string, Function> activations() {
+test::Functions activations() {
   return {
       {"act_relu", one([](const Tensor& x) { return F::relu(x); })},
       {"act_relu6", one([](const Tensor& x) { return F::relu6(x); })},
@@ -102,7 +98,7 @@ std::map<std::string, Function> activations() {
   };
 }
 
-std::map<std::string, Function> pictures() {
+test::Functions pictures() {
   return {
       {"conv2d",
        [](const In& x) {
@@ -162,7 +158,7 @@ std::map<std::string, Function> pictures() {
   };
 }
 
-std::map<std::string, Function> norms() {
+test::Functions norms() {
   return {
       {"layer_norm",
        [](const In& x) {
@@ -181,33 +177,9 @@ std::map<std::string, Function> norms() {
   };
 }
 
-void check(const std::map<std::string, Function>& functions) {
+void check(const test::Functions& functions) {
   static const nlohmann::json cases = test::load_golden("functions.json");
-  for (const auto& [name, f] : functions) {
-    ASSERT_TRUE(cases.contains(name)) << name;
-    const auto& c = cases[name];
-    In in;
-    for (const auto& j : c["inputs"]) {
-      const auto constant = c["constant"].get<std::vector<size_t>>();
-      Tensor t(test::array_of(j));
-      t.set_stop_gradient(t.dtype() != DType::kFloat32 ||
-                          std::count(constant.begin(), constant.end(), in.size()) > 0);
-      in.push_back(t);
-    }
-    try {
-      const Tensor y = f(in);
-      test::expect_near(y.numpy(), c["output"], name);
-      test::weighed(y).backward();
-      size_t g = 0;
-      for (size_t i = 0; i < in.size(); ++i) {
-        if (in[i].stop_gradient()) continue;
-        const auto& want = c["grads"].at(g++);
-        ASSERT_TRUE(in[i].grad().defined()) << name << ", input " << i;
-        test::expect_near(in[i].grad().numpy(), want,
-                          name + ", gradient of input " + std::to_string(i), 1e-4);
-      }
-    } catch (const Error& error) { ADD_FAILURE() << name << ": " << error.what(); }
-  }
+  test::check_functions(cases, functions);
 }
 
 TEST(Functional, LossesAreAsPaddles) { check(losses()); }

@@ -1,10 +1,14 @@
-// Reading tests/train/data: arrays and cases that tools/make_nn_goldens.py wrote.
+// Reading tests/train/data: arrays and cases that tools/make_nn_goldens.py and
+// tools/make_tensor_goldens.py wrote.
 #pragma once
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <fstream>
+#include <functional>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -45,6 +49,41 @@ inline Tensor weighed(const Tensor& y) {
   for (int64_t i = 0; i < w.numel(); ++i)
     w.as<float>()[i] = static_cast<float>(std::cos(static_cast<double>(i)));
   return sum(y * Tensor(w));
+}
+
+using In = std::vector<Tensor>;
+using Function = std::function<Tensor(const In&)>;
+using Functions = std::map<std::string, Function>;  // by the name of the case
+
+// Results, and gradients of weighed(result) by the floating inputs.
+inline void check_functions(const nlohmann::json& cases, const Functions& functions) {
+  for (const auto& [name, f] : functions) {
+    ASSERT_TRUE(cases.contains(name)) << name;
+    const auto& c = cases[name];
+    In in;
+    for (const auto& j : c["inputs"]) {
+      const auto constant = c["constant"].get<std::vector<size_t>>();
+      Tensor t(array_of(j));
+      t.set_stop_gradient(t.dtype() != DType::kFloat32 ||
+                          std::count(constant.begin(), constant.end(), in.size()) > 0);
+      in.push_back(t);
+    }
+    try {
+      const Tensor y = f(in);
+      expect_near(y.numpy().to(DType::kFloat32), c["output"], name);
+      if (c["grads"].empty()) continue;
+      weighed(y).backward();
+      size_t g = 0;
+      for (size_t i = 0; i < in.size(); ++i) {
+        if (in[i].stop_gradient()) continue;
+        const auto& want = c["grads"].at(g++);
+        if (want.is_null()) continue;  // Paddle gives none
+        ASSERT_TRUE(in[i].grad().defined()) << name << ", input " << i;
+        expect_near(in[i].grad().numpy(), want, name + ", gradient of input " + std::to_string(i),
+                    1e-4);
+      }
+    } catch (const Error& error) { ADD_FAILURE() << name << ": " << error.what(); }
+  }
 }
 
 }  // namespace trireme::test

@@ -1,5 +1,6 @@
 // Layers against real Paddle: results, gradients, state and its names; behaviour of the tree.
 #include <algorithm>
+#include <cmath>
 #include <functional>
 #include <map>
 
@@ -208,6 +209,18 @@ TEST(Models, SequencesTrainAStep) {
   loss.backward();
   for (const auto& [parameter, t] : bert.named_parameters())
     EXPECT_TRUE(t.grad().defined()) << parameter;
+  models::BertForMaskedLM language({.vocab_size = 40,
+                                    .hidden_size = 16,
+                                    .num_hidden_layers = 1,
+                                    .num_attention_heads = 2,
+                                    .intermediate_size = 24,
+                                    .max_position_embeddings = 10});
+  const Tensor scores = language({ids});
+  EXPECT_EQ(scores.shape().str(), Shape({2, 6, 40}).str());
+  nn::functional::cross_entropy(scores, ids).backward();
+  EXPECT_TRUE(language.decoder_bias.grad().defined());
+  EXPECT_TRUE(language.bert.word_embeddings.weight.grad().defined());
+  EXPECT_FALSE(language.bert.pooler.weight.grad().defined());
   EXPECT_THROW((void)models::create("resnet19"), Error);
 }
 

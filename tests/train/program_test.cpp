@@ -76,6 +76,29 @@ TEST(FromProgram, TheRecognizerTrainsWithANewDictionary) {
   EXPECT_LT(last, first - 0.5) << first;
 }
 
+// Class j starts as the program's class kept_classes[j]; -1 starts anew.
+TEST(FromProgram, KeptClassesGiveTheProgramsLogits) {
+  TRI_NEEDS_OCR_MODELS();
+  const std::string folder = (test::ocr_models() / "rec").string();
+  const auto whole = models::from_program(folder);
+  const std::vector<int64_t> kept = {0, 6624, -1, 17};
+  const auto part = models::from_program(folder, {.num_classes = 4, .kept_classes = kept});
+  whole->train();
+  part->train();
+  const no_grad guard;
+  const Tensor x = lines(1, 48, 64), a = (*whole)(x), b = (*part)(x);
+  for (int64_t j = 0; j < 4; ++j) {
+    const Tensor now = slice(b, {2}, {j}, {j + 1});
+    if (kept[static_cast<size_t>(j)] < 0) continue;
+    const int64_t from = kept[static_cast<size_t>(j)];
+    EXPECT_LE(max(abs(now - slice(a, {2}, {from}, {from + 1}))).item(), 1e-4) << j;
+  }
+  EXPECT_GT(max(abs(slice(b, {2}, {2}, {3}) - slice(a, {2}, {2}, {3}))).item(), 1e-3);
+  EXPECT_THROW((void)models::from_program(folder, {.num_classes = 2, .kept_classes = {0, 6625}}),
+               Error);
+  EXPECT_THROW((void)models::from_program(folder, {.num_classes = 2, .kept_classes = {0}}), Error);
+}
+
 TEST(FromProgram, AnUnsuitableProgramIsAnError) {
   TRI_NEEDS_OCR_MODELS();
   EXPECT_THROW(

@@ -16,7 +16,7 @@
 
 #include "support/temp.h"
 #include "train/checkpoint.h"
-#include "trireme/error.h"
+#include "trireme/vision.h"
 
 namespace fs = std::filesystem;
 
@@ -172,6 +172,28 @@ TEST_F(TrainerTest, BadData) {
   const std::string broken = error("{dataset: label_file, num_classes: 10, label_file: " + labels +
                                    ", root: " + (folder_ / "p").string() + "}\n");
   EXPECT_NE(broken.find("a.jpg"), std::string::npos) << broken;
+}
+
+// Two good pictures and a broken one: with on_error: skip the run goes on, and says what it left
+// out.
+TEST_F(TrainerTest, BrokenSamplesAreSkippedAndCounted) {
+  vision::Image image{8, 8, std::vector<uint8_t>(8 * 8 * 3, 90)};
+  for (const char* name : {"p/x/a.png", "p/y/b.png"}) {
+    (void)write(name, "");
+    vision::write_png((folder_ / name).string(), image);
+  }
+  (void)write("p/x/broken.png", "\x89PNG not a picture");
+  const auto config = [&](const std::string& on_error) {
+    return "model: {name: lenet, num_classes: 2, input_shape: [1, 28, 28]}\nexport: none\n"
+           "epochs: 2\ndata:\n  batch_size: 3\n  drop_last: false\n  num_workers: 2\n  on_error: " +
+           on_error + "\n  train: {dataset: image_folder, root: " + (folder_ / "p").string() +
+           ", colour: gray, transforms: [{name: Resize, width: 28, height: 28}, ToTensor]}\n";
+  };
+  const train::RunResult result = run(config("skip"), "skips");
+  EXPECT_EQ(result.steps, 2);
+  EXPECT_EQ(result.skipped, 2);  // one an epoch
+  const std::string why = error_of([&] { run(config("raise"), "raises"); });
+  EXPECT_NE(why.find("broken.png"), std::string::npos) << why;
 }
 
 TEST_F(TrainerTest, TermSavesAndEndsWell) {

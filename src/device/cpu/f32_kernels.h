@@ -93,6 +93,9 @@ void pack_rows(const float* x, int64_t ldx, int64_t n, int64_t oc, int64_t at, i
 void pack_rows(const uint16_t* x, int64_t ldx, int64_t n, int64_t oc, int64_t at, int64_t n_total,
                float* out);
 
+// n rows of `used` elements, ldx apart, into one panel: [n][used, rounded up to vectors, * 16].
+void pack_panel(const float* x, int64_t ldx, int64_t n, int64_t used, float* out);
+
 // Depthwise: adds the output row's products with its window to dw [kh * kw][vectors * 16].
 // x: the image; dy: the row.
 void depthwise_wgrad_row(const ConvSpec& s, const float* x, const float* dy, int64_t oy, float* dw);

@@ -114,6 +114,12 @@ void pack_rows(const uint16_t* x, int64_t ldx, int64_t n, int64_t oc, int64_t at
   pack(x, ldx, n, oc, at, n_total, out);
 }
 
+void pack_panel(const float* x, int64_t ldx, int64_t n, int64_t used, float* out) {
+  for (int64_t i = 0; i < n; ++i)
+    for (int64_t v = 0; v < used; v += kLanes, out += kLanes)
+      _mm512_storeu_si512(out, load_bits(x + i * ldx + v, mask_of_first(used - v)));
+}
+
 void depthwise_wgrad_row(const ConvSpec& s, const float* x, const float* dy, int64_t oy,
                          float* dw) {
   const int64_t tap_pitch = vectors_of(s.oc) * kLanes;

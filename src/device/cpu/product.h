@@ -1,0 +1,33 @@
+// Products of two computed float32 matrices: both are brought into the matrix kernel's form in each
+// run.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+namespace trireme::cpu {
+
+// c = a b (+ bias): a is [m, k], b is [k, n]; distances in elements. Columns of c are adjacent; of
+// a and of b either rows or columns are.
+struct ProductSpec {
+  int64_t m = 1, n = 1, k = 1;
+  int64_t a_row = 0, a_column = 1;
+  int64_t b_row = 0, b_column = 1;
+  int64_t c_row = 0;
+};
+
+// Immutable; run() may be called from many threads, each with scratch_bytes() of its own, 64-byte
+// aligned. It spreads the work with parallel_for.
+class Product {
+ public:
+  virtual ~Product() = default;
+  // bias: [n] or null.
+  virtual void run(const float* a, const float* b, const float* bias, float* c,
+                   void* scratch) const = 0;
+  virtual size_t scratch_bytes() const = 0;
+
+  // Null where it does not serve: other processors, other strides.
+  static std::unique_ptr<Product> create(const ProductSpec& spec);
+};
+
+}  // namespace trireme::cpu

@@ -1,0 +1,376 @@
+// Convolutions on the GPU: cuDNN's plans on channels-last pictures, depthwise ones by our own
+// kernels.
+#include "ops/conv_cuda.h"
+
+#include <cstring>
+
+#include "device/cuda/cudnn.h"
+#include "device/precision.h"
+#include "ops/conv.h"
+#include "ops/cuda_kernels.h"
+#include "ops/elements.h"
+
+namespace trireme {
+namespace cuda {
+namespace {
+
+bool is_half(DType dtype) { return dtype == DType::kFloat16 || dtype == DType::kBFloat16; }
+
+// Tensor cores take channels in eights of halves (the first convolution's few in fours), in fours
+// of float32.
+int64_t padded_channels(int64_t c, DType dtype, int64_t groups, bool input) {
+  const auto up = [c](int64_t n) { return (c + n - 1) / n * n; };
+  if (groups > 1) return c;
+  if (is_half(dtype)) return input && c <= 4 ? 4 : up(8);
+  return dtype == DType::kFloat32 && allows_tf32(Products::kConvolutions) ? up(4) : c;
+}
+
+std::array<int64_t, 4> strides_of(const Type& t) {
+  const Shape& s = t.shape;
+  const bool planar = t.layout == Layout::kPlain && !layouts_agree(s);
+  if (planar) return {s[1] * s[2] * s[3], s[2] * s[3], s[3], 1};
+  return {s[1] * s[2] * s[3], 1, s[3] * s[1], s[1]};
+}
+
+// Places in the scratch memory.
+class Scratch {
+ public:
+  size_t take(size_t bytes) {
+    const size_t at = bytes_;
+    bytes_ += (bytes + 255) / 256 * 256;
+    return at;
+  }
+  size_t bytes() const { return bytes_; }
+
+ private:
+  size_t bytes_ = 0;
+};
+
+// A picture in the form that cuDNN gets: as it lies, or copied.
+struct Picture {
+  PictureCopy copy;
+  bool copied = false;
+  size_t at = 0;
+
+  Picture() = default;
+  Picture(const Type& t, int64_t channels, int64_t h, int64_t w, Scratch& scratch) {
+    const Shape& s = t.shape;
+    copy = {t.dtype, {s[0], s[1], s[2], s[3]}, strides_of(t), channels, h, w};
+    copied = channels != s[1] || h != s[2] || w != s[3] || copy.strides[1] != 1;
+    if (copied) at = scratch.take(copy.bytes());
+  }
+  DnnTensor tensor() const {
+    return dnn_channels_last(copy.dtype, {copy.size[0], copy.c, copy.h, copy.w});
+  }
+  void* place(const Launch& l, void* own) const {
+    return copied ? static_cast<char*>(l.scratch) + at : own;
+  }
+  void* given(const Launch& l, const void* own) const {
+    void* to = place(l, const_cast<void*>(own));
+    if (copied) copy.make(own, to, l.stream);
+    return to;
+  }
+};
+
+// A weight in the form that a kernel gets: as it lies, packed once, or copied at each run.
+struct Weight {
+  WeightCopy copy;
+  bool copied = false;
+  std::shared_ptr<const void> shared;
+  size_t at = 0;
+
+  void* given(const Launch& l, const void* own) const {
+    if (shared) return const_cast<void*>(shared.get());
+    if (!copied) return const_cast<void*>(own);
+    void* to = static_cast<char*>(l.scratch) + at;
+    copy.make(own, to, l.stream);
+    return to;
+  }
+};
+
+template <class T> void pack(const WeightCopy& w, const T* from, T* to) {
+  const int64_t taps = w.size[2] * w.size[3];
+  std::memset(to, 0, w.bytes());
+  for (int64_t o = 0; o < w.size[0]; ++o)
+    for (int64_t c = 0; c < w.size[1]; ++c)
+      for (int64_t tap = 0; tap < taps; ++tap)
+        to[(o * taps + tap) * w.c + c] = from[(o * w.size[1] + c) * taps + tap];
+}
+
+Weight weight_of(const Prepare& p, int input, const WeightCopy& copy, Scratch& scratch) {
+  Weight w;
+  w.copy = copy;
+  w.copied = copy.size[2] * copy.size[3] > 1 || copy.from != copy.to || copy.o != copy.size[0] ||
+             copy.c != copy.size[1];
+  if (!w.copied) return w;
+  const auto i = static_cast<size_t>(input);
+  if (p.constant(i) == nullptr) {
+    w.at = scratch.take(copy.bytes());
+    return w;
+  }
+  const std::string tag = message("krsc", copy.size[0], " ", copy.size[1], " ", copy.o, " ", copy.c,
+                                  " ", copy.size[2], " ", copy.size[3], " ", copy.to);
+  w.shared = p.packed(i, tag, copy.bytes(), [&](const Array& t, void* to) {
+    const Array from = t.to(copy.to);
+    switch (size_of(copy.to)) {
+      case 2:
+        return pack(copy, static_cast<const uint16_t*>(from.data()), static_cast<uint16_t*>(to));
+      case 4:
+        return pack(copy, static_cast<const uint32_t*>(from.data()), static_cast<uint32_t*>(to));
+      default:
+        return pack(copy, static_cast<const uint64_t*>(from.data()), static_cast<uint64_t*>(to));
+    }
+  });
+  return w;
+}
+
+// What one kernel computes, and where its operands are among the node's inputs (-1: absent).
+struct Parts {
+  const Node* anchor;
+  const Type* result;
+  int x = 0, weight = 1, bias = -1, residual = -1;
+  const Type* residual_type = nullptr;
+  cpu::Epilogue epilogue;
+  const void* in(const Launch& l, int i) const { return i < 0 ? nullptr : l.in[i]; }
+};
+
+DnnConv geometry_of(const Conv2dAttrs& a) {
+  return {{a.paddings[0], a.paddings[2]},
+          {a.paddings[1], a.paddings[3]},
+          {a.strides[0], a.strides[1]},
+          {a.dilations[0], a.dilations[1]}};
+}
+
+DType compute_of(DType dtype) { return dtype == DType::kFloat64 ? dtype : DType::kFloat32; }
+
+DnnOptions options() { return {.tf32 = allows_tf32(Products::kConvolutions)}; }
+
+Kernel forward(const Prepare& p, const Parts& parts) {
+  const Node& n = *parts.anchor;
+  const auto& a = n.get<Conv2dAttrs>();
+  const Type &x = n.inputs[0]->type, &w = n.inputs[1]->type;
+  const DType dtype = x.dtype;
+  const int64_t channels = padded_channels(x.shape[1], dtype, a.groups, true),
+                outputs = padded_channels(w.shape[0], dtype, a.groups, false);
+  Scratch scratch;
+  const Picture in(x, channels, x.shape[2], x.shape[3], scratch);
+  const Picture out(*parts.result, outputs, parts.result->shape[2], parts.result->shape[3],
+                    scratch);
+  const WeightCopy form{w.dtype,
+                        dtype,
+                        {w.shape[0], w.shape[1], w.shape[2], w.shape[3]},
+                        outputs,
+                        channels / a.groups};
+  const Weight weight = weight_of(p, parts.weight, form, scratch);
+  const bool act = parts.epilogue.act == cpu::Act::kRelu;
+  // The fused engines want a bias; one that is not there is zeros.
+  const bool biased = parts.bias >= 0 || parts.residual >= 0 || act;
+  const DType bias_dtype =
+      parts.bias >= 0 ? p.in(static_cast<size_t>(parts.bias)).dtype : DType::kFloat32;
+  const bool bias_copied =
+      biased && (parts.bias < 0 || bias_dtype != dtype || outputs != w.shape[0]);
+  const size_t bias_at = bias_copied ? scratch.take(static_cast<size_t>(outputs) * 8) : 0;
+  Picture residual;
+
+  DnnGraph graph(compute_of(dtype), compute_of(dtype));
+  const int gx = graph.input(in.tensor());
+  const int gw = graph.input(dnn_channels_last(dtype, {outputs, form.c, w.shape[2], w.shape[3]}));
+  int y = graph.conv(gx, gw, geometry_of(a));
+  if (parts.residual >= 0) {
+    const Shape& s = parts.residual_type->shape;
+    residual = Picture(*parts.residual_type, outputs, s[2], s[3], scratch);
+    y = graph.pointwise(DnnOp::kAdd, y, graph.input(residual.tensor()));
+  }
+  if (biased) {
+    const int b = graph.input(dnn_channels_last(dtype, {1, outputs, 1, 1}));
+    y = graph.pointwise(DnnOp::kAdd, y, b);
+  }
+  if (act) y = graph.pointwise(DnnOp::kRelu, y);
+  graph.output(y, out.tensor());
+  const auto plan = graph.plan(*p.device, options());
+  const size_t workspace = scratch.take(plan->workspace());
+  return {[=, count = w.shape[0]](const Launch& l) {
+            char* memory = static_cast<char*>(l.scratch);
+            void* pointers[5] = {in.given(l, l.in[parts.x]), weight.given(l, l.in[parts.weight])};
+            int k = 2;
+            if (parts.residual >= 0) pointers[k++] = residual.given(l, l.in[parts.residual]);
+            if (bias_copied)
+              copy_vector(parts.in(l, parts.bias), bias_dtype, count, memory + bias_at, dtype,
+                          outputs, l.stream);
+            if (biased)
+              pointers[k++] = bias_copied ? memory + bias_at : const_cast<void*>(l.in[parts.bias]);
+            pointers[k] = out.place(l, l.out[0]);
+            plan->run(pointers, memory + workspace, l.stream);
+            if (out.copied) out.copy.take_back(pointers[k], l.out[0], nullptr, dtype, l.stream);
+          },
+          scratch.bytes()};
+}
+
+// The transposed convolution: the gradient of a convolution by its input. Engines with a bias would
+// compile at run time: it is added behind.
+Kernel dgrad(const Prepare& p, const Parts& parts) {
+  const Node& n = *parts.anchor;
+  const auto& a = n.get<Conv2dAttrs>();
+  const Type &dy = n.inputs[0]->type, &w = n.inputs[1]->type, &dx = *parts.result;
+  const DType dtype = dy.dtype;
+  const int64_t channels = padded_channels(dx.shape[1], dtype, a.groups, true),
+                outputs = padded_channels(dy.shape[1], dtype, a.groups, false);
+  // More output padding than a stride can hide lies outside of the convolution: zeros.
+  std::array<int64_t, 2> seen{};
+  for (int i = 0; i < 2; ++i) {
+    const auto u = static_cast<size_t>(i);
+    const int64_t extent = a.dilations[u] * (w.shape[2 + i] - 1) + 1;
+    seen[u] = std::min(dx.shape[2 + i], dy.shape[2 + i] * a.strides[u] + extent - 1 -
+                                            a.paddings[2 * u] - a.paddings[2 * u + 1]);
+  }
+  Scratch scratch;
+  const Picture in(dy, outputs, dy.shape[2], dy.shape[3], scratch);
+  const Picture out(dx, channels, seen[0], seen[1], scratch);
+  const WeightCopy form{w.dtype,
+                        dtype,
+                        {w.shape[0], w.shape[1], w.shape[2], w.shape[3]},
+                        outputs,
+                        channels / a.groups};
+  const Weight weight = weight_of(p, parts.weight, form, scratch);
+  DnnGraph graph(compute_of(dtype), compute_of(dtype));
+  const int gy = graph.input(in.tensor());
+  const int gw = graph.input(dnn_channels_last(dtype, {outputs, form.c, w.shape[2], w.shape[3]}));
+  graph.output(graph.conv_dgrad(gy, gw, geometry_of(a), out.tensor().dims), out.tensor());
+  const auto plan = graph.plan(*p.device, options());
+  const size_t workspace = scratch.take(plan->workspace());
+  const DType bias_dtype = parts.bias >= 0 ? p.in(static_cast<size_t>(parts.bias)).dtype : dtype;
+  return {[=](const Launch& l) {
+            void* pointers[3] = {in.given(l, l.in[parts.x]), weight.given(l, l.in[parts.weight]),
+                                 out.place(l, l.out[0])};
+            plan->run(pointers, static_cast<char*>(l.scratch) + workspace, l.stream);
+            if (out.copied || parts.bias >= 0)
+              out.copy.take_back(pointers[2], l.out[0], parts.in(l, parts.bias), bias_dtype,
+                                 l.stream);
+          },
+          scratch.bytes()};
+}
+
+Kernel wgrad(const Prepare& p) {
+  const auto& a = p.attrs<Conv2dAttrs>();
+  const Type &x = p.in(0), &dy = p.in(1), &dw = p.out();
+  const DType dtype = x.dtype;
+  const int64_t channels = padded_channels(x.shape[1], dtype, a.groups, true),
+                outputs = padded_channels(dy.shape[1], dtype, a.groups, false);
+  Scratch scratch;
+  const Picture in(x, channels, x.shape[2], x.shape[3], scratch);
+  const Picture out(dy, outputs, dy.shape[2], dy.shape[3], scratch);
+  const Shape& s = dw.shape;
+  const WeightCopy form{dtype, dtype, {s[0], s[1], s[2], s[3]}, outputs, channels / a.groups};
+  const bool copied = s[2] * s[3] > 1 || outputs != s[0] || form.c != s[1];
+  const size_t at = copied ? scratch.take(form.bytes()) : 0;
+  DnnGraph graph(compute_of(dtype), compute_of(dtype));
+  const int gy = graph.input(out.tensor()), gx = graph.input(in.tensor());
+  const std::vector<int64_t> dims{outputs, form.c, s[2], s[3]};
+  graph.output(graph.conv_wgrad(gy, gx, geometry_of(a), dims), dnn_channels_last(dtype, dims));
+  const auto plan = graph.plan(*p.device, options());
+  const size_t workspace = scratch.take(plan->workspace());
+  return {[=](const Launch& l) {
+            char* memory = static_cast<char*>(l.scratch);
+            void* pointers[3] = {out.given(l, l.in[1]), in.given(l, l.in[0]),
+                                 copied ? memory + at : l.out[0]};
+            plan->run(pointers, memory + workspace, l.stream);
+            if (copied) form.take_back(pointers[2], l.out[0], l.stream);
+          },
+          scratch.bytes()};
+}
+
+// ---- depthwise
+
+Depthwise depthwise_of(const cpu::ConvSpec& spec, const Type& x, const Type& y) {
+  return {spec, x.dtype, {strides_of(x)}, {strides_of(y)}};
+}
+
+Kernel depthwise(const Prepare& p, const Parts& parts) {
+  const Node& n = *parts.anchor;
+  const bool turned = n.op == &ops::conv2d_transpose_op;
+  const Type &in = n.inputs[0]->type, &w = n.inputs[1]->type;
+  cpu::ConvSpec spec = conv_spec(n);
+  if (turned) std::swap(spec.h, spec.oh), std::swap(spec.w, spec.ow);
+  const Depthwise d =
+      turned ? depthwise_of(spec, *parts.result, in) : depthwise_of(spec, in, *parts.result);
+  Scratch scratch;
+  // [kh, kw, C]: the channels seen as one output's.
+  const WeightCopy form{w.dtype, in.dtype, {1, w.shape[0], w.shape[2], w.shape[3]}, 1, w.shape[0]};
+  const Weight weight = weight_of(p, parts.weight, form, scratch);
+  const DType sums = depthwise_sums(in.dtype);
+  const DType bias_dtype = parts.bias >= 0 ? p.in(static_cast<size_t>(parts.bias)).dtype : sums;
+  const size_t bias_at =
+      bias_dtype == sums ? 0 : scratch.take(static_cast<size_t>(spec.ic) * size_of(sums));
+  return {[=, epilogue = parts.epilogue](const Launch& l) {
+            const void* bias = parts.in(l, parts.bias);
+            if (bias_dtype != sums) {
+              void* to = static_cast<char*>(l.scratch) + bias_at;
+              copy_vector(bias, bias_dtype, d.spec.ic, to, sums, d.spec.ic, l.stream);
+              bias = to;
+            }
+            const DepthwiseArgs args{l.in[parts.x], weight.given(l, l.in[parts.weight]), bias,
+                                     parts.in(l, parts.residual), l.out[0]};
+            (turned ? depthwise_dgrad : depthwise_forward)(d, epilogue, args, l.stream);
+          },
+          scratch.bytes()};
+}
+
+Kernel depthwise_wgrad_kernel(const Prepare& p) {
+  const auto& a = p.attrs<Conv2dAttrs>();
+  const Type &x = p.in(0), &y = p.in(1);
+  cpu::ConvSpec s;
+  s.n = x.shape[0], s.ic = s.oc = s.groups = x.shape[1], s.h = x.shape[2], s.w = x.shape[3];
+  s.oh = y.shape[2], s.ow = y.shape[3], s.kh = a.kernel[0], s.kw = a.kernel[1];
+  s.sh = a.strides[0], s.sw = a.strides[1], s.dh = a.dilations[0], s.dw = a.dilations[1];
+  s.top = a.paddings[0], s.left = a.paddings[2];
+  const Depthwise d = depthwise_of(s, x, y);
+  return {
+      [d](const Launch& l) { depthwise_wgrad(d, l.in[0], l.in[1], l.out[0], l.scratch, l.stream); },
+      depthwise_wgrad_scratch(d)};
+}
+
+Kernel convolution(const Prepare& p, const Parts& parts) {
+  const Node& n = *parts.anchor;
+  if (is_own_depthwise(n)) return depthwise(p, parts);
+  return n.op == &ops::conv2d_transpose_op ? dgrad(p, parts) : forward(p, parts);
+}
+
+void check_dtype(const Node& n) {
+  const DType dtype = n.inputs[0]->type.dtype;
+  if (!is_floating(dtype))
+    fail(Code::kUnimplemented, message(n.op->name, "has no CUDA kernel for ", dtype), n.where);
+}
+
+}  // namespace
+}  // namespace cuda
+
+Kernel cuda_conv2d(const Prepare& p) {
+  cuda::check_dtype(p.node);
+  if (p.out().shape.numel() == 0) return {[](const Launch&) {}};
+  if (p.in(0).shape.numel() == 0 || p.in(1).shape.numel() == 0) {
+    TRI_CHECK(!p.has(2), message(p.node.op->name, "input without channels cannot have a bias"));
+    return cuda_zero_outputs(p);
+  }
+  return cuda::convolution(p, {.anchor = &p.node, .result = &p.out(), .bias = p.has(2) ? 2 : -1});
+}
+
+Kernel cuda_conv2d_wgrad(const Prepare& p) {
+  cuda::check_dtype(p.node);
+  if (p.out().shape.numel() == 0) return {[](const Launch&) {}};
+  if (p.in(0).shape.numel() == 0 || p.in(1).shape.numel() == 0) return cuda_zero_outputs(p);
+  return is_own_depthwise(p.node) ? cuda::depthwise_wgrad_kernel(p) : cuda::wgrad(p);
+}
+
+Kernel cuda_fused_conv(const Prepare& p, const Graph& body, const AnchorMatch& m) {
+  cuda::Parts parts{.anchor = m.anchor, .result = &m.result->type};
+  if (p.out().shape.numel() == 0) return {[](const Launch&) {}};
+  parts.x = place_among_inputs(p, &body, m.x);
+  parts.weight = place_among_inputs(p, &body, m.anchor->inputs[1]);
+  if (m.anchor->inputs.size() > 2) parts.bias = place_among_inputs(p, &body, m.anchor->inputs[2]);
+  parts.residual = place_among_inputs(p, &body, m.residual);
+  if (m.residual != nullptr) parts.residual_type = &m.residual->type;
+  parts.epilogue = m.epilogue;
+  return cuda::convolution(p, parts);
+}
+
+}  // namespace trireme
