@@ -30,7 +30,8 @@ struct Node {
   std::vector<std::unique_ptr<Value>> outputs;
   Attrs attrs;
   std::string where;  // location when it was recorded
-  size_t number = 0;  // its place among the graph's nodes, unless nodes were moved since it was added
+  size_t number =
+      0;  // its place among the graph's nodes, unless nodes were moved since it was added
 
   Value* out(size_t i = 0) const { return outputs[i].get(); }
   template <class A> const A& get() const { return attrs.get<A>(); }

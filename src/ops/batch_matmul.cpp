@@ -163,8 +163,8 @@ Kernel small_products(const cpu::BatchMatmulSpec& s, const Param<float>& bias_of
 // One product of two matrices by the convolutions' kernel; without a run where that does not serve.
 Kernel large_product(const cpu::BatchMatmulSpec& s, const Param<float>& bias_of) {
   if (s.outer * s.inner != 1 || s.c.column != 1 || s.dtype != DType::kFloat32) return {};
-  const std::shared_ptr<const cpu::Product> product = cpu::Product::create(
-      {s.m, s.n, s.k, s.a.row, s.a.column, s.b.row, s.b.column, s.c.row});
+  const std::shared_ptr<const cpu::Product> product =
+      cpu::Product::create({s.m, s.n, s.k, s.a.row, s.a.column, s.b.row, s.b.column, s.c.row});
   if (product == nullptr) return {};
   const size_t own = product->scratch_bytes();
   return {[=](const Launch& l) {
@@ -190,7 +190,7 @@ Kernel batch_matmul(const Prepare& p) {
     return s.dtype == DType::kFloat32 ? plain_matmul<float>(s, with_bias)
                                       : plain_matmul<BFloat16>(s, with_bias);
   const Param<float> bias_of(p, 2);  // bfloat16 of a model in half precision
-  constexpr int64_t kSmall = 8192;  // floats of packed b
+  constexpr int64_t kSmall = 8192;   // floats of packed b
   if (s.dtype == DType::kFloat32 && cpu_features().avx512 && s.c.column == 1 &&
       packed_floats(s.k, s.n) <= kSmall && s.outer * s.inner > 1)
     return small_products(s, bias_of);

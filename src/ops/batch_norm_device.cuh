@@ -372,9 +372,9 @@ Back<A> gradient_numbers(const Form& f, const SmallInput& scale, const SmallInpu
                          const SmallInput& inverse, const Launch& l) {
   auto* partial = static_cast<A*>(l.scratch);
   A* a = partial + f.partials();
-  const Back<A> back{scale.get(l),     mean.get(l),  inverse.get(l),     l.output<A>(1),
-                     l.output<A>(2),   a,            a + f.channels,     a + 2 * f.channels,
-                     static_cast<double>(f.count)};
+  const Back<A> back{scale.get(l),   mean.get(l),        inverse.get(l),
+                     l.output<A>(1), l.output<A>(2),     a,
+                     a + f.channels, a + 2 * f.channels, static_cast<double>(f.count)};
   finish_grad<A><<<blocks_for(f.channels, 32), 1024, 0, stream_of(l)>>>(
       partial, static_cast<int>(f.parts), f.channels, back);
   TRI_CUDA_LAUNCHED();

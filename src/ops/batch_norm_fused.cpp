@@ -27,9 +27,9 @@ void check_same(const Infer& i, size_t k, const char* name, DType dtype, const S
 void check_pool(const Infer& i, const Shape& x) {
   const auto& a = i.attrs<BatchNormPoolAttrs>();
   TRI_CHECK(x.rank() == 4, message(i.op.name, "x expects [N, C, H, W], got ", x));
-  TRI_CHECK(a.kernel.size() == 2 && a.strides.size() == 2 && a.paddings.size() == 2 &&
-                a.size.size() == 2,
-            message(i.op.name, "kernel, strides, paddings and size expect 2 values each"));
+  TRI_CHECK(
+      a.kernel.size() == 2 && a.strides.size() == 2 && a.paddings.size() == 2 && a.size.size() == 2,
+      message(i.op.name, "kernel, strides, paddings and size expect 2 values each"));
   TRI_CHECK(a.kernel[0] * a.kernel[1] <= 255,
             message(i.op.name, "a window of more than 255 places"));
   for (size_t d = 0; d < 2; ++d) {
@@ -137,7 +137,9 @@ struct Elements {
   bool last;
 
   explicit Elements(const Type& t)
-      : images(t.shape[0]), channels(t.shape[1]), pixels(split_at(t.shape, 1).inner),
+      : images(t.shape[0]),
+        channels(t.shape[1]),
+        pixels(split_at(t.shape, 1).inner),
         last(channels_last(t)) {}
   int64_t at(int64_t n, int64_t c, int64_t s) const {
     return last ? (n * pixels + s) * channels + c : (n * channels + c) * pixels + s;
@@ -280,8 +282,8 @@ template <class T> Kernel backward_kernel(const Prepare& p) {
       if (pool) {
         for (int64_t s = 0; s < e.images * small.pixels; ++s) {
           const int64_t n = s / small.pixels, from = small.at(n, c, s % small.pixels);
-          for_window(attrs, in, s % small.pixels / attrs.size[1],
-                     s % small.pixels % attrs.size[1], [&](int64_t h, int64_t w, uint8_t place) {
+          for_window(attrs, in, s % small.pixels / attrs.size[1], s % small.pixels % attrs.size[1],
+                     [&](int64_t h, int64_t w, uint8_t place) {
                        if (l.input<uint8_t>(6)[from] == place)
                          g[static_cast<size_t>(e.at(n, c, h * in[3] + w))] += incoming(from);
                      });
@@ -291,8 +293,8 @@ template <class T> Kernel backward_kernel(const Prepare& p) {
       e.of(c, [&](int64_t i) {
         A& v = g[static_cast<size_t>(i)];
         if (!pool) v = incoming(i);
-        const bool there = mask ? l.input<uint8_t>(5)[i / 8] >> i % 8 & 1
-                                : std::fma(factor, A(x[i]), offset) > 0;
+        const bool there =
+            mask ? l.input<uint8_t>(5)[i / 8] >> i % 8 & 1 : std::fma(factor, A(x[i]), offset) > 0;
         if (!there) v = 0;
         if (mask) l.output<T>(3)[i] = T(v), v = A(T(v));
       });

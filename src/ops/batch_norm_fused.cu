@@ -105,8 +105,8 @@ __global__ void __launch_bounds__(kThreads)
 template <int N, bool kRows, bool kSecond, class T>
 __global__ void __launch_bounds__(kThreads)
     mask_grad_sums(const T* __restrict__ x, const T* dy, const T* __restrict__ dy2,
-                   const uint8_t* __restrict__ mask, T* g, const Acc<T>* mean,
-                   Acc<T>* partial, int64_t count, int64_t channels, int64_t run, int64_t images) {
+                   const uint8_t* __restrict__ mask, T* g, const Acc<T>* mean, Acc<T>* partial,
+                   int64_t count, int64_t channels, int64_t run, int64_t images) {
   using A = Acc<T>;
   const auto body = [&](int64_t c, auto walk) {
     A m[N];
@@ -197,8 +197,9 @@ template <class T> Kernel train_kernel(const Prepare& p) {
     with_form<T>(f, [&](auto n, auto rows) {
       const int64_t vectors = f.channels * f.count / n(),
                     groups = (rows() ? f.channels : f.run) / n();
-      (residual ? apply_act<n(), rows(), true, T> : apply_act<n(), rows(), false, T>)<<<
-          steady_blocks(f, vectors, groups), kThreads, 0, stream_of(l)>>>(
+      (residual ? apply_act<n(), rows(), true, T>
+                : apply_act<n(), rows(), false,
+                            T>)<<<steady_blocks(f, vectors, groups), kThreads, 0, stream_of(l)>>>(
           x, residual ? l.input<T>(5) : nullptr, l.output<T>(2),
           residual ? l.output<uint8_t>(5) : nullptr, factor, factor + f.channels, vectors, groups,
           f.channels);
@@ -243,8 +244,9 @@ template <class T> Kernel add_grad_kernel(const Prepare& p) {
     auto* partial = static_cast<A*>(l.scratch);
     const T* x = l.input<T>(0);
     with_form<T>(f, [&](auto n, auto rows) {
-      (second ? mask_grad_sums<n(), rows(), true, T> : mask_grad_sums<n(), rows(), false, T>)<<<
-          dim3(f.slabs, f.parts), kThreads, 0, stream_of(l)>>>(
+      (second ? mask_grad_sums<n(), rows(), true, T>
+              : mask_grad_sums<n(), rows(), false,
+                               T>)<<<dim3(f.slabs, f.parts), kThreads, 0, stream_of(l)>>>(
           x, l.input<T>(3), second ? l.input<T>(6) : nullptr, l.input<uint8_t>(5), l.output<T>(3),
           l.input<A>(2), partial, f.count, f.channels, f.run, f.images);
     });

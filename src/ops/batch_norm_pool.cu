@@ -24,11 +24,8 @@ __device__ __forceinline__ Pixel pixel_of(int64_t i, int height, int width) {
 }
 
 // A place's index within a window, one byte for each of N channels.
-template <int N> struct Places {
-  uint8_t at[N];
-};
-template <int N>
-__device__ __forceinline__ Places<N> load_places(const uint8_t* p) {
+template <int N> struct Places { uint8_t at[N]; };
+template <int N> __device__ __forceinline__ Places<N> load_places(const uint8_t* p) {
   Places<N> v;
   if constexpr (N == 8) v = as<Places<N>>(*reinterpret_cast<const uint2*>(p));
   else if constexpr (N == 4) v = as<Places<N>>(*reinterpret_cast<const unsigned*>(p));
@@ -192,7 +189,7 @@ __global__ void __launch_bounds__(kThreads)
 
 Pool pool_of(const BatchNormPoolAttrs& a, const Shape& x) {
   const auto n = [](int64_t v) { return static_cast<int>(v); };
-  return {n(x[2]),        n(x[3]),        n(a.size[0]),    n(a.size[1]),    n(a.kernel[0]),
+  return {n(x[2]),        n(x[3]),         n(a.size[0]),    n(a.size[1]),     n(a.kernel[0]),
           n(a.kernel[1]), n(a.strides[0]), n(a.strides[1]), n(a.paddings[0]), n(a.paddings[1])};
 }
 
@@ -236,9 +233,10 @@ template <bool kSecond, class T> Kernel backward(const Prepare& p) {
   const auto run = [=](const Launch& l) {
     auto* partial = static_cast<A*>(l.scratch);
     const T* x = l.input<T>(0);
-    const Incoming<T> in{l.input<T>(5), kSecond ? l.input<T>(7) : nullptr,
+    const Incoming<T> in{l.input<T>(5),       kSecond ? l.input<T>(7) : nullptr,
                          l.input<uint8_t>(6), pool,
-                         l.input<A>(1), l.input<A>(4), l.input<A>(2), l.input<A>(3)};
+                         l.input<A>(1),       l.input<A>(4),
+                         l.input<A>(2),       l.input<A>(3)};
     with_window<T>(f, pool, [&](auto n, auto k, auto s) {
       pool_grad_sums<n(), k(), s(), kSecond, T>
           <<<dim3(f.slabs, f.parts), kThreads, 0, stream_of(l)>>>(x, in, partial, f.count,

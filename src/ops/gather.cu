@@ -250,9 +250,8 @@ Kernel coordinates_placed(const Prepare& p) {
   }
   const Placing s{1, places, count, inner, true, false, false, -1, 1, 2};
   const bool wide = is_wide(p, 1);
-  Kernel place = with_cuda_number(*p.node.op, p.in().dtype, [&]<class T>(Tag<T>) {
-    return placing_kernel<T>(p, s, true);
-  });
+  Kernel place = with_cuda_number(*p.node.op, p.in().dtype,
+                                  [&]<class T>(Tag<T>) { return placing_kernel<T>(p, s, true); });
   const size_t own = (static_cast<size_t>(count) * sizeof(int64_t) + 255) / 256 * 256;
   const auto run = [=, placed = place.run](const Launch& l) {
     auto* at = static_cast<int64_t*>(l.scratch);

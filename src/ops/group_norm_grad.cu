@@ -17,9 +17,8 @@ struct Groups {
 
 // sums: [images, 2, channels] of dy and of dy (x - mean) / deviation.
 template <class T>
-__global__ void __launch_bounds__(kThreads)
-    group_grad(const T* x, Small scale, const T* dy, T* dx, Acc<T>* sums, Groups g,
-               Acc<T> epsilon) {
+__global__ void __launch_bounds__(kThreads) group_grad(const T* x, Small scale, const T* dy, T* dx,
+                                                       Acc<T>* sums, Groups g, Acc<T> epsilon) {
   using A = Acc<T>;
   const int64_t groups = g.channels / g.width, image = blockIdx.x / groups,
                 first = blockIdx.x % groups * g.width, n = g.width * g.pixels;
@@ -88,9 +87,8 @@ template <class T> Kernel grad_kernel(const Prepare& p) {
   const auto epsilon = static_cast<A>(attrs.epsilon);
   const auto run = [=, blocks = blocks_for(images * groups, 1)](const Launch& l) {
     auto* sums = static_cast<A*>(l.scratch);
-    group_grad<T><<<blocks, kThreads, 0, stream_of(l)>>>(l.input<T>(0), scale.get(l),
-                                                         l.input<T>(2), l.output<T>(0), sums, g,
-                                                         epsilon);
+    group_grad<T><<<blocks, kThreads, 0, stream_of(l)>>>(l.input<T>(0), scale.get(l), l.input<T>(2),
+                                                         l.output<T>(0), sums, g, epsilon);
     TRI_CUDA_LAUNCHED();
     join_images<A><<<blocks_for(g.channels), kThreads, 0, stream_of(l)>>>(
         sums, l.output<A>(1), l.output<A>(2), images, g.channels);

@@ -90,7 +90,8 @@ template <class T> Kernel pairs_kernel(const Shape& x, const Shape& y, const Tas
   return {[=, pixels = x[2] * x[3], height = x[2], width = x[3], oh = y[2],
            ow = y[3]](const Launch& l) {
     const auto zero = [&](T* at, int64_t count, int64_t n) {
-      if (n == tasks.step) std::memset(static_cast<void*>(at), 0, sizeof(T) * static_cast<size_t>(count * n));
+      if (n == tasks.step)
+        std::memset(static_cast<void*>(at), 0, sizeof(T) * static_cast<size_t>(count * n));
       else
         for (int64_t i = 0; i < count; ++i, at += tasks.step) std::fill(at, at + n, T(0));
     };

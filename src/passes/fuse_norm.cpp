@@ -15,7 +15,7 @@
 namespace trireme {
 namespace {
 
-constexpr size_t kX = 2, kScale = 3, kBias = 4;              // inputs of batch_norm_train
+constexpr size_t kX = 2, kScale = 3, kBias = 4;               // inputs of batch_norm_train
 constexpr size_t kY = 2, kMean = 3, kInverse = 4, kKept = 5;  // outputs; kKept: mask or index
 
 bool same_type(const Value* a, const Value* b) { return a->type == b->type; }
@@ -113,9 +113,8 @@ class NormFuser {
     if ((!residual && fused->op != &ops::fused_batch_norm_act_op) || y != fused->out(kY)) return;
     if (!same_type(dy, y) || !readers_.contains(g)) return;
     const auto& readers = readers_.at(g);
-    const auto norm = std::find_if(readers.begin(), readers.end(), [&](const Node* n) {
-      return is_gradient_of(n, fused, g);
-    });
+    const auto norm = std::find_if(readers.begin(), readers.end(),
+                                   [&](const Node* n) { return is_gradient_of(n, fused, g); });
     if (norm == readers.end() || (!residual && only_reader(g) == nullptr)) return;
     Value *x = fused->inputs[kX], *scale = fused->inputs[kScale], *mean = fused->out(kMean),
           *inverse = fused->out(kInverse);
@@ -173,9 +172,8 @@ class NormFuser {
                                    .paddings = {a.paddings[0], a.paddings[2]},
                                    .size = {out[2], out[3]}};
     const Value* like = pool->out();
-    const auto now =
-        record(*norm, ops::fused_batch_norm_act_pool_op, norm->inputs, attrs,
-               {nullptr, nullptr, like, nullptr, nullptr, like});
+    const auto now = record(*norm, ops::fused_batch_norm_act_pool_op, norm->inputs, attrs,
+                            {nullptr, nullptr, like, nullptr, nullptr, like});
     for (const size_t i : {0, 1, 3, 4}) graph_.replace_uses(norm->out(i), now[i]);
     graph_.replace_uses(pool->out(), now[kY]);
     if (norm_back == nullptr) return;

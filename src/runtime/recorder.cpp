@@ -278,7 +278,8 @@ std::shared_ptr<Replay> Recorder::plan() {
   run_passes(*work, PassContext{target_of(device_.name()), cache_.get(), DType::kFloat32}, {});
   auto plan = std::make_shared<const Plan>(std::move(work), cache_.get(), &device_);
   ++stats_.plans;
-  plans_.push_front({hash, threads, std::move(key), std::make_shared<Replay>(std::move(plan), device_)});
+  plans_.push_front(
+      {hash, threads, std::move(key), std::make_shared<Replay>(std::move(plan), device_)});
   if (plans_.size() > kPlansKept) plans_.pop_back();
   return plans_.front().replay;
 }

@@ -34,16 +34,16 @@ void check(const Shape3& d, bool turn_a, bool turn_b, bool with_bias, int64_t ga
   const int64_t lda = (turn_a ? d.m : d.k) + gap, ldb = (turn_b ? d.k : d.n) + gap, ldc = d.n + gap;
   const auto a = random_floats((turn_a ? d.k : d.m) * lda, 1);
   const auto b = random_floats((turn_b ? d.n : d.k) * ldb, 2), bias = random_floats(d.n, 3);
-  const ProductSpec spec{d.m,  d.n, d.k, turn_a ? 1 : lda, turn_a ? lda : 1, turn_b ? 1 : ldb,
-                         turn_b ? ldb : 1, ldc};
+  const ProductSpec spec{
+      d.m, d.n, d.k, turn_a ? 1 : lda, turn_a ? lda : 1, turn_b ? 1 : ldb, turn_b ? ldb : 1, ldc};
   const auto product = Product::create(spec);
   ASSERT_NE(product, nullptr);
   constexpr float kGuard = 12345.5f;
   std::vector<float> c(static_cast<size_t>(d.m * ldc), kGuard);
   const size_t floats = product->scratch_bytes() / sizeof(float);
   std::vector<float> memory(floats + 64, kGuard);
-  auto* scratch = reinterpret_cast<float*>(
-      (reinterpret_cast<uintptr_t>(memory.data()) + 63) / 64 * 64);
+  auto* scratch =
+      reinterpret_cast<float*>((reinterpret_cast<uintptr_t>(memory.data()) + 63) / 64 * 64);
   product->run(a.data(), b.data(), with_bias ? bias.data() : nullptr, c.data(), scratch);
   for (const float* p = scratch + floats; p < memory.data() + memory.size(); ++p)
     ASSERT_EQ(*p, kGuard);
@@ -78,8 +78,15 @@ class ProductTest : public ::testing::TestWithParam<int> {
 };
 
 TEST_P(ProductTest, MatchesThePlainOne) {
-  for (const Shape3& d : {Shape3{1, 1, 1}, {3, 2, 5}, {16, 2, 256}, {17, 33, 65}, {64, 120, 400},
-                          {400, 120, 64}, {100, 96, 1300}, {7, 300, 31}, {300, 48, 17}})
+  for (const Shape3& d : {Shape3{1, 1, 1},
+                          {3, 2, 5},
+                          {16, 2, 256},
+                          {17, 33, 65},
+                          {64, 120, 400},
+                          {400, 120, 64},
+                          {100, 96, 1300},
+                          {7, 300, 31},
+                          {300, 48, 17}})
     for (int i = 0; i < 8; ++i) check(d, i & 1, i & 2, i & 4, i % 3);
 }
 

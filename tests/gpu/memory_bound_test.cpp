@@ -40,7 +40,8 @@ class GpuSpeed : public testing::Test {
     a.shape.assign(t.shape.begin(), t.shape.end());
     const Node& node = *g.add(ops::gaussian_op, {s}, a)[0]->node;
     void *in[] = {seed.data}, *out[] = {to.data};
-    node.op->cuda(Prepare{.node = node, .device = gpu}).run(Launch{in, out, nullptr, gpu->stream()});
+    node.op->cuda(Prepare{.node = node, .device = gpu})
+        .run(Launch{in, out, nullptr, gpu->stream()});
     gpu->synchronize();
     return to;
   }

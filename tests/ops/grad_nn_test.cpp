@@ -129,7 +129,8 @@ const SampleList fused_norms([] {
     };
   };
   const auto fused_pool = [](BatchNormPoolAttrs a) -> Record {
-    return [a](const Values& x) { return Values{record(ops::fused_batch_norm_act_pool_op, x, a)[2]}; };
+    return
+        [a](const Values& x) { return Values{record(ops::fused_batch_norm_act_pool_op, x, a)[2]}; };
   };
   const GradOptions options{.second = false, .fixed = {0, 1}};
   const auto inputs = [](const Shape& x, bool residual = false) {

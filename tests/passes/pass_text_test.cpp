@@ -1,6 +1,6 @@
 // Pass tests as text: each *.graph file here holds the passes to run, a graph, and the graph
-// expected after them; "device: gpu" in the head makes it those of a GPU. TRIREME_UPDATE=1 writes what came out into the file, to be read and
-// committed.
+// expected after them; "device: gpu" in the head makes it those of a GPU. TRIREME_UPDATE=1 writes
+// what came out into the file, to be read and committed.
 #include <gtest/gtest.h>
 
 #include <cstdlib>

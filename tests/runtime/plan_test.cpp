@@ -136,7 +136,8 @@ graph(%x: float32[9, 40], %s: float32[40], %g: float32[9, 40]) {
   %h: float32[9, 40] = exp(%x)
   %dx: float32[9, 40], %ds: float32[40], %db: float32[40] = layer_norm_grad(%h, %s, %g) {axis=1}
   %y: float32[9, 40] = tanh(%dx)
-  return )") + results + "\n}";
+  return )") +
+           results + "\n}";
   };
   const auto plan = planned(text("%y, %ds, %db"), DType::kFloat32, "record");
   const auto apart = planned(text("%y, %ds, %db, %h"), DType::kFloat32, "record");
