@@ -128,7 +128,7 @@ Kernel kernel_of(const Extras& extras, const std::shared_ptr<const cuda::DnnPlan
 // Attention's engines are compiled when a plan is made, in tenths of a second, and round the
 // weights to half precision.
 constexpr cuda::DnnOptions kOptions{
-    .deterministic = false, .precompiled = false, .any_rounding = true};
+    .deterministic = false, .precompiled = false, .any_rounding = true, .wide_search = false};
 
 // $FLAGS_cudnn_deterministic: backward gives the same bits for the same inputs, more slowly.
 bool deterministic() {

@@ -41,34 +41,52 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 // Eight elements a thread: 16 bytes on the side whose rows are lined up, words W on the other.
-template <class W, bool kTo>
+template <class W> union Eight {
+  uint4 whole;
+  W words[16 / sizeof(W)];
+  uint16_t elements[8];
+};
+
+template <class W>
 __global__ void __launch_bounds__(kThreads)
-    copy_rows(const uint16_t* from, int64_t from_ld, uint16_t* to, int64_t to_ld, int64_t rows,
-              int64_t columns) {
-  constexpr int kWords = 16 / sizeof(W);
-  const int64_t pieces = (columns + 7) / 8;
-  for (int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < rows * pieces;
-       i += static_cast<int64_t>(gridDim.x) * kThreads) {
-    const int64_t r = i / pieces, c = i % pieces * 8;
-    const uint16_t* x = from + r * from_ld + c;
-    uint16_t* y = to + r * to_ld + c;
-    if (c + 8 > columns) {
-      for (int64_t k = 0; k < columns - c; ++k) y[k] = x[k];
-      continue;
-    }
-    union {
-      uint4 whole;
-      W words[kWords];
-    } v;
-    if constexpr (kTo) {
+    line_up_rows(const uint16_t* from, int64_t from_ld, RowBox box, uint16_t* to, int64_t to_ld,
+                 int64_t count) {
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (i >= count) return;
+  const int64_t pieces = to_ld / 8, r = i / pieces, c = i % pieces * 8;
+  const uint16_t* x = from + r * from_ld + c;
+  Eight<W> v;
+  v.whole = make_uint4(0, 0, 0, 0);
+  if (r < box.rows && c + 8 <= box.columns) {
 #pragma unroll
-      for (int k = 0; k < kWords; ++k) v.words[k] = reinterpret_cast<const W*>(x)[k];
-      *reinterpret_cast<uint4*>(y) = v.whole;
-    } else {
-      v.whole = *reinterpret_cast<const uint4*>(x);
+    for (int k = 0; k < 16 / static_cast<int>(sizeof(W)); ++k)
+      v.words[k] = reinterpret_cast<const W*>(x)[k];
+  } else if (r < box.rows) {
 #pragma unroll
-      for (int k = 0; k < kWords; ++k) reinterpret_cast<W*>(y)[k] = v.words[k];
-    }
+    for (int k = 0; k < 8; ++k)
+      if (c + k < box.columns) v.elements[k] = x[k];
+  }
+  *reinterpret_cast<uint4*>(to + r * to_ld + c) = v.whole;
+}
+
+template <class W>
+__global__ void __launch_bounds__(kThreads)
+    set_back_rows(const uint16_t* from, int64_t from_ld, RowBox box, uint16_t* to, int64_t to_ld,
+                  int64_t count) {
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (i >= count) return;
+  const int64_t pieces = (box.columns + 7) / 8, r = i / pieces, c = i % pieces * 8;
+  uint16_t* y = to + r * to_ld + c;
+  Eight<W> v;
+  v.whole = *reinterpret_cast<const uint4*>(from + r * from_ld + c);
+  if (c + 8 <= box.columns) {
+#pragma unroll
+    for (int k = 0; k < 16 / static_cast<int>(sizeof(W)); ++k)
+      reinterpret_cast<W*>(y)[k] = v.words[k];
+  } else {
+#pragma unroll
+    for (int k = 0; k < 8; ++k)
+      if (c + k < box.columns) y[k] = v.elements[k];
   }
 }
 
@@ -92,17 +110,30 @@ void run_plain_product(const PlainProduct& p, const ProductArgs& args, void* str
   });
 }
 
-void run_copy_rows(const void* from, int64_t from_ld, void* to, int64_t to_ld, int64_t rows,
-                   int64_t columns, void* stream) {
+void run_line_up_rows(const void* from, int64_t from_ld, RowBox box, void* to, int64_t to_ld,
+                      int64_t to_rows, void* stream) {
+  const int64_t count = to_rows * (to_ld / 8);
   const auto run = [&](auto kernel) {
-    kernel<<<blocks_for(rows * ((columns + 7) / 8)), kThreads, 0,
-             static_cast<cudaStream_t>(stream)>>>(static_cast<const uint16_t*>(from), from_ld,
-                                                  static_cast<uint16_t*>(to), to_ld, rows, columns);
+    kernel<<<blocks_for(count), kThreads, 0, static_cast<cudaStream_t>(stream)>>>(
+        static_cast<const uint16_t*>(from), from_ld, box, static_cast<uint16_t*>(to), to_ld, count);
     TRI_CUDA_LAUNCHED();
   };
-  const bool to_lines = to_ld % 8 == 0, pairs = (to_lines ? from_ld : to_ld) % 2 == 0;
-  if (to_lines) run(pairs ? copy_rows<uint32_t, true> : copy_rows<uint16_t, true>);
-  else run(pairs ? copy_rows<uint32_t, false> : copy_rows<uint16_t, false>);
+  from_ld % 8 == 0   ? run(line_up_rows<uint4>)
+  : from_ld % 2 == 0 ? run(line_up_rows<uint32_t>)
+                     : run(line_up_rows<uint16_t>);
+}
+
+void run_set_back_rows(const void* from, int64_t from_ld, RowBox box, void* to, int64_t to_ld,
+                       void* stream) {
+  const int64_t count = box.rows * ((box.columns + 7) / 8);
+  const auto run = [&](auto kernel) {
+    kernel<<<blocks_for(count), kThreads, 0, static_cast<cudaStream_t>(stream)>>>(
+        static_cast<const uint16_t*>(from), from_ld, box, static_cast<uint16_t*>(to), to_ld, count);
+    TRI_CUDA_LAUNCHED();
+  };
+  to_ld % 8 == 0   ? run(set_back_rows<uint4>)
+  : to_ld % 2 == 0 ? run(set_back_rows<uint32_t>)
+                   : run(set_back_rows<uint16_t>);
 }
 
 void run_cast(const void* from, DType from_type, void* to, DType to_type, int64_t n, void* stream) {

@@ -146,26 +146,37 @@ int64_t alignment_of(const ProductSpec& s, const Batches& rest) {
 // ---- rows whose starts are no multiple of 16 bytes: cuBLASLt's kernels for them are up to three
 // times slower, so large products may be worth lining up the rows in scratch memory.
 
+// Sizes, too, have to be multiples then: what is added is zeros, and is dropped from the result.
+
 constexpr int64_t kLine = 64;  // elements
 
-bool crooked(const MatrixPlace& p, int64_t rows) { return rows > 1 && p.ld % 8 != 0; }
+int64_t lined(int64_t size) { return (size + kLine - 1) / kLine * kLine; }
 
+// Sizes after lining up, and which operands that concerns.
 struct Lined {
+  int64_t m = 0, n = 0, k = 0;
   bool a = false, b = false, c = false;
   bool any() const { return a || b || c; }
 };
 
 Lined could_line(const ProductSpec& s, const Batches& rest) {
-  if (!is_half(s.dtype) || s.batch > 1 || rest.loops > 1 || s.has_residual) return {};
-  return {crooked(s.a, s.a.transposed ? s.k : s.m), crooked(s.b, s.b.transposed ? s.n : s.k),
-          crooked(s.c, s.m)};
+  Lined l{s.m, s.n, s.k};
+  if (!is_half(s.dtype) || s.batch > 1 || rest.loops > 1 || s.has_residual) return l;
+  if (s.n % 8 != 0) l.n = lined(s.n);
+  if (s.a.transposed && s.m % 8 != 0) l.m = lined(s.m);
+  if ((!s.a.transposed || s.b.transposed) && s.k % 8 != 0) l.k = lined(s.k);
+  l.a = l.m != s.m || l.k != s.k;
+  l.b = l.k != s.k || l.n != s.n;
+  l.c = l.m != s.m || l.n != s.n;
+  return l;
 }
 
 double copies_us(const ProductSpec& s, const Lined& l) {
-  const auto cost = [](bool lined, int64_t x, int64_t y) {
-    return lined ? 4.0 * static_cast<double>(x) * static_cast<double>(y) / 2.4e6 + 2 : 0;
+  const auto cost = [](bool moved, int64_t x, int64_t y, int64_t ld) {
+    const double speed = ld % 2 == 0 ? 2.4e6 : 1.2e6;  // bytes in a microsecond
+    return moved ? 4.0 * static_cast<double>(x) * static_cast<double>(y) / speed + 2 : 0;
   };
-  return cost(l.a, s.m, s.k) + cost(l.b, s.k, s.n) + cost(l.c, s.m, s.n);
+  return cost(l.a, s.m, s.k, s.a.ld) + cost(l.b, s.k, s.n, s.b.ld) + cost(l.c, s.m, s.n, s.c.ld);
 }
 
 // ---- the kernel
@@ -180,7 +191,7 @@ struct Plan {
   ProductSpec product;
   Batches rest;
   Lined lined;
-  MatrixPlace own_a, own_b, own_c;  // of lined ones: as they lie outside
+  ProductSpec own;  // as it would be without lining up
   size_t bias_at = 0, a_at = 0, b_at = 0, c_at = 0, workspace_at = 0;
   Kernel copy_a, copy_b;                     // elements that lie otherwise are moved first
   std::shared_ptr<const cuda::Product> run;  // null: the plain kernel
@@ -194,12 +205,6 @@ struct Plan {
 void copy_with(const Kernel& copy, const void* from, void* to, void* stream) {
   void *in = const_cast<void*>(from), *out = to;
   copy.run(Launch{&in, &out, nullptr, stream});
-}
-
-void line_up(const void* from, int64_t from_ld, void* to, int64_t to_ld, const MatrixPlace& p,
-             int64_t rows, int64_t columns, void* stream) {
-  if (p.transposed) std::swap(rows, columns);
-  cuda::run_copy_rows(from, from_ld, to, to_ld, rows, columns, stream);
 }
 
 void Plan::launch(const Launch& l) const {
@@ -223,15 +228,19 @@ void Plan::launch(const Launch& l) const {
   if (copy_b) copy_with(copy_b, args.b, scratch + b_at, l.stream), given.b = scratch + b_at;
   if (turned) std::swap(given.a, given.b);
   const ProductSpec& s = product;
-  if (lined.a) {
-    line_up(given.a, own_a.ld, scratch + a_at, s.a.ld, s.a, s.m, s.k, l.stream);
-    given.a = scratch + a_at;
-  }
-  if (lined.b) {
-    line_up(given.b, own_b.ld, scratch + b_at, s.b.ld, s.b, s.k, s.n, l.stream);
-    given.b = scratch + b_at;
-  }
+  const auto line_up = [&](const void*& from, int64_t ld, const MatrixPlace& to, cuda::RowBox box,
+                           int64_t to_rows, size_t place) {
+    if (to.transposed) std::swap(box.rows, box.columns);
+    cuda::run_line_up_rows(from, ld, box, scratch + place, to.ld, to_rows, l.stream);
+    from = scratch + place;
+  };
+  if (lined.a) line_up(given.a, own.a.ld, s.a, {own.m, own.k}, s.a.transposed ? s.k : s.m, a_at);
+  if (lined.b) line_up(given.b, own.b.ld, s.b, {own.k, own.n}, s.b.transposed ? s.n : s.k, b_at);
   if (lined.c) given.c = scratch + c_at;
+  if (lined.any() && lined.n != own.n && given.bias) {
+    cuda::run_line_up_rows(given.bias, own.n, {1, own.n}, scratch + bias_at, s.n, 1, l.stream);
+    given.bias = scratch + bias_at;
+  }
   if (finish) given.bias = given.residual = nullptr;
   const auto element = static_cast<int64_t>(size_of(s.dtype));
   const auto at = [&](const void* base, int64_t round, int64_t step) {
@@ -241,7 +250,7 @@ void Plan::launch(const Launch& l) const {
     run->run({at(given.a, i, rest.a), at(given.b, i, rest.b), at(given.residual, i, rest.c),
               given.bias, const_cast<char*>(at(given.c, i, rest.c))},
              scratch + workspace_at, l.stream);
-  if (lined.c) line_up(given.c, s.c.ld, args.c, own_c.ld, s.c, s.m, s.n, l.stream);
+  if (lined.c) cuda::run_set_back_rows(given.c, s.c.ld, {own.m, own.n}, args.c, own.c.ld, l.stream);
   if (finish) cuda::run_plain_product({spec, act, false}, args, l.stream);
 }
 
@@ -371,25 +380,28 @@ class Planner {
   void line_up_rows() {
     const Lined lined = could_line(plan_.product, plan_.rest);
     constexpr double kSlow = 50;
-    if (!lined.any() || plan_.run->us() < kSlow) return;
+    if (!lined.any() || plan_.casts_bias || plan_.run->us() < kSlow) return;
     ProductSpec s = plan_.product;
-    const auto line = [&](bool wanted, MatrixPlace& p) {
-      if (wanted) p.ld = (p.ld + kLine - 1) / kLine * kLine;
+    s.m = lined.m, s.n = lined.n, s.k = lined.k;
+    const auto line = [&](bool wanted, MatrixPlace& p, int64_t rows, int64_t columns) {
+      if (wanted) p.ld = p.transposed ? rows : columns;
     };
-    line(lined.a, s.a);
-    line(lined.b, s.b);
-    line(lined.c, s.c);
+    line(lined.a, s.a, s.m, s.k);
+    line(lined.b, s.b, s.k, s.n);
+    line(lined.c, s.c, s.m, s.n);
     s.residual = s.c;
     const auto faster = cuda::Product::create(s, *p_.device);
-    if (!faster || faster->us() <= 0 || faster->us() + copies_us(s, lined) > plan_.run->us())
+    if (!faster || faster->us() <= 0 ||
+        faster->us() + copies_us(plan_.product, lined) > plan_.run->us())
       return;
-    const auto room = [&](bool wanted, const MatrixPlace& p, int64_t rows, size_t& at) {
-      if (wanted) at = take(static_cast<size_t>(rows * p.ld) * 2);
+    const auto room = [&](bool wanted, int64_t rows, int64_t columns, size_t& at) {
+      if (wanted) at = take(static_cast<size_t>(rows * columns) * 2);
     };
-    room(lined.a, s.a, s.a.transposed ? s.k : s.m, plan_.a_at);
-    room(lined.b, s.b, s.b.transposed ? s.n : s.k, plan_.b_at);
-    room(lined.c, s.c, s.m, plan_.c_at);
-    plan_.own_a = plan_.product.a, plan_.own_b = plan_.product.b, plan_.own_c = plan_.product.c;
+    room(lined.a, s.m, s.k, plan_.a_at);
+    room(lined.b, s.k, s.n, plan_.b_at);
+    room(lined.c, s.m, s.n, plan_.c_at);
+    if (s.has_bias) plan_.bias_at = take(static_cast<size_t>(s.n) * 2);
+    plan_.own = plan_.product;
     plan_.lined = lined;
     plan_.product = s;
     plan_.run = faster;

@@ -27,10 +27,16 @@ struct PlainProduct {
 };
 void run_plain_product(const PlainProduct& product, const ProductArgs& args, void* stream);
 
-// Rows with another distance between them; elements of 2 bytes. On one side at least rows begin at
-// multiples of 16 bytes.
-void run_copy_rows(const void* from, int64_t from_ld, void* to, int64_t to_ld, int64_t rows,
-                   int64_t columns, void* stream);
+// Rows of 2-byte elements.
+struct RowBox {
+  int64_t rows, columns;
+};
+// Into to_rows rows of to_ld elements, a multiple of 8, at 16 bytes; zeros around the box.
+void run_line_up_rows(const void* from, int64_t from_ld, RowBox box, void* to, int64_t to_ld,
+                      int64_t to_rows, void* stream);
+// Out of such rows.
+void run_set_back_rows(const void* from, int64_t from_ld, RowBox box, void* to, int64_t to_ld,
+                       void* stream);
 
 // n numbers of one floating dtype as another.
 void run_cast(const void* from, DType from_type, void* to, DType to_type, int64_t n, void* stream);

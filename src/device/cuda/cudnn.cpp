@@ -558,7 +558,7 @@ std::shared_ptr<const DnnPlan> DnnGraph::plan(Device& device, const DnnOptions& 
       for (const int64_t most : {limit, kLifted * limit}) {
         if (!built.empty()) break;
         m.graph->deselect_workspace_greater_than(most);
-        const std::vector<int64_t> indices = propose(*m.graph, autotunes());
+        const std::vector<int64_t> indices = propose(*m.graph, autotunes() && options.wide_search);
         filter(*m.graph, m.problem.tensors, options);
         built = m.build(indices, autotunes() ? indices.size() : 1, why);
       }

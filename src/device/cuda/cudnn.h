@@ -50,6 +50,7 @@ struct DnnOptions {
   bool deterministic = true;  // the same inputs give the same bits
   bool precompiled = true;    // no engines that compile at run time (they take up to seconds)
   bool any_rounding = false;  // engines may round inputs or partial sums to fewer bits
+  bool wide_search = true;    // ask for everything, not for the likely plans alone
 };
 
 // Runs a graph. Immutable; threads may run it at the same time.
