@@ -44,7 +44,7 @@ struct BenchOptions {
   int64_t batch = 0;             // 0: 16
   std::vector<int64_t> shape{};  // of a sample, e.g. {3, 224, 224}, {64}; empty: the network's own
   std::string amp = "O0";        // O1, O2
-  std::string dtype = "bfloat16";  // of amp; float16 and tf32 (products of float32) on GPUs alone
+  std::string dtype = "bfloat16";  // of amp: or float16; tf32 (products of float32) on GPUs alone
   std::string optimizer = "momentum";  // or adam, adamw
   std::string device = "cpu";
   int threads = 0;       // of the CPU; 0: one a core
