@@ -140,11 +140,8 @@ class Bench {
     TRI_CHECK(options_.amp == "O1" || options_.amp == "O2",
               "[bench] amp expects O0, O1 or O2, got " + options_.amp);
     if (options_.dtype == "tf32")
-      fail(Code::kUnavailable,
-           "[bench] tf32 is a precision of GPUs; " + options_.device + " has float32 and bfloat16");
-    if (options_.dtype == "float16" && current_device().is_host())
-      fail(Code::kUnavailable,
-           "[bench] float16 is a precision of GPUs; cpu has float32 and bfloat16");
+      fail(Code::kUnavailable, "[bench] tf32 is a precision of GPUs; " + options_.device +
+                                   " has float32, bfloat16, float16");
     cast_.emplace();
     cast_->level = options_.amp == "O2" ? amp::Level::O2 : amp::Level::O1;
     cast_->dtype = dtype_from_name(options_.dtype);
