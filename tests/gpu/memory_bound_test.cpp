@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <cstring>
 
+#include "graph/kernel.h"
 #include "ops/batch_norm_fused.h"
 #include "ops/cross_entropy.h"
 #include "ops/norm.h"
