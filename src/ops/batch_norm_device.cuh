@@ -248,6 +248,26 @@ __device__ __forceinline__ int64_t channel_of(int64_t i, int64_t groups, int64_t
   else return row - divided(row, channels) * channels;
 }
 
+// The numbers of N channels from c on; of runs (c is one channel) the same one N times.
+template <int N, bool kRows, class A>
+__device__ __forceinline__ void numbers_at(const A* p, int64_t c, A (&v)[N]) {
+  if constexpr (!kRows) {
+#pragma unroll
+    for (int n = 0; n < N; ++n) v[n] = p[c];
+  } else if constexpr (N % kVector<A> == 0) {
+#pragma unroll
+    for (int n = 0; n < N; n += kVector<A>) {
+      A part[kVector<A>];
+      load<kVector<A>>(p + c + n, part);
+#pragma unroll
+      for (int k = 0; k < kVector<A>; ++k) v[n + k] = part[k];
+    }
+  } else {
+#pragma unroll
+    for (int n = 0; n < N; ++n) v[n] = p[c + n];
+  }
+}
+
 // Blocks that walk over vectors; a thread keeps its channels where the number can be made to fit.
 inline unsigned steady_blocks(const Form& f, int64_t vectors, int64_t groups) {
   const unsigned blocks = walking_blocks(vectors, 2 * kThreads);
@@ -267,13 +287,9 @@ __global__ void __launch_bounds__(kThreads)
   A fa[N], fb[N], fk[N];
   const auto numbers = [&](int64_t at) {
     const int64_t c = channel_of<N, kRows>(at, groups, channels);
-#pragma unroll
-    for (int n = 0; n < N; ++n) {
-      const int64_t own = kRows ? c + n : c;
-      fa[n] = a[own];
-      fk[n] = k[own];
-      if (kGrad) fb[n] = b[own];
-    }
+    numbers_at<N, kRows>(a, c, fa);
+    numbers_at<N, kRows>(k, c, fk);
+    if constexpr (kGrad) numbers_at<N, kRows>(b, c, fb);
   };
   const auto one = [&](A(&v)[N], const A(&g)[N]) {
 #pragma unroll

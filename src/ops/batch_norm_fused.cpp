@@ -363,6 +363,7 @@ constinit const Op fused_batch_norm_act_op{.name = "fused_batch_norm_act",
                                            .grad = grad_act,
                                            .cpu = prepare,
                                            .cuda = TRI_CUDA(cuda_fused_batch_norm),
+                                           .layouts = Layouts::kFollow,
                                            .in_place = 3};
 constinit const Op fused_batch_norm_act_grad_op{.name = "fused_batch_norm_act_grad",
                                                 .inputs = 6,
@@ -370,6 +371,7 @@ constinit const Op fused_batch_norm_act_grad_op{.name = "fused_batch_norm_act_gr
                                                 .infer = infer_act_grad,
                                                 .cpu = prepare,
                                                 .cuda = TRI_CUDA(cuda_fused_batch_norm_act_grad),
+                                                .layouts = Layouts::kFollow,
                                                 .in_place = 1};
 constinit const Op fused_bn_add_activation_op{.name = "fused_bn_add_activation",
                                               .inputs = 6,
@@ -379,6 +381,7 @@ constinit const Op fused_bn_add_activation_op{.name = "fused_bn_add_activation",
                                               .grad = grad_add,
                                               .cpu = prepare,
                                               .cuda = TRI_CUDA(cuda_fused_batch_norm),
+                                              .layouts = Layouts::kFollow,
                                               .in_place = 3};
 constinit const Op fused_bn_add_activation_grad_op{
     .name = "fused_bn_add_activation_grad",
@@ -387,6 +390,7 @@ constinit const Op fused_bn_add_activation_grad_op{
     .infer = infer_add_grad,
     .cpu = prepare,
     .cuda = TRI_CUDA(cuda_fused_bn_add_activation_grad),
+    .layouts = Layouts::kFollow,
     .in_place = 4};
 constinit const Op fused_batch_norm_act_pool_op{.name = "fused_batch_norm_act_pool",
                                                 .inputs = 5,
@@ -396,6 +400,7 @@ constinit const Op fused_batch_norm_act_pool_op{.name = "fused_batch_norm_act_po
                                                 .grad = grad_pool,
                                                 .cpu = prepare,
                                                 .cuda = TRI_CUDA(cuda_fused_batch_norm_act_pool),
+                                                .layouts = Layouts::kFollow,
                                                 .in_place = 2};
 constinit const Op fused_batch_norm_act_pool_grad_op{
     .name = "fused_batch_norm_act_pool_grad",
@@ -405,6 +410,7 @@ constinit const Op fused_batch_norm_act_pool_grad_op{
     .infer = infer_pool_grad,
     .cpu = prepare,
     .cuda = TRI_CUDA(cuda_fused_batch_norm_act_pool_grad),
+    .layouts = Layouts::kFollow,
     .in_place = 1};
 
 }  // namespace ops

@@ -22,8 +22,8 @@ __global__ void __launch_bounds__(kThreads)
   A fa[N], fk[N];
   const auto numbers = [&](int64_t at) {
     const int64_t c = channel_of<N, kRows>(at, groups, channels);
-#pragma unroll
-    for (int n = 0; n < N; ++n) fa[n] = a[kRows ? c + n : c], fk[n] = k[kRows ? c + n : c];
+    numbers_at<N, kRows>(a, c, fa);
+    numbers_at<N, kRows>(k, c, fk);
   };
   const bool constant = kRows && step % groups == 0;
   numbers(first);
@@ -62,8 +62,16 @@ __global__ void __launch_bounds__(kThreads)
 template <class A> struct Saved {
   const A *scale, *bias, *mean, *inverse;
 
-  __device__ __forceinline__ void affine(int64_t c, A& factor, A& offset) const {
-    affine_of(scale[c], bias[c], mean[c], inverse[c], factor, offset);
+  template <int N, bool kRows>
+  __device__ __forceinline__ void affine(int64_t c, A (&factor)[N], A (&offset)[N],
+                                         A (&means)[N]) const {
+    A s[N], b[N], r[N];
+    numbers_at<N, kRows>(scale, c, s);
+    numbers_at<N, kRows>(bias, c, b);
+    numbers_at<N, kRows>(mean, c, means);
+    numbers_at<N, kRows>(inverse, c, r);
+#pragma unroll
+    for (int n = 0; n < N; ++n) affine_of(s[n], b[n], means[n], r[n], factor[n], offset[n]);
   }
 };
 
@@ -75,11 +83,7 @@ __global__ void __launch_bounds__(kThreads)
   using A = Acc<T>;
   const auto body = [&](int64_t c, auto walk) {
     A m[N], factor[N], offset[N];
-#pragma unroll
-    for (int i = 0; i < N; ++i) {
-      m[i] = saved.mean[kRows ? c + i : c];
-      saved.affine(kRows ? c + i : c, factor[i], offset[i]);
-    }
+    saved.template affine<N, kRows>(c, factor, offset, m);
     walk([&](int64_t at, int64_t step, auto unroll, A(&a)[N], A(&b)[N]) {
       constexpr int U = decltype(unroll)::value;
       A v[U][N], g[U][N];
@@ -110,8 +114,7 @@ __global__ void __launch_bounds__(kThreads)
   using A = Acc<T>;
   const auto body = [&](int64_t c, auto walk) {
     A m[N];
-#pragma unroll
-    for (int i = 0; i < N; ++i) m[i] = mean[kRows ? c + i : c];
+    numbers_at<N, kRows>(mean, c, m);
     walk([&](int64_t at, int64_t step, auto unroll, A(&a)[N], A(&b)[N]) {
       constexpr int U = decltype(unroll)::value;
       A v[U][N], d[U][N];
@@ -154,12 +157,11 @@ __global__ void __launch_bounds__(kThreads)
   A fa[N], fb[N], fk[N], factor[N], offset[N];
   const auto numbers = [&](int64_t at) {
     const int64_t c = channel_of<N, kRows>(at, groups, channels);
-#pragma unroll
-    for (int n = 0; n < N; ++n) {
-      const int64_t own = kRows ? c + n : c;
-      fa[n] = a[own], fb[n] = b[own], fk[n] = k[own];
-      saved.affine(own, factor[n], offset[n]);
-    }
+    numbers_at<N, kRows>(a, c, fa);
+    numbers_at<N, kRows>(b, c, fb);
+    numbers_at<N, kRows>(k, c, fk);
+    A mean[N];
+    saved.template affine<N, kRows>(c, factor, offset, mean);
   };
   const bool constant = kRows && step % groups == 0;
   numbers(first);

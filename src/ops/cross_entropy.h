@@ -21,8 +21,14 @@ namespace ops {
 // no gradient.
 extern const Op cross_entropy_with_softmax_op;
 extern const Op cross_entropy_with_softmax_grad_op;  // (label, softmax, dloss) -> dlogits
+// What the pass fuse_norm makes, on a GPU, of the two above between casts of half logits:
+// (logits, label) -> (loss, log_sum), float32; (logits, label, log_sum, dloss) -> dlogits, half.
+extern const Op cross_entropy_half_op, cross_entropy_half_grad_op;
 // A hard label may leave out the axis.
 std::vector<Value*> cross_entropy_with_softmax(Value* logits, Value* label, bool soft_label = false,
                                                int64_t ignore_index = -100, int64_t axis = -1);
 }  // namespace ops
+
+Kernel cuda_cross_entropy_half(const Prepare& p);
+Kernel cuda_cross_entropy_half_grad(const Prepare& p);
 }  // namespace trireme

@@ -38,12 +38,13 @@ struct Resize {
     if (i == in - 1 || ratio <= 0.f) return out - 1;
     return min(out - 1, static_cast<int64_t>((static_cast<float>(i) + 1.5f) / ratio) + 2);
   }
-  template <bool kBilinear> __device__ __forceinline__ float weight_of(int64_t o, int64_t i) const {
-    if constexpr (!kBilinear) return nearest(o) == i ? 1.f : 0.f;
+  template <bool kBilinear, class A>
+  __device__ __forceinline__ A weight_of(int64_t o, int64_t i) const {
+    if constexpr (!kBilinear) return nearest(o) == i ? A(1) : A(0);
     int64_t second;
     float weight;
     const int64_t first = pair(o, second, weight);
-    return (first == i ? 1.f - weight : 0.f) + (second == i ? weight : 0.f);
+    return (first == i ? A(1) - A(weight) : A(0)) + (second == i ? A(weight) : A(0));
   }
 };
 
@@ -90,15 +91,15 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t w0 = rw.lowest(w), w1 = rw.highest(w);
   A sum[N] = {};
   for (int64_t oh = rh.lowest(h); oh <= rh.highest(h); ++oh) {
-    const float s = rh.weight_of<kBilinear>(oh, h);
-    if (s == 0.f) continue;
+    const A s = rh.template weight_of<kBilinear, A>(oh, h);
+    if (s == A(0)) continue;
     for (int64_t ow = w0; ow <= w1; ++ow) {
-      const float t = rw.weight_of<kBilinear>(ow, w);
-      if (t == 0.f) continue;
+      const A t = rw.template weight_of<kBilinear, A>(ow, w);
+      if (t == A(0)) continue;
       A g[N];
       load<N>(from + (oh * rw.out + ow) * channels, g);
 #pragma unroll
-      for (int k = 0; k < N; ++k) sum[k] += static_cast<A>(s) * static_cast<A>(t) * g[k];
+      for (int k = 0; k < N; ++k) sum[k] += s * t * g[k];
     }
   }
   store<N>(dx + i * N, sum);

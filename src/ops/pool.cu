@@ -43,9 +43,10 @@ struct Pool {
   int64_t images;
 };
 
-__device__ __forceinline__ float factor_of(const Pool& p, int64_t oh, int64_t ow) {
+template <class A>
+__device__ __forceinline__ A factor_of(const Pool& p, int64_t oh, int64_t ow) {
   const int64_t n = p.h.counted(oh) * p.w.counted(ow);
-  return n > 0 ? 1.f / static_cast<float>(n) : 0.f;
+  return n > 0 ? A(1) / static_cast<A>(n) : A(0);
 }
 
 struct Place {
@@ -92,7 +93,7 @@ __global__ void __launch_bounds__(kThreads)
     }
   }
   if constexpr (!kMax) {
-    const A f = static_cast<A>(factor_of(p, at.h, at.w));
+    const A f = factor_of<A>(p, at.h, at.w);
 #pragma unroll
     for (int k = 0; k < N; ++k) v[k] *= f;
   }
@@ -145,7 +146,7 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
         for (int k = 0; k < N; ++k) sum[k] += mine[k] ? g[k] : A(0);
       } else {
-        const A f = static_cast<A>(factor_of(p, oh, ow));
+        const A f = factor_of<A>(p, oh, ow);
 #pragma unroll
         for (int k = 0; k < N; ++k) sum[k] += g[k] * f;
       }
@@ -157,7 +158,7 @@ __global__ void __launch_bounds__(kThreads)
 // A window over the whole picture, channels-last: blocks of 8 rows of pixels by 32 vectors.
 template <int N, bool kMax, class T>
 __global__ void __launch_bounds__(kThreads)
-    global_pool(const T* x, T* y, int64_t pixels, int64_t channels, float factor) {
+    global_pool(const T* x, T* y, int64_t pixels, int64_t channels, Acc<T> factor) {
   using A = Acc<T>;
   __shared__ A parts[8][32 * N + 1];
   const int tx = threadIdx.x % 32, ty = threadIdx.x / 32;
@@ -180,7 +181,7 @@ __global__ void __launch_bounds__(kThreads)
     A all = parts[0][k];
     for (int r = 1; r < 8; ++r)
       all = kMax ? (parts[r][k] > all ? parts[r][k] : all) : all + parts[r][k];
-    y[blockIdx.y * channels + column] = down<T>(all * static_cast<A>(factor));
+    y[blockIdx.y * channels + column] = down<T>(all * factor);
   }
 }
 
@@ -211,7 +212,8 @@ template <int N, class T> Kernel pool_kernel(const Pool& p, bool max, bool place
     const auto counted = [](const Windows& w) {
       return w.adaptive || w.exclusive ? w.in : std::min(w.kernel, w.in);
     };
-    const float factor = max ? 1.f : 1.f / static_cast<float>(counted(p.h) * counted(p.w));
+    using A = Acc<T>;
+    const A factor = max ? A(1) : A(1) / static_cast<A>(counted(p.h) * counted(p.w));
     return {[=](const Launch& l) {
       (max ? global_pool<N, true, T>
            : global_pool<N, false, T>)<<<grid, kThreads, 0, stream_of(l)>>>(

@@ -154,6 +154,44 @@ __global__ void __launch_bounds__(kThreads)
   });
 }
 
+// Of half logits: the softmax stays unwritten, log_sum is what makes it again.
+template <int G, int N, class T>
+__global__ void __launch_bounds__(kThreads)
+    cross_entropy_half_lines(const T* x, Labels hard, float* loss, float* log_sum, Lines s) {
+  const int64_t r = own_line<G>(s);
+  if (r < 0) return;
+  x += s.begin(r);
+  const Whole<float> w = whole_of<G, N>(x, s);
+  if (threadIdx.x % G != 0) return;
+  const int64_t label = hard.at[r];
+  const float log = log_of(w.sum);
+  float result = 0;
+  if (label != hard.ignored)
+    result = label >= 0 && label < s.size ? (w.most - up(x[label * s.inner])) + log : NAN;
+  loss[r] = result;
+  log_sum[r] = w.most + log;
+}
+
+// dx may be x.
+template <int G, int N, class T>
+__global__ void __launch_bounds__(kThreads)
+    cross_entropy_half_grad_lines(const T* x, Labels hard, const float* log_sum, const float* dloss,
+                                  T* dx, Lines s) {
+  const int64_t r = own_line<G>(s);
+  if (r < 0) return;
+  const int64_t at = s.begin(r), own = hard.at[r];
+  const bool skipped = own == hard.ignored;
+  const float sum = log_sum[r], slope = skipped ? 0.f : dloss[r];
+  const int64_t label = skipped ? -1 : own;
+  for_pieces<G, N>(s.size, [&](int64_t i) {
+    float v[N];
+    load<N>(x + at + i * s.inner, v);
+#pragma unroll
+    for (int k = 0; k < N; ++k) v[k] = (__expf(v[k] - sum) - (i + k == label ? 1.f : 0.f)) * slope;
+    store<N>(dx + at + i * s.inner, v);
+  });
+}
+
 Lines lines_of(const Shape& x, int64_t axis) {
   const AxisSplit s = split_at(x, axis);
   return {s.outer * s.inner, s.size, s.inner};
@@ -224,8 +262,36 @@ template <class T> Kernel cross_entropy_grad_kernel(const Prepare& p, const Line
   }};
 }
 
+template <class T> Kernel cross_entropy_half_kernel(const Prepare& p, bool backward) {
+  const auto a = p.attrs<CrossEntropyAttrs>();
+  const Lines s = lines_of(p.in().shape, a.axis);
+  const bool wide = p.in(1).dtype == DType::kInt64;
+  return {[=](const Launch& l) {
+    const Labels labels{{l.in[1], wide}, a.ignore_index};
+    choose_lines<T>(s, [&](auto g, auto n) {
+      const unsigned blocks = blocks_for(s.count, kThreads / g());
+      if (backward)
+        cross_entropy_half_grad_lines<g(), n(), T><<<blocks, kThreads, 0, stream_of(l)>>>(
+            l.input<T>(0), labels, l.input<float>(2), l.input<float>(3), l.output<T>(), s);
+      else
+        cross_entropy_half_lines<g(), n(), T><<<blocks, kThreads, 0, stream_of(l)>>>(
+            l.input<T>(0), labels, l.output<float>(0), l.output<float>(1), s);
+    });
+    TRI_CUDA_LAUNCHED();
+  }};
+}
+
+Kernel of_half(const Prepare& p, bool backward) {
+  if (p.in().shape.numel() == 0) return nothing();
+  if (p.in().dtype == DType::kFloat16) return cross_entropy_half_kernel<__half>(p, backward);
+  return cross_entropy_half_kernel<__nv_bfloat16>(p, backward);
+}
+
 }  // namespace
 }  // namespace cuda
+
+Kernel cuda_cross_entropy_half(const Prepare& p) { return cuda::of_half(p, false); }
+Kernel cuda_cross_entropy_half_grad(const Prepare& p) { return cuda::of_half(p, true); }
 
 Kernel cuda_softmax(const Prepare& p) { return cuda::softmax_of(p, false); }
 Kernel cuda_log_softmax(const Prepare& p) { return cuda::softmax_of(p, true); }

@@ -1,11 +1,13 @@
 // fuse_norm: training batch norm takes in the residual, ReLU and max pooling behind it, and its
-// gradient theirs, where the target has kernels for that. Forward and backward stand in one graph;
+// gradient theirs, where the target has kernels for that; cross entropy
+// of half logits the casts around it. Forward and backward stand in one graph;
 // each side is rewritten on its own, the backward where it finds a rewritten forward.
 //
 // It comes after `layout`, so that the masks are in the order of memory.
 #include <algorithm>
 
 #include "ops/batch_norm_fused.h"
+#include "ops/cross_entropy.h"
 #include "ops/norm.h"
 #include "ops/pointwise.h"
 #include "ops/pool.h"
@@ -30,6 +32,7 @@ class NormFuser {
     for_nodes(&ops::relu_grad_op, [&](Node* n) { backward(n); });
     graph_.drop_unused();  // the replaced ones no longer read
     for_nodes(&ops::fused_batch_norm_act_op, [&](Node* n) { with_pool(n); });
+    for_nodes(&ops::cross_entropy_with_softmax_op, [&](Node* n) { half_loss(n); });
     set_location({});
     graph_.sort();
     graph_.drop_unused();
@@ -183,6 +186,43 @@ class NormFuser {
                               norm->inputs[kBias], first, now[kKept], second},
                              attrs, {norm_back->out(0)});
     replace(norm_back, back, 3);
+  }
+
+  // The value of half precision that was widened to v; else null.
+  static Value* widened(const Value* v) {
+    if (v->node->op != &ops::cast_op || v->type.dtype != DType::kFloat32) return nullptr;
+    Value* from = v->node->inputs[0];
+    const bool half = from->type.dtype == DType::kFloat16 || from->type.dtype == DType::kBFloat16;
+    return half ? from : nullptr;
+  }
+
+  // The softmax may be wanted by gradients alone that are rounded to half again.
+  void half_loss(Node* loss) {
+    Value *logits = widened(loss->inputs[0]), *label = loss->inputs[1];
+    const auto attrs = loss->get<CrossEntropyAttrs>();
+    const Value* softmax = loss->out(0);
+    if (logits == nullptr || attrs.soft_label) return;
+    std::vector<std::pair<Node*, Node*>> backs;  // a gradient and the cast behind it
+    if (const auto it = readers_.find(softmax); it != readers_.end()) {
+      if (static_cast<size_t>(uses_.at(softmax)) != it->second.size()) return;
+      for (Node* n : it->second) {
+        Node* cast =
+            n->op == &ops::cross_entropy_with_softmax_grad_op ? only_reader(n->out()) : nullptr;
+        if (cast == nullptr || n->inputs[0] != label || cast->op != &ops::cast_op ||
+            cast->out()->type != logits->type)
+          return;
+        backs.emplace_back(n, cast);
+      }
+    } else if (uses_.contains(softmax) && uses_.at(softmax) > 0) {
+      return;  // a result of the graph
+    }
+    const auto now = record(*loss, ops::cross_entropy_half_op, {logits, label}, attrs, {});
+    graph_.replace_uses(loss->out(1), now[0]);
+    for (const auto& [back, cast] : backs) {
+      const auto d = record(*back, ops::cross_entropy_half_grad_op,
+                            {logits, label, now[1], back->inputs[2]}, attrs, {});
+      graph_.replace_uses(cast->out(), d[0]);
+    }
   }
 
   Graph& graph_;

@@ -135,6 +135,13 @@ TEST_F(GpuSpeed, Rows) {
         CrossEntropyAttrs{.axis = 1}, 2 * bytes);
     run("cross_entropy_grad: 2", ops::cross_entropy_with_softmax_grad_op, {label, x, loss},
         CrossEntropyAttrs{.axis = 1}, 2 * bytes);
+    const Type number{DType::kFloat32, {32768, 1}};
+    if (size_of(dtype) == 2) {
+      run("cross_entropy_half: 1", ops::cross_entropy_half_op, {x, label},
+          CrossEntropyAttrs{.axis = 1}, bytes);
+      run("cross_entropy_half_grad: 2", ops::cross_entropy_half_grad_op, {x, label, number, number},
+          CrossEntropyAttrs{.axis = 1}, 2 * bytes);
+    }
     const Type r{dtype, {32768, 768}}, c{DType::kFloat32, {768}};
     const auto row_bytes = static_cast<double>(r.bytes());
     run("layer_norm 32768x768: 2", ops::layer_norm_op, {r, c, c}, NormAttrs{.axis = 1},

@@ -128,10 +128,6 @@ const SampleList fused_norms([] {
       return Values{record(op, x, BatchNormAttrs{.momentum = 0.9, .epsilon = 1e-5})[2]};
     };
   };
-  const auto fused_pool = [](BatchNormPoolAttrs a) -> Record {
-    return
-        [a](const Values& x) { return Values{record(ops::fused_batch_norm_act_pool_op, x, a)[2]}; };
-  };
   const GradOptions options{.second = false, .fixed = {0, 1}};
   const auto inputs = [](const Shape& x, bool residual = false) {
     const Shape c{x[1]};
@@ -150,9 +146,6 @@ const SampleList fused_norms([] {
       {"fused relu", fused(ops::fused_batch_norm_act_op), inputs({2, 6, 3, 4}), own},
       {"fused add and relu", fused(ops::fused_bn_add_activation_op), inputs({2, 6, 3, 5}, true),
        own},
-      {"fused max pool",
-       fused_pool({.kernel = {3, 2}, .strides = {2, 1}, .paddings = {1, 0}, .size = {2, 4}}),
-       inputs({2, 3, 4, 5}), own},
   };
 });
 

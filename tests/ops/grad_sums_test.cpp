@@ -138,6 +138,33 @@ TEST(Gradient, Reductions) { reduction_list.check(); }
 TEST(Gradient, Products) { product_list.check(); }
 TEST(Gradient, CrossEntropy) { cross_entropy_list.check(); }
 
+// Loss and gradient of half logits beside those of the same logits in float32.
+TEST(CrossEntropyHalf, IsThatOfTheWidenedLogits) {
+  const CrossEntropyAttrs a{.ignore_index = 2, .axis = 1};
+  for (const DType half : {DType::kFloat16, DType::kBFloat16})
+    for (const int64_t classes : {5, 64, 6625}) {
+      const Array x = noise({4, classes}, 3, -8, 8).to(half), label = ints({4, 1}, {0, 4, 2, 1});
+      const Array slope = noise({4, 1}, 4, 0.5, 1);
+      const std::vector<Array> want = run_ops(
+          [&](const std::vector<Value*>& v) {
+            const auto r = record(ops::cross_entropy_with_softmax_op, {v[0], v[1]}, a);
+            return std::vector<Value*>{
+                r[1], record1(ops::cross_entropy_with_softmax_grad_op, {v[1], r[0], v[2]}, a)};
+          },
+          {x.to(DType::kFloat32), label, slope});
+      const std::vector<Array> got = run_ops(
+          [&](const std::vector<Value*>& v) {
+            const auto r = record(ops::cross_entropy_half_op, {v[0], v[1]}, a);
+            return std::vector<Value*>{
+                r[0], record1(ops::cross_entropy_half_grad_op, {v[0], v[1], r[1], v[2]}, a)};
+          },
+          {x, label, slope});
+      expect_near(got[0], doubles_of(want[0]), 1e-6, 1e-5, "loss");
+      expect_near(got[1], doubles_of(want[1]), 1e-6, half == DType::kFloat16 ? 1e-3 : 8e-3,
+                  "gradient");
+    }
+}
+
 // Equal elements share the gradient, as in Paddle 3.3.1 (max and amax alike).
 TEST(Gradient, EqualLargestElements) {
   const auto record = [](const Values& v) { return Values{reduce(max_op, v[0], {1}, false)}; };

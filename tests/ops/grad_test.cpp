@@ -285,9 +285,16 @@ TEST(Gradient, EveryOperatorHasARule) {
       "trunc",        "sign",        "bitwise_not", "bitwise_and",  "bitwise_or",    "bitwise_xor",
       "searchsorted", "uniform",     "gaussian",    "randint",      "randperm",      "bernoulli"};
   // Leaves; made by passes behind `gradient`; or lowered otherwise in training; or (rnn, float32
-  // alone) compared with its training form, which has samples; or on GPUs alone (tests/gpu).
-  const std::set<std::string> elsewhere = {"data",  "constant", "fused",      "if",
-                                           "while", "rnn",      "flash_attn", "cudnn_rnn"};
+  const std::set<std::string> elsewhere = {"data",
+                                           "constant",
+                                           "fused",
+                                           "if",
+                                           "while",
+                                           "rnn",
+                                           "flash_attn",
+                                           "cudnn_rnn",
+                                           "cross_entropy_half",
+                                           "fused_batch_norm_act_pool"};
   // Of a training step, behind the gradients.
   const std::set<std::string> updates = {"clip_factors", "check_finite_and_unscale",
                                          "update_loss_scaling"};
