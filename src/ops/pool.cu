@@ -43,8 +43,7 @@ struct Pool {
   int64_t images;
 };
 
-template <class A>
-__device__ __forceinline__ A factor_of(const Pool& p, int64_t oh, int64_t ow) {
+template <class A> __device__ __forceinline__ A factor_of(const Pool& p, int64_t oh, int64_t ow) {
   const int64_t n = p.h.counted(oh) * p.w.counted(ow);
   return n > 0 ? A(1) / static_cast<A>(n) : A(0);
 }
