@@ -91,8 +91,7 @@ class Trireme:
             if "length" in case:
                 self.command += ["--shape", str(case["length"])]
             if case["dtype"] != "float32":
-                amp = "O0" if case["dtype"] == "tf32" else args.amp
-                self.command += ["--amp", amp, "--dtype", case["dtype"]]
+                self.command += ["--amp", args.amp, "--dtype", case["dtype"]]
         self.command += device
         self.samples = case.get("length", 1)
 
@@ -197,8 +196,9 @@ def card(args):
 
 def report(args, results, last=()):
     name = card(args)
+    rounds = "1 round" if args.rounds == 1 else f"{args.rounds} rounds"
     lines = [
-        f"Measured {datetime.date.today()} by `scripts/bench_gpu.sh`, {args.rounds} rounds in "
+        f"Measured {datetime.date.today()} by `scripts/bench_gpu.sh`, {rounds} in "
         "which all take turns: medians. Whole steps (forward, loss, backward, update) on data that "
         f"lies on the device; half precision is {args.amp} in Trireme, autocast in PyTorch.\n",
         f"- Card, PyTorch, its cuDNN: {name}",

@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "trireme/layer.h"
@@ -214,7 +215,8 @@ struct UpsamplingNearest2D : Upsample {
   using Upsample::Upsample;
 };
 struct UpsamplingBilinear2D : Upsample {
-  explicit UpsamplingBilinear2D(functional::InterpolateOptions o) : Upsample(bilinear(o)) {}
+  explicit UpsamplingBilinear2D(functional::InterpolateOptions o)
+      : Upsample(bilinear(std::move(o))) {}
 
  private:
   static functional::InterpolateOptions bilinear(functional::InterpolateOptions o) {

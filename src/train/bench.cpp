@@ -7,6 +7,7 @@
 
 #include "base/parallel.h"
 #include "device/device.h"
+#include "device/precision.h"
 #include "runtime/recorder.h"
 #include "trireme/amp.h"
 #include "trireme/error.h"
@@ -139,9 +140,13 @@ class Bench {
     if (options_.amp == "O0") return;
     TRI_CHECK(options_.amp == "O1" || options_.amp == "O2",
               "[bench] amp expects O0, O1 or O2, got " + options_.amp);
-    if (options_.dtype == "tf32")
-      fail(Code::kUnavailable, "[bench] tf32 is a precision of GPUs; " + options_.device +
-                                   " has float32, bfloat16, float16");
+    if (options_.dtype == "tf32") {
+      if (options_.device == "cpu")
+        fail(Code::kUnavailable,
+             "[bench] tf32 is a precision of GPUs; cpu has float32, bfloat16, float16");
+      for (const Products p : {Products::kConvolutions, Products::kMatrices}) allow_tf32(p, true);
+      return;
+    }
     cast_.emplace();
     cast_->level = options_.amp == "O2" ? amp::Level::O2 : amp::Level::O1;
     cast_->dtype = dtype_from_name(options_.dtype);
