@@ -183,10 +183,12 @@ BertModel::BertModel(const BertOptions& o)
 Tensor BertModel::forward(const std::vector<Tensor>& in) {
   TRI_CHECK(!in.empty() && in.size() <= 3 && in[0].ndim() == 2,
             "[bert] expects ids [N, length], then token types and a mask");
-  const Tensor types = in.size() > 1 && in[1].defined() ? in[1] : zeros_like(in[0]);
+  // All of type 0: one row, whose gradient is a sum, not a scattering into one place.
+  const Tensor type = in.size() > 1 && in[1].defined()
+                          ? token_type_embeddings(in[1])
+                          : slice(token_type_embeddings.weight, {0}, {0}, {1});
   const Tensor places = arange(0, static_cast<double>(in[0].size(1)));
-  const Tensor x =
-      word_embeddings(in[0]) + position_embeddings(places) + token_type_embeddings(types);
+  const Tensor x = word_embeddings(in[0]) + position_embeddings(places) + type;
   return encoder(dropout(layer_norm(x)), in.size() > 2 ? in[2] : Tensor());
 }
 Tensor BertModel::pooled(const Tensor& encoded) {

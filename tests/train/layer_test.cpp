@@ -214,8 +214,13 @@ TEST(Models, SequencesTrainAStep) {
                                     .num_hidden_layers = 1,
                                     .num_attention_heads = 2,
                                     .intermediate_size = 24,
-                                    .max_position_embeddings = 10});
+                                    .max_position_embeddings = 10,
+                                    .dropout = 0});
   const Tensor scores = language({ids});
+  const Array given = language({ids, zeros({2, 6}, DType::kInt64)}).numpy();
+  const Array alone = scores.numpy();
+  for (int64_t i = 0; i < given.numel(); ++i)  // without types all are of type 0
+    ASSERT_NEAR(given.as<float>()[i], alone.as<float>()[i], 1e-6);
   EXPECT_EQ(scores.shape().str(), Shape({2, 6, 40}).str());
   nn::functional::cross_entropy(scores, ids).backward();
   EXPECT_TRUE(language.decoder_bias.grad().defined());
