@@ -4,6 +4,7 @@
 #include <cmath>
 #include <functional>
 
+#include "runtime/call.h"
 #include "trireme/error.h"
 #include "trireme/trainer.h"
 
@@ -19,7 +20,7 @@ BenchResult run(BenchOptions o) {
   EXPECT_GE(r.best_samples_per_s, r.samples_per_s);
   EXPECT_GT(r.step_ms, 0);
   EXPECT_GT(r.kernels, 0);
-  EXPECT_GT(r.planned_peak_bytes, 0);
+  EXPECT_TRUE(r.planned_peak_bytes > 0 || eager_mode());  // whose last plan is one operator
   EXPECT_GE(r.intermediate_bytes, r.planned_peak_bytes / 2);
   EXPECT_GE(r.arena_bytes, r.planned_peak_bytes);
   EXPECT_GT(r.parameter_bytes, 0);
@@ -36,6 +37,7 @@ std::string message_of(const BenchOptions& o) {
 }
 
 TEST(TrainBench, StepsOfEachNetworkAreOnePlan) {
+  if (eager_mode()) GTEST_SKIP() << "every operator is a flush of its own";
   const std::vector<BenchOptions> all = {{.network = "lenet"},
                                          {.network = "resnet18", .shape = {3, 32, 32}},
                                          {.network = "resnet50", .shape = {3, 32, 32}},
@@ -56,6 +58,7 @@ TEST(TrainBench, SlowBertBaseTakesShortAndLongTexts) {
 }
 
 TEST(TrainBench, MixedPrecision) {
+  if (eager_mode()) GTEST_SKIP() << "every operator is a flush of its own";
   for (const char* level : {"O1", "O2"}) {
     SCOPED_TRACE(level);
     for (const BenchOptions& net : {BenchOptions{.network = "lenet"},
