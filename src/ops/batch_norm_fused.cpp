@@ -308,14 +308,7 @@ template <class T> Kernel backward_kernel(const Prepare& p) {
 Kernel prepare(const Prepare& p) {
   const bool forward = p.in(0).shape.rank() == 1;
   const Type& x = p.in(forward ? kX : 0);
-  if (x.shape.numel() == 0) {
-    std::vector<size_t> bytes;
-    for (const auto& v : p.node.outputs) bytes.push_back(v->type.bytes());
-    return {[bytes](const Launch& l) {
-      for (size_t i = 0; i < bytes.size(); ++i)
-        if (bytes[i] > 0) std::memset(l.out[i], 0, bytes[i]);
-    }};
-  }
+  if (x.shape.numel() == 0) return zero_outputs(p);
   return with_floating(*p.node.op, x.dtype, [&]<class T>(Tag<T>) {
     if (!forward) return backward_kernel<T>(p);
     return p.node.op == &ops::fused_batch_norm_act_pool_op ? pool_kernel<T>(p)

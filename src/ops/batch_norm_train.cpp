@@ -203,14 +203,7 @@ template <class T> Kernel grad_kernel(const Prepare& p) {
 
 template <size_t kData> Kernel prepare(const Prepare& p) {
   const Type& x = p.in(kData);
-  if (x.shape.numel() == 0) {
-    std::vector<size_t> bytes;
-    for (const auto& v : p.node.outputs) bytes.push_back(v->type.bytes());
-    return {[bytes](const Launch& l) {
-      for (size_t i = 0; i < bytes.size(); ++i)
-        if (bytes[i] > 0) std::memset(l.out[i], 0, bytes[i]);
-    }};
-  }
+  if (x.shape.numel() == 0) return zero_outputs(p);
   return with_floating(*p.node.op, x.dtype, [&]<class T>(Tag<T>) {
     if constexpr (kData == kX) return train_kernel<T>(p);
     else return grad_kernel<T>(p);

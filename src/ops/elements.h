@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -190,5 +191,15 @@ template <class A> class Param {
   int64_t size_ = 0;
   Array fixed_;
 };
+
+// The results of an operator that has nothing to work on.
+inline Kernel zero_outputs(const Prepare& p) {
+  std::vector<size_t> bytes;
+  for (const auto& v : p.node.outputs) bytes.push_back(v->type.bytes());
+  return {[bytes](const Launch& l) {
+    for (size_t i = 0; i < bytes.size(); ++i)
+      if (bytes[i] > 0) std::memset(l.out[i], 0, bytes[i]);
+  }};
+}
 
 }  // namespace trireme

@@ -8,6 +8,7 @@
 
 #include "ops/flash_attn.h"
 #include "runtime/call.h"
+#include "support/distance.h"
 #include "support/gpu.h"
 #include "trireme/amp.h"
 #include "trireme/autograd.h"
@@ -46,19 +47,6 @@ Result run(const char* device, DType dtype, const std::vector<Array>& in, const 
   for (const Tensor& t : leaves) r.arrays.push_back(t.grad().numpy().to(DType::kFloat32));
   set_device("cpu");
   return r;
-}
-
-// Relative to the largest value wanted.
-double distance(const Array& got, const Array& want) {
-  if (got.shape() != want.shape()) return HUGE_VAL;
-  double most = 1e-6, worst = 0;
-  for (int64_t i = 0; i < want.shape().numel(); ++i) {
-    most = std::max(most, std::abs(static_cast<double>(want.as<float>()[i])));
-    const double d = std::abs(static_cast<double>(got.as<float>()[i]) -
-                              static_cast<double>(want.as<float>()[i]));
-    worst = std::max(worst, std::isnan(d) ? HUGE_VAL : d);
-  }
-  return worst / most;
 }
 
 struct Case {

@@ -1,8 +1,7 @@
 // Recurrent layers on the GPU against the CPU, forward and backward.
 #include <gtest/gtest.h>
 
-#include <cmath>
-
+#include "support/distance.h"
 #include "support/gpu.h"
 #include "trireme/amp.h"
 #include "trireme/autograd.h"
@@ -19,18 +18,6 @@ Array noise(const Shape& shape, uint32_t seed) {
     t.as<float>()[i] = static_cast<float>(static_cast<double>(seed >> 8) / (1 << 23) - 1);
   }
   return t;
-}
-
-double distance(const Array& got, const Array& want) {
-  if (got.shape() != want.shape()) return HUGE_VAL;
-  double most = 1e-6, worst = 0;
-  for (int64_t i = 0; i < want.shape().numel(); ++i) {
-    most = std::max(most, std::abs(static_cast<double>(want.as<float>()[i])));
-    const double d = std::abs(static_cast<double>(got.as<float>()[i]) -
-                              static_cast<double>(want.as<float>()[i]));
-    worst = std::max(worst, std::isnan(d) ? HUGE_VAL : d);
-  }
-  return worst / most;
 }
 
 // Outputs, last states, gradients of the input, the states and all weights.

@@ -7,7 +7,9 @@
 #include "ops/op_test.h"
 #include "ops/pointwise.h"
 #include "passes/pass.h"
+#include "support/distance.h"
 #include "support/gpu.h"
+#include "support/run_plan.h"
 #include "trireme/error.h"
 
 namespace trireme::test {
@@ -125,10 +127,10 @@ void compare(const std::vector<Array>& inputs, bool constants, const Recorded& r
     const std::vector<Array> got = run_on(find_device("gpu:0"), std::move(graph), given);
     for (size_t k = 0; k < got.size(); ++k) {
       if (narrow) {
-        EXPECT_LE(distance(got[k].to(DType::kFloat32), want[k]), limit)
+        EXPECT_LE(distance(got[k].to(DType::kFloat32), want[k], kLeastScale), limit)
             << "result " << k << (passes ? " behind the passes" : "");
       } else {
-        EXPECT_LE(distance(got[k], want[k]), limit)
+        EXPECT_LE(distance(got[k], want[k], kLeastScale), limit)
             << "result " << k << (passes ? " behind the passes" : "");
       }
     }
@@ -271,9 +273,9 @@ TEST_P(Conv, Tf32IsCloseAndOnlyWhenAllowed) {
     return run_on(find_device(device), graph_of(inputs, false, record), inputs)[0];
   };
   const Array want = run("cpu");
-  EXPECT_LE(distance(run("gpu:0"), want), 1e-5);
+  EXPECT_LE(distance(run("gpu:0"), want, kLeastScale), 1e-5);
   allow_tf32(Products::kConvolutions, true);
-  const double shift = distance(run("gpu:0"), want);
+  const double shift = distance(run("gpu:0"), want, kLeastScale);
   allow_tf32(Products::kConvolutions, false);
   EXPECT_LE(shift, 3e-3);
   EXPECT_GE(shift, 1e-5);

@@ -11,6 +11,7 @@
 #include "ops/gpu_twin.h"
 #include "ops/grad_test.h"
 #include "passes/pass.h"
+#include "support/distance.h"
 #include "support/gpu.h"
 #include "support/run_plan.h"
 #include "trireme/error.h"
@@ -74,7 +75,7 @@ TEST_P(OpTable, AgreesWithTheCpu) {
         const GradientCase exact = gradient_case(sample, DType::kFloat32);
         const std::vector<Array> truth = run_on(find_device("cpu"), recorded(exact), exact.inputs);
         for (size_t k = 0; k < want.size(); ++k)
-          shifts[k] = distance(want[k], truth[k].to(want[k].dtype()));
+          shifts[k] = distance(want[k], truth[k].to(want[k].dtype()), kLeastScale);
       }
       run_ops(c.record, c.inputs);
       auto graph = recorded(c);
@@ -83,7 +84,7 @@ TEST_P(OpTable, AgreesWithTheCpu) {
       for (size_t k = 0; k < got.size(); ++k) {
         const double limit =
             is_floating(got[k].dtype()) ? std::max(allowed(GetParam()), 3 * shifts[k]) : 0;
-        EXPECT_LE(distance(got[k], want[k]), limit)
+        EXPECT_LE(distance(got[k], want[k], kLeastScale), limit)
             << "result " << k << ' ' << name_of(got[k].dtype()) << got[k].shape().str();
       }
     } catch (const Error& e) { ADD_FAILURE() << e.message(); }

@@ -12,11 +12,7 @@ namespace trireme::test {
 // in the last place of the largest; and both runs bit by bit.
 void check_on_gpu(const Node& node, const std::vector<void*>& in, const std::vector<void*>& out);
 
-// The graph's outputs, computed on a device, for these values of its inputs (absent ones left out).
-std::vector<Array> run_on(Device& device, std::unique_ptr<Graph> graph,
-                          const std::vector<Array>& inputs);
-
-// Largest difference, relative to the largest value wanted; NaN and infinity have to agree.
-double distance(const Array& got, const Array& want);
+// Results are compared relative to their largest, but to no less than this.
+inline constexpr double kLeastScale = 1e-3;
 
 }  // namespace trireme::test

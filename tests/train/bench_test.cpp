@@ -11,7 +11,8 @@
 namespace trireme::train {
 namespace {
 
-BenchResult run(BenchOptions o) {
+// `plans`: the most there may be; with TRIREME_EAGER=1 each operator has one.
+BenchResult run(BenchOptions o, int64_t plans = 4) {
   if (o.batch == 0) o.batch = 2;
   o.steps = 2;
   const BenchResult r = bench(o);
@@ -26,6 +27,7 @@ BenchResult run(BenchOptions o) {
   EXPECT_GT(r.parameter_bytes, 0);
   EXPECT_TRUE(std::isfinite(r.loss)) << r.loss;
   EXPECT_GE(r.loss, 0);
+  EXPECT_TRUE(r.plans <= plans || eager_mode()) << r.plans << " plans: not one a step";
   return r;
 }
 
@@ -37,7 +39,6 @@ std::string message_of(const BenchOptions& o) {
 }
 
 TEST(TrainBench, StepsOfEachNetworkAreOnePlan) {
-  if (eager_mode()) GTEST_SKIP() << "every operator is a flush of its own";
   const std::vector<BenchOptions> all = {{.network = "lenet"},
                                          {.network = "resnet18", .shape = {3, 32, 32}},
                                          {.network = "resnet50", .shape = {3, 32, 32}},
@@ -45,20 +46,16 @@ TEST(TrainBench, StepsOfEachNetworkAreOnePlan) {
                                          {.network = "crnn", .batch = 1, .shape = {3, 32, 96}}};
   for (const BenchOptions& o : all) {
     SCOPED_TRACE(o.network);
-    const BenchResult r = run(o);
-    EXPECT_LE(r.plans, 4) << "a plan a step";
-    EXPECT_TRUE(r.table.empty());
+    EXPECT_TRUE(run(o).table.empty());
   }
 }
 
 TEST(TrainBench, SlowBertBaseTakesShortAndLongTexts) {
   const BenchResult r = run({.network = "bert_base", .batch = 1, .shape = {4}});
   EXPECT_GT(r.parameter_bytes, int64_t{400} << 20);
-  EXPECT_LE(r.plans, 4);
 }
 
 TEST(TrainBench, MixedPrecision) {
-  if (eager_mode()) GTEST_SKIP() << "every operator is a flush of its own";
   for (const char* level : {"O1", "O2"}) {
     SCOPED_TRACE(level);
     for (const BenchOptions& net : {BenchOptions{.network = "lenet"},
@@ -68,10 +65,10 @@ TEST(TrainBench, MixedPrecision) {
       BenchOptions o = net;
       o.amp = level;
       SCOPED_TRACE(o.network);
-      EXPECT_LE(run(o).plans, 4);
+      (void)run(o);
     }
     // With its loss scale; products go by way of float32.
-    EXPECT_LE(run({.network = "lenet", .amp = level, .dtype = "float16"}).plans, 6);
+    (void)run({.network = "lenet", .amp = level, .dtype = "float16"}, 6);
   }
 }
 
