@@ -13,7 +13,7 @@
 
 namespace trireme {
 
-class Recording;
+class ProgramRecording;
 
 using Names = std::initializer_list<std::string_view>;
 
@@ -22,7 +22,7 @@ using Names = std::initializer_list<std::string_view>;
 // (or of one of `slots`) is there, it wins, and must be known while recording.
 class Context {
  public:
-  Context(Recording& recording, const ForeignOp& op) : recording_(recording), op_(op) {}
+  Context(ProgramRecording& recording, const ForeignOp& op) : recording_(recording), op_(op) {}
 
   // ---- inputs
   bool has(std::string_view slot) const;
@@ -49,7 +49,7 @@ class Context {
   size_t count_out(std::string_view slot) const;
 
   const ForeignOp& op() const { return op_; }
-  Recording& recording() const { return recording_; }
+  ProgramRecording& recording() const { return recording_; }
   [[noreturn]] void refuse(const std::string& why) const;   // kUnimplemented, with the attributes
   [[noreturn]] void damaged(const std::string& why) const;  // kInvalidArgument
 
@@ -58,14 +58,14 @@ class Context {
   const ForeignAttr* attr(std::string_view name) const;
   std::optional<std::vector<double>> from_inputs(std::string_view name, Names slots) const;
 
-  Recording& recording_;
+  ProgramRecording& recording_;
   const ForeignOp& op_;
 };
 
 // One program being recorded through the current Builder: what each of its values is there.
-class Recording {
+class ProgramRecording {
  public:
-  Recording(const ForeignProgram& program, std::span<const Array> parameters);
+  ProgramRecording(const ForeignProgram& program, std::span<const Array> parameters);
 
   Value* get(int id,
              const ForeignOp* user = nullptr);  // a parameter becomes a constant at its first use

@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "formats/context.h"
+#include "ops/control.h"
 #include "ops/pool.h"
 #include "ops/shape.h"
 #include "trireme/error.h"
@@ -51,10 +52,14 @@ ExportModel::ExportModel(ExportSpec spec, const Record& record) : spec_(std::mov
   TRI_CHECK(spec_.outputs.size() == first_->outputs.size(),
             "[export] " + std::to_string(spec_.outputs.size()) + " names for " +
                 std::to_string(first_->outputs.size()) + " outputs");
-  const size_t count = std::min(first_->nodes.size(), second_->nodes.size());
+  pair_graphs(*first_, *second_);
+}
+
+void ExportModel::pair_graphs(const Graph& one, const Graph& two) {
+  const size_t count = std::min(one.nodes.size(), two.nodes.size());
   std::unordered_map<const Value*, const Value*> values;
   for (size_t i = 0; i < count; ++i) {
-    const Node &a = *first_->nodes[i], &b = *second_->nodes[i];
+    const Node &a = *one.nodes[i], &b = *two.nodes[i];
     bool same =
         a.op == b.op && a.inputs.size() == b.inputs.size() && a.outputs.size() == b.outputs.size();
     for (size_t k = 0; same && k < a.inputs.size(); ++k)
@@ -67,9 +72,40 @@ ExportModel::ExportModel(ExportSpec spec, const Record& record) : spec_(std::mov
     }
     if (!same) refuse_export(a, "what is computed depends on the size of the inputs");
     nodes_[&a] = &b;
+    const auto inner = graphs_of(a), other = graphs_of(b);
+    for (size_t k = 0; k < inner.size(); ++k) pair_graphs(*inner[k], *other[k]);
   }
-  if (first_->nodes.size() != second_->nodes.size())
+  bool same = one.nodes.size() == two.nodes.size() && one.outputs.size() == two.outputs.size();
+  for (size_t k = 0; same && k < one.outputs.size(); ++k)
+    same = values.at(one.outputs[k]) == two.outputs[k];
+  if (!same)
     fail(Code::kUnimplemented, "[export] what is computed depends on the size of the inputs");
+}
+
+std::vector<const Graph*> graphs_of(const Node& node) {
+  if (node.op == &ops::if_op) {
+    const auto& a = node.get<BranchAttrs>();
+    return {a.then_graph.get(), a.else_graph.get()};
+  }
+  if (node.op == &ops::while_op) return {node.get<LoopAttrs>().body.get()};
+  return {};
+}
+
+void check_operators(const ExportModel& model, const std::function<bool(const Op*)>& known) {
+  std::string unknown;
+  const std::function<void(const Graph&)> look = [&](const Graph& graph) {
+    for (const auto& node : graph.nodes) {
+      for (const Graph* inner : graphs_of(*node)) look(*inner);
+      const std::string name = " '" + std::string(node->op->name) + "'";
+      if (node->op == &kData || node->op == &kConstant || known(node->op) ||
+          unknown.find(name) != std::string::npos)
+        continue;
+      unknown += name;
+    }
+  };
+  look(model.graph());
+  if (!unknown.empty())
+    fail(Code::kUnimplemented, "[export] operators that this format has no form for:" + unknown);
 }
 
 Dims ExportModel::pair(const Node& node, const std::vector<int64_t>& a,

@@ -58,13 +58,21 @@ class ExportModel {
 
  private:
   std::unique_ptr<Graph> record_with(const Record& record, bool second) const;
+  void pair_graphs(const Graph& a, const Graph& b);
 
   ExportSpec spec_;
   std::unique_ptr<Graph> first_, second_;
-  std::unordered_map<const Node*, const Node*> nodes_;
+  std::unordered_map<const Node*, const Node*> nodes_;  // those of graphs in nodes, too
 };
 
 [[noreturn]] void refuse_export(const Node& node, const std::string& why);
+
+// The graphs that a node of control flow holds; none: any other node.
+std::vector<const Graph*> graphs_of(const Node& node);
+
+// Throws kUnimplemented with the names of all operators, in graphs of nodes too, for which `known`
+// says no.
+void check_operators(const ExportModel& model, const std::function<bool(const Op*)>& known);
 
 // What a constant is for a writer. Throws when it depends on the size of the inputs by more than
 // its shape.

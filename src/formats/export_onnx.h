@@ -19,7 +19,8 @@ namespace trireme {
 class OnnxEmitter {
  public:
   using Attr =
-      std::pair<const char*, std::variant<int64_t, float, std::string, std::vector<int64_t>>>;
+      std::pair<const char*,
+                std::variant<int64_t, float, std::string, std::vector<int64_t>, onnx::GraphProto>>;
   using Attrs = std::vector<Attr>;
   using Name = std::string;
 
@@ -47,14 +48,29 @@ class OnnxEmitter {
   Name shape_of(const Node& node, const Dims& dims);  // a list, computed where it must be
   void same_attrs(const Node& node) const;
 
+  // ---- control flow
+  // The graph as an attribute: its first inputs are inputs of the written graph, behind `before` of
+  // these names and types; the others are the values with the names `captured`, from around it.
+  struct Before {
+    const char* wish;
+    DType dtype;
+  };
+  onnx::GraphProto block(const Graph& graph, const std::vector<Before>& before, size_t arguments,
+                         const std::vector<Name>& captured);
+
   const ExportModel& model;
 
  private:
   Name fresh(const std::string& wish);
   void declare(onnx::ValueInfoProto& to, const std::string& name, DType dtype, const Dims& dims,
                const Shape* declared) const;
+  Name kept(const Array& array, const std::string& wish);
+  void nodes(const Graph& graph);
+  void output(const Value* value, const Name& name);
 
-  onnx::GraphProto graph_;
+  onnx::GraphProto graph_;                       // the one being written
+  std::vector<onnx::TensorProto> initializers_;  // of the outermost graph, whoever uses them
+  std::map<std::pair<std::string, const void*>, Name> kept_;
   std::unordered_map<const Value*, Name> names_;
   std::vector<std::pair<Dims, Name>> written_;
   std::unordered_set<std::string> used_;
@@ -69,6 +85,7 @@ struct OnnxExport {
 std::span<const OnnxExport> onnx_math_exports();
 std::span<const OnnxExport> onnx_nn_exports();
 std::span<const OnnxExport> onnx_shape_exports();
+std::span<const OnnxExport> onnx_control_exports();
 
 int onnx_dtype(DType dtype);
 

@@ -11,7 +11,8 @@ namespace {
 const PaddleExport* find_export(const Op* op) {
   static const auto table = [] {
     std::unordered_map<const Op*, const PaddleExport*> all;
-    for (const auto part : {paddle_math_exports(), paddle_nn_exports(), paddle_shape_exports()})
+    for (const auto part : {paddle_math_exports(), paddle_nn_exports(), paddle_shape_exports(),
+                            paddle_control_exports()})
       for (const PaddleExport& entry : part) all.emplace(entry.op, &entry);
     return all;
   }();
@@ -56,7 +57,13 @@ OutId PaddleEmitter::constant(const Value* value) {
     return expand(*value->node, sink.full({}, form.number, array.dtype()), {}, model.dims(value));
   if (form.uniform && !form.parameter)
     return sink.full(type_of(value).dims, form.number, array.dtype());
-  return sink.parameter(fresh_name(value->name.empty() ? "constant_0" : value->name), array);
+  return parameter(value->name.empty() ? "constant_0" : value->name, array);
+}
+
+OutId PaddleEmitter::parameter(const std::string& wish, const Array& array) {
+  OutId& id = parameters_[{wish, array.data()}];
+  if (id == 0) id = sink.parameter(fresh_name(wish), array);
+  return id;
 }
 
 // ---- operators
@@ -153,15 +160,27 @@ void PaddleEmitter::same_attrs(const Node& node) const {
 
 // ---- the program
 
-void PaddleEmitter::run() {
-  std::string unknown;
-  for (const auto& node : model.graph().nodes) {
-    if (node->op == &kData || node->op == &kConstant || find_export(node->op) != nullptr) continue;
-    if (unknown.find("'" + std::string(node->op->name) + "'") == std::string::npos)
-      unknown += " '" + std::string(node->op->name) + "'";
+std::vector<OutId> PaddleEmitter::block(const Graph& graph, const std::vector<OutId>& inputs) {
+  const auto ids = ids_;
+  const auto written = written_;
+  for (size_t i = 0; i < inputs.size(); ++i) set(graph.inputs[i], inputs[i]);
+  nodes(graph);
+  std::vector<OutId> results;
+  for (const Value* value : graph.outputs) results.push_back(get(value));
+  ids_ = ids;
+  written_ = written;
+  return results;
+}
+
+void PaddleEmitter::nodes(const Graph& graph) {
+  for (const auto& node : graph.nodes) {
+    if (node->op == &kData || node->op == &kConstant) continue;
+    find_export(node->op)->run(*this, *node);
   }
-  if (!unknown.empty())
-    fail(Code::kUnimplemented, "[export] operators that this format has no form for:" + unknown);
+}
+
+void PaddleEmitter::run() {
+  check_operators(model, [](const Op* op) { return find_export(op) != nullptr; });
   const auto& inputs = model.graph().inputs;
   for (const std::string& name : model.spec().outputs) names_.insert(name);
   for (size_t i = 0; i < inputs.size(); ++i) {
@@ -171,10 +190,7 @@ void PaddleEmitter::run() {
     type.dims.assign(input.shape.begin(), input.shape.end());
     set(inputs[i], sink.input(input.name, type));
   }
-  for (const auto& node : model.graph().nodes) {
-    if (node->op == &kData || node->op == &kConstant) continue;
-    find_export(node->op)->run(*this, *node);
-  }
+  nodes(model.graph());
   for (size_t i = 0; i < model.graph().outputs.size(); ++i) {
     const Value* value = model.graph().outputs[i];
     sink.output(model.spec().outputs[i], get(value));

@@ -1,10 +1,12 @@
 // PaddleEmitter: what the translation of an operator into Paddle's formats sees.
 #pragma once
 
+#include <map>
 #include <span>
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
+#include <utility>
 #include <vector>
 
 #include "formats/paddle_sink.h"
@@ -38,12 +40,16 @@ class PaddleEmitter {
   OutId broadcast(const Node& node, size_t i);
   // Both recordings must agree about the attributes of the node.
   void same_attrs(const Node& node) const;
+  // A block of the program: the graph, whose inputs are these values; its outputs.
+  std::vector<OutId> block(const Graph& graph, const std::vector<OutId>& inputs);
 
   PaddleSink& sink;
   const ExportModel& model;
 
  private:
   OutId constant(const Value* value);
+  OutId parameter(const std::string& wish, const Array& array);
+  void nodes(const Graph& graph);
   // A dimension that is known only when the program runs: some value written so far has it.
   OutId dimension(const Node& node, const Dim& dim);
   std::vector<OutId> runtime_shape(const Node& node, const Dims& dims);
@@ -52,6 +58,7 @@ class PaddleEmitter {
   std::unordered_map<const Value*, OutId> ids_;
   std::vector<std::pair<Dims, OutId>> written_;
   std::unordered_set<std::string> names_;
+  std::map<std::pair<std::string, const void*>, OutId> parameters_;  // several blocks may use one
 };
 
 struct PaddleExport {
@@ -63,6 +70,7 @@ struct PaddleExport {
 std::span<const PaddleExport> paddle_math_exports();
 std::span<const PaddleExport> paddle_nn_exports();
 std::span<const PaddleExport> paddle_shape_exports();
+std::span<const PaddleExport> paddle_control_exports();
 
 template <class To, class From> std::vector<To> list_as(const From& from) {
   std::vector<To> to;

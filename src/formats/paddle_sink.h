@@ -2,6 +2,7 @@
 // formats' names. The table of operators is in export_paddle*.cpp.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <utility>
 #include <variant>
@@ -68,6 +69,17 @@ class PaddleSink {
   // A dimension of a value as OutOp::shape wants it, and a number as the same.
   virtual OutId dimension(OutId of, int axis) = 0;
   virtual OutId number(int64_t value) = 0;
+
+  // Control flow. `body` writes a block, which may use every value from before it, and gives the
+  // block's results; values that are made in it are not to be used behind it.
+  using Body = std::function<std::vector<OutId>()>;
+  virtual std::vector<OutId> branch(OutId condition, const Body& yes, const Body& no,
+                                    const std::vector<OutType>& results) = 0;
+  // The body gets the variables as they are in its round and gives the condition, then the
+  // variables.
+  using LoopBody = std::function<std::vector<OutId>(const std::vector<OutId>& variables)>;
+  virtual std::vector<OutId> loop(OutId condition, const std::vector<OutId>& variables,
+                                  const LoopBody& body) = 0;
 
   const OutType& type(OutId id) const { return types_[static_cast<size_t>(id)]; }
 

@@ -103,7 +103,7 @@ std::vector<Value*> Program::record(const std::vector<Value*>& inputs) const {
   TRI_CHECK(inputs.size() == foreign_.inputs.size(),
             foreign_.file + ": " + std::to_string(foreign_.inputs.size()) + " inputs expected, " +
                 std::to_string(inputs.size()) + " given");
-  Recording recording(foreign_, tensors_);
+  ProgramRecording recording(foreign_, tensors_);
   for (size_t i = 0; i < inputs.size(); ++i) recording.set(foreign_.inputs[i].value, inputs[i]);
   const std::string before = current_location();
   std::vector<Value*> outputs;

@@ -1,5 +1,5 @@
-// Recording: a foreign program becomes nodes of the graph being built; blocks become graphs of
-// their own.
+// ProgramRecording: a foreign program becomes nodes of the graph being built; blocks become graphs
+// of their own.
 #include <algorithm>
 #include <unordered_map>
 #include <unordered_set>
@@ -23,7 +23,7 @@ const Translation* find_translation(std::string_view op) {
   return it == table.end() ? nullptr : it->second;
 }
 
-Recording::Recording(const ForeignProgram& program, std::span<const Array> parameters)
+ProgramRecording::ProgramRecording(const ForeignProgram& program, std::span<const Array> parameters)
     : program_(program),
       parameters_(parameters),
       parameter_of_(program.values.size(), -1),
@@ -33,7 +33,7 @@ Recording::Recording(const ForeignProgram& program, std::span<const Array> param
   }
 }
 
-Value* Recording::get(int id, const ForeignOp* user) {
+Value* ProgramRecording::get(int id, const ForeignOp* user) {
   const auto i = static_cast<size_t>(id);
   if (values_[i] == nullptr && parameter_of_[i] >= 0) {
     values_[i] = constant(parameters_[static_cast<size_t>(parameter_of_[i])], program_.values[i]);
@@ -47,13 +47,13 @@ Value* Recording::get(int id, const ForeignOp* user) {
   return values_[i];
 }
 
-void Recording::set(int id, Value* value) {
+void ProgramRecording::set(int id, Value* value) {
   const auto i = static_cast<size_t>(id);
   if (value->name.empty()) value->name = program_.values[i];
   values_[i] = value;
 }
 
-void Recording::run(const ForeignBlock& block) {
+void ProgramRecording::run(const ForeignBlock& block) {
   for (const ForeignOp& op : block.ops) {
     set_location(op.where);
     const Translation* translation = find_translation(op.type);
@@ -68,7 +68,7 @@ void Recording::run(const ForeignBlock& block) {
   }
 }
 
-std::vector<int> Recording::captured(std::span<const ForeignBlock> blocks) {
+std::vector<int> ProgramRecording::captured(std::span<const ForeignBlock> blocks) {
   std::vector<int> out;
   for (const ForeignBlock& block : blocks) {
     for (int id : free_values(block)) {
@@ -79,13 +79,17 @@ std::vector<int> Recording::captured(std::span<const ForeignBlock> blocks) {
   return out;
 }
 
-std::shared_ptr<Graph> Recording::record_block(const ForeignBlock& block,
-                                               const std::vector<Type>& arguments,
-                                               const std::vector<int>& captured) {
+std::shared_ptr<Graph> ProgramRecording::record_block(const ForeignBlock& block,
+                                                      const std::vector<Type>& arguments,
+                                                      const std::vector<int>& captured) {
   auto graph = std::make_shared<Graph>();
+  if (const auto* outer = dynamic_cast<const Graph*>(&current_builder())) {
+    graph->fold_below = outer->fold_below;
+    graph->fold_named = outer->fold_named;
+  }
   const BuilderScope scope(*graph);
   const std::string where = current_location();
-  Recording inner(program_, parameters_);
+  ProgramRecording inner(program_, parameters_);
   for (size_t i = 0; i < block.arguments.size(); ++i) {
     const int id = block.arguments[i];
     inner.set(id, graph->add_input(arguments[i], program_.values[static_cast<size_t>(id)]));
@@ -101,6 +105,7 @@ std::shared_ptr<Graph> Recording::record_block(const ForeignBlock& block,
   }
   inner.run(block);
   for (int id : block.results) graph->outputs.push_back(inner.get(id));
+  graph->drop_unused();
   set_location(where);
   return graph;
 }

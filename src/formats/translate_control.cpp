@@ -17,14 +17,14 @@ Value* condition_of(const Context& c, std::string_view slot) {
   return condition->type.shape.rank() == 0 ? condition : ops::reshape(condition, {});
 }
 
-std::vector<Value*> values_of(Recording& recording, const std::vector<int>& ids) {
+std::vector<Value*> values_of(ProgramRecording& recording, const std::vector<int>& ids) {
   std::vector<Value*> values;
   for (int id : ids) values.push_back(recording.get(id));
   return values;
 }
 
 void if_else(Context& c) {
-  Recording& recording = c.recording();
+  ProgramRecording& recording = c.recording();
   Value* condition = condition_of(c, "Cond");
   const std::vector<ForeignBlock>& blocks = c.op().blocks;
   if (const Array* known = constant_of(condition)) {
@@ -40,7 +40,7 @@ void if_else(Context& c) {
   if (!results.empty()) c.out(results);
 }
 
-std::shared_ptr<Graph> loop_body(Recording& recording, const ForeignBlock& block,
+std::shared_ptr<Graph> loop_body(ProgramRecording& recording, const ForeignBlock& block,
                                  const std::vector<Value*>& variables,
                                  const std::vector<int>& captured) {
   std::vector<Type> types;
@@ -69,7 +69,7 @@ bool retype_placeholders(const Graph& body, std::vector<Value*>& variables) {
 }
 
 void while_loop(Context& c) {
-  Recording& recording = c.recording();
+  ProgramRecording& recording = c.recording();
   Value* condition = condition_of(c, "Condition");
   std::vector<Value*> variables = c.all("X");
   for (const Value* variable : variables) {

@@ -14,7 +14,8 @@ constexpr int64_t kIrVersion = 8, kOpset = 17;
 const OnnxExport* find_export(const Op* op) {
   static const auto table = [] {
     std::unordered_map<const Op*, const OnnxExport*> all;
-    for (const auto part : {onnx_math_exports(), onnx_nn_exports(), onnx_shape_exports()})
+    for (const auto part :
+         {onnx_math_exports(), onnx_nn_exports(), onnx_shape_exports(), onnx_control_exports()})
       for (const OnnxExport& entry : part) all.emplace(entry.op, &entry);
     return all;
   }();
@@ -34,6 +35,9 @@ void fill(onnx::AttributeProto& to, const OnnxEmitter::Attr& attr) {
   } else if (const auto* s = std::get_if<std::string>(&attr.second)) {
     to.set_type(AttributeProto::STRING);
     to.set_s(*s);
+  } else if (const auto* g = std::get_if<onnx::GraphProto>(&attr.second)) {
+    to.set_type(AttributeProto::GRAPH);
+    *to.mutable_g() = *g;
   } else {
     to.set_type(AttributeProto::INTS);
     for (const int64_t x : std::get<std::vector<int64_t>>(attr.second)) to.add_ints(x);
@@ -71,12 +75,19 @@ OnnxEmitter::Name OnnxEmitter::get(const Value* value) {
   const ConstantForm form = constant_form(model, value);
   const Name name =
       form.sized ? expand(*value->node, number(form.number, array.dtype()), {}, model.dims(value))
-                 : initializer(array, value->name.empty() ? "constant" : value->name);
+                 : kept(array, value->name.empty() ? "constant" : value->name);
   return names_[value] = name;
 }
 
+// Several graphs may use one array.
+OnnxEmitter::Name OnnxEmitter::kept(const Array& array, const std::string& wish) {
+  Name& name = kept_[{wish, array.data()}];
+  if (name.empty()) name = initializer(array, wish);
+  return name;
+}
+
 OnnxEmitter::Name OnnxEmitter::initializer(const Array& array, const std::string& wish) {
-  onnx::TensorProto& tensor = *graph_.add_initializer();
+  onnx::TensorProto& tensor = initializers_.emplace_back();
   const Name name = fresh(wish);
   tensor.set_name(name);
   tensor.set_data_type(onnx_dtype(array.dtype()));
@@ -201,15 +212,50 @@ void OnnxEmitter::declare(onnx::ValueInfoProto& to, const std::string& name, DTy
   }
 }
 
-onnx::ModelProto OnnxEmitter::run() {
-  std::string unknown;
-  for (const auto& node : model.graph().nodes) {
-    if (node->op == &kData || node->op == &kConstant || find_export(node->op) != nullptr) continue;
-    const std::string name = " '" + std::string(node->op->name) + "'";
-    if (unknown.find(name) == std::string::npos) unknown += name;
+void OnnxEmitter::nodes(const Graph& graph) {
+  for (const auto& node : graph.nodes)
+    if (const OnnxExport* found = find_export(node->op)) found->run(*this, *node);
+}
+
+void OnnxEmitter::output(const Value* value, const Name& name) {
+  const Name from = get(value);
+  onnx::NodeProto& node = *graph_.add_node();
+  node.set_op_type("Identity");
+  node.set_name(fresh("output"));
+  node.add_input(from);
+  node.add_output(name);
+  declare(*graph_.add_output(), name, value->type.dtype, model.dims(value), nullptr);
+}
+
+onnx::GraphProto OnnxEmitter::block(const Graph& graph, const std::vector<Before>& before,
+                                    size_t arguments, const std::vector<Name>& captured) {
+  const auto names = names_;
+  const auto written = written_;
+  onnx::GraphProto outer;
+  outer.Swap(&graph_);
+  graph_.set_name(fresh("block"));
+  for (const Before& input : before)
+    declare(*graph_.add_input(), fresh(input.wish), input.dtype, {}, nullptr);
+  for (size_t i = 0; i < graph.inputs.size(); ++i) {
+    const Value* value = graph.inputs[i];
+    if (i >= arguments) {
+      set(value, captured[i - arguments]);
+      continue;
+    }
+    const Name name = fresh("variable");
+    declare(*graph_.add_input(), name, value->type.dtype, model.dims(value), nullptr);
+    set(value, name);
   }
-  if (!unknown.empty())
-    fail(Code::kUnimplemented, "[export] operators that this format has no form for:" + unknown);
+  nodes(graph);
+  for (const Value* value : graph.outputs) output(value, fresh("result"));
+  outer.Swap(&graph_);
+  names_ = names;
+  written_ = written;
+  return outer;
+}
+
+onnx::ModelProto OnnxEmitter::run() {
+  check_operators(model, [](const Op* op) { return find_export(op) != nullptr; });
   const auto& inputs = model.graph().inputs;
   for (const std::string& name : model.spec().outputs) used_.insert(name);
   for (const ExportSpec::Input& input : model.spec().inputs) used_.insert(input.name);
@@ -218,19 +264,10 @@ onnx::ModelProto OnnxEmitter::run() {
     declare(*graph_.add_input(), input.name, input.dtype, model.dims(inputs[i]), &input.shape);
     set(inputs[i], input.name);
   }
-  for (const auto& node : model.graph().nodes)
-    if (const OnnxExport* found = find_export(node->op)) found->run(*this, *node);
-  for (size_t i = 0; i < model.graph().outputs.size(); ++i) {
-    const Value* value = model.graph().outputs[i];
-    const std::string& name = model.spec().outputs[i];
-    onnx::NodeProto node;
-    node.set_op_type("Identity");
-    node.set_name("output_" + std::to_string(i));
-    node.add_input(get(value));
-    node.add_output(name);
-    *graph_.add_node() = node;
-    declare(*graph_.add_output(), name, value->type.dtype, model.dims(value), nullptr);
-  }
+  nodes(model.graph());
+  for (size_t i = 0; i < model.graph().outputs.size(); ++i)
+    output(model.graph().outputs[i], model.spec().outputs[i]);
+  for (onnx::TensorProto& tensor : initializers_) graph_.add_initializer()->Swap(&tensor);
   onnx::ModelProto out;
   out.set_ir_version(kIrVersion);
   out.set_producer_name("trireme");

@@ -166,6 +166,32 @@ class PirSink : public PaddleSink {
     return full({}, static_cast<double>(value), DType::kInt64);
   }
 
+  std::vector<OutId> branch(OutId condition, const Body& yes, const Body& no,
+                            const std::vector<OutType>& types) override {
+    Out regions = Out::array();
+    for (const Body* body : {&yes, &no}) regions.push_back(region({}, *body));
+    std::vector<OutId> ids;
+    for (const OutType& type : types) ids.push_back(add(type));
+    push("1.if", operands({condition}), ids, {});
+    ops_.back()["regions"] = std::move(regions);
+    return ids;
+  }
+
+  std::vector<OutId> loop(OutId condition, const std::vector<OutId>& variables,
+                          const LoopBody& body) override {
+    std::vector<OutId> in{condition}, arguments, ids;
+    in.insert(in.end(), variables.begin(), variables.end());
+    for (const OutId id : variables) {
+      arguments.push_back(add(type(id)));
+      arguments_.emplace(arguments.back(), -1 - static_cast<int>(arguments_.size()));
+    }
+    Out regions = Out::array({region(arguments, [&] { return body(arguments); })});
+    for (const OutId id : variables) ids.push_back(add(type(id)));
+    push("1.while", operands(in), ids, {});
+    ops_.back()["regions"] = std::move(regions);
+    return ids;
+  }
+
   void write(const std::string& folder) {
     const std::filesystem::path base = std::filesystem::path(folder) / "inference";
     const std::vector<NamedArray> params(params_.begin(), params_.end());
@@ -190,10 +216,40 @@ class PirSink : public PaddleSink {
     return tagged("0.a_array", std::move(list));
   }
 
-  static Out operands(const std::vector<OutId>& ids) {
+  // Arguments of blocks count from -1 down.
+  int written_id(OutId id) const {
+    const auto it = arguments_.find(id);
+    return it == arguments_.end() ? id : it->second;
+  }
+
+  Out operands(const std::vector<OutId>& ids) const {
     Out list = Out::array();
-    for (const OutId id : ids) list.push_back({{"%", id}});
+    for (const OutId id : ids) list.push_back({{"%", written_id(id)}});
     return list;
+  }
+
+  // One block in a region, which hands its results back by a yield. What is known of values from
+  // before it stays known; what it makes is forgotten.
+  Out region(const std::vector<OutId>& arguments, const Body& body) {
+    const int number = ++regions_;
+    std::vector<Out> outer;
+    outer.swap(ops_);
+    const std::map<OutId, OutId> shapes = shapes_;
+    const std::vector<OutId> results = body();
+    ops_.push_back({{"#", "2.yield"},
+                    {"A", Out::array()},
+                    {"I", operands(results)},
+                    {"O", Out::array()},
+                    {"OA", Out::array()}});
+    outer.swap(ops_);
+    shapes_ = shapes;
+    Out args = Out::array(), ops = Out::array();
+    for (const OutId id : arguments)
+      args.push_back({{"#", written_id(id)}, {"TT", tensor_type(type(id))}});
+    for (Out& op : outer) ops.push_back(std::move(op));
+    const std::string n = std::to_string(number);
+    const Out block = {{"#", "block_" + n}, {"args", std::move(args)}, {"ops", std::move(ops)}};
+    return {{"#", "region_" + n}, {"blocks", Out::array({block})}};
   }
 
   // `lists`: the results that are lists of values, whose types stand in the place of the id's own.
@@ -308,7 +364,8 @@ class PirSink : public PaddleSink {
   std::vector<Out> parameters_, ops_;
   std::map<std::string, Array> params_;  // sorted, as the file wants them
   std::map<OutId, OutId> shapes_;
-  int outputs_ = 0, states_ = 0;
+  std::map<OutId, int> arguments_;
+  int outputs_ = 0, states_ = 0, regions_ = 0;
 };
 
 }  // namespace
