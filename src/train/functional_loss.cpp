@@ -152,7 +152,12 @@ Tensor smooth_l1_loss(const Tensor& input, const Tensor& label, const std::strin
 
 Tensor binary_cross_entropy(const Tensor& input, const Tensor& label, const Tensor& weight,
                             const std::string& reduction) {
-  const auto safe_log = [](const Tensor& x) { return clip(log(x), -100, INFINITY); };
+  // At least -100; without log(0), whose gradient is no number even where it weighs nothing.
+  const auto safe_log = [](const Tensor& x) {
+    const double least = x.dtype() == DType::kFloat16 ? 6e-8 : 1e-38;
+    const Tensor inside = greater_than(x, full({}, least, x.dtype()));
+    return where(inside, log(clip(x, least, INFINITY)), full({}, -100, x.dtype()));
+  };
   const Tensor loss = -(label * safe_log(input) + (1.0 - label) * safe_log(1.0 - input));
   return reduced(weight.defined() ? loss * weight : loss, reduction, "binary_cross_entropy");
 }

@@ -187,6 +187,21 @@ TEST(Functional, ActivationsAreAsPaddles) { check(activations()); }
 TEST(Functional, ConvolutionsPoolsAndPicturesAreAsPaddles) { check(pictures()); }
 TEST(Functional, NormsAndTheRestAreAsPaddles) { check(norms()); }
 
+// A sigmoid that is exactly 0 or 1: the loss is 100 or 0, its gradient a number.
+TEST(Functional, CrossEntropyOfCertaintyHasAGradient) {
+  Tensor x = to_tensor(std::vector<float>{0, 0, 1, 1, 0.25F});
+  const Tensor y = to_tensor(std::vector<float>{0, 1, 0, 1, 1});
+  x.set_stop_gradient(false);
+  const Tensor loss = F::binary_cross_entropy(x, y, {}, "none");
+  const Array values = loss.numpy();
+  const float want[] = {0, 100, 100, 0, 1.3862944F};
+  for (size_t i = 0; i < 5; ++i) EXPECT_NEAR(values.as<float>()[i], want[i], 1e-5);
+  sum(loss).backward();
+  const Array gradient = x.grad().numpy();
+  for (size_t i = 0; i < 5; ++i) EXPECT_TRUE(std::isfinite(gradient.as<float>()[i])) << i;
+  EXPECT_NEAR(gradient.as<float>()[4], -4, 1e-5);
+}
+
 TEST(Functional, PoolsGiveThePlacesOfMaxima) {
   const Tensor x = reshape(arange(0, 16, 1, DType::kFloat32), {1, 1, 4, 4});
   const std::vector<Tensor> r = F::max_pool2d_with_index(x, 2);
