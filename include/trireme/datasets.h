@@ -152,10 +152,10 @@ class TextLines : public io::Dataset {
   int64_t skipped_ = 0;
 };
 
-// PaddleOCR's label file for detectors: "picture<TAB>[{"transcription": ..., "points": [[x, y] x
-// 4],
-// ...}]". Samples: picture, points (float32 [n, 4, 2]), ignore (uint8 [n]: "###" and "*"). As
-// VOCDataset, it needs a collate.
+// PaddleOCR's label file for detectors: "picture<TAB>[{"transcription": ..., "points": [[x, y], 4
+// or more], ...}]". Samples: picture, points (float32 [n, p, 2]: p is the most of an outline here,
+// 4 or more; shorter ones repeat their last), ignore (uint8 [n]: "###" and "*"). As VOCDataset, it
+// needs a collate, or DetectionMaps around it.
 class TextBoxes : public io::Dataset {
  public:
   TextBoxes(const std::string& label_file, const std::string& root, PictureOptions options = {},
@@ -167,7 +167,7 @@ class TextBoxes : public io::Dataset {
 
  private:
   std::vector<std::string> files_;
-  std::vector<std::vector<float>> points_;
+  std::vector<std::vector<std::vector<float>>> points_;  // of each picture, of each outline
   std::vector<std::vector<uint8_t>> ignore_;
   PictureOptions options_;
   int64_t skipped_ = 0;
@@ -209,9 +209,68 @@ class RenderedLines : public io::Dataset {
   std::unique_ptr<Painters> painters_;
 };
 
+// Pages of such lines at random places and sizes, slightly turned, with rules and frames between
+// them. Samples: as TextBoxes'. Page i is a function of `seed` and i (and of the stream, as above).
+struct PageOptions {
+  std::string lexicon;  // as RenderOptions'
+  std::vector<std::string> fonts;
+  int64_t count = 1000;
+  uint64_t seed = 0;
+  int width = 640, height = 640;
+  int min_text = 14, max_text = 48;  // height of a line
+  bool augment = true, vary = true;
+  Colour colour = Colour::kBgr;
+};
+class RenderedPages : public io::Dataset {
+ public:
+  explicit RenderedPages(PageOptions options);
+  int64_t size() const override { return options_.count; }
+  io::Sample get(int64_t index, RandomStream& random) const override;
+
+ private:
+  PageOptions options_;
+  std::shared_ptr<const RenderedLines> lines_;
+};
+
 // Scalable fonts of the system that can draw `sample`, sorted: the folders of $TRIREME_FONTS (with
 // ':' between), or of the usual places. Throws kNotFound when there is none.
 std::vector<std::string> find_fonts(const std::string& sample);
+
+// ---- what a DB detector learns from
+
+// VOC's boxes as outlines: samples as TextBoxes'. Difficult ones are ignored; classes are dropped.
+io::DatasetPtr outlines_of(std::shared_ptr<const VOCDataset> boxes);
+
+struct DetectionOptions {
+  int size = 640;  // of the square that a sample shows, a multiple of 32
+  // The picture turned, scaled and cut by chance; without, all of it, in its proportions.
+  bool augment = false;
+  double min_scale = 0.5, max_scale = 3, degrees = 10;
+  // A core of the outline is what is learned: it moves inwards by area (1 - shrink_ratio^2) /
+  // perimeter, and the threshold falls from max_threshold to min_threshold over that distance on
+  // either side. Outlines lower or narrower than min_text_size count as ignored.
+  double shrink_ratio = 0.4, min_threshold = 0.3, max_threshold = 0.7;
+  int min_text_size = 8;
+  int64_t max_boxes = 200, max_points = 16;  // of a sample's outlines
+  transforms::TransformPtr transform;        // behind it; keeps the size
+  Colour colour = Colour::kBgr;              // of the dataset's pictures
+};
+
+// Samples: picture, shrink_map, shrink_mask, threshold_map, threshold_mask (float32 [size, size],
+// as models::db_loss takes them), outlines (float32 [max_boxes, max_points, 2], pixels of the
+// sample, shorter ones repeat their last point), kinds (uint8 [max_boxes]: 0 none, 1 text, 2
+// ignored). Reads samples as TextBoxes gives them; throws for more boxes or points than the most.
+class DetectionMaps : public io::Dataset {
+ public:
+  DetectionMaps(io::DatasetPtr boxes, DetectionOptions options);
+  int64_t size() const override { return boxes_->size(); }
+  io::Sample get(int64_t index, RandomStream& random) const override;
+  std::string source(int64_t index) const override { return boxes_->source(index); }
+
+ private:
+  io::DatasetPtr boxes_;
+  DetectionOptions options_;
+};
 
 // Digits that the project draws itself: strokes, thickened, turned, sheared, shifted, noisy.
 // Samples: picture (float32 [1, 28, 28], 0 to 1), label (int64 []). Sample i is a function of seed

@@ -1,5 +1,5 @@
-// Metrics: Paddle's metric.Accuracy, Precision, Recall, Auc, and OCR's word accuracy and edit
-// distance.
+// Metrics: Paddle's metric.Accuracy, Precision, Recall, Auc, and OCR's: word accuracy, edit
+// distance, and hmean of boxes.
 #pragma once
 
 #include <cstdint>
@@ -99,6 +99,22 @@ class TextAccuracy {
   bool ignore_space_;
   int64_t count_ = 0, equal_ = 0;
   double distance_ = 0;
+};
+
+// Outlines found against outlines drawn: PaddleOCR's DetMetric. Two match when they share more than
+// half of what they cover together, each once. What is found mostly inside of an ignored outline
+// does not count. "hmean", "precision", "recall".
+class DetMetric {
+ public:
+  using Outline = std::vector<std::pair<float, float>>;  // x, y
+  void reset() { matched_ = found_ = drawn_ = 0; }
+  // Of one picture. Throws kInvalidArgument unless `ignored` has one for each of `drawn`.
+  void update(const std::vector<Outline>& found, const std::vector<Outline>& drawn,
+              const std::vector<bool>& ignored);
+  std::vector<std::pair<std::string, double>> accumulate() const;
+
+ private:
+  int64_t matched_ = 0, found_ = 0, drawn_ = 0;
 };
 
 // Insertions, deletions and replacements of characters (UTF-8) between two texts.

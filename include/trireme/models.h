@@ -17,7 +17,7 @@ namespace trireme::models {
 struct Options {
   int64_t num_classes = 0;     // 0: the network's own default; -1: without the last product
   bool with_pool = true;       // without: what comes in front of the pool
-  double scale = 1;            // of channels (MobileNets, PP-LCNet, resnet_cifar)
+  double scale = 1;            // of channels (MobileNets, PP-LCNet, resnet_cifar, ppocrv4)
   bool batch_norm = false;     // VGG
   std::string size = "small";  // CRNN: or "large"
   int64_t in_channels = 3;     // ResNet, CRNN

@@ -56,9 +56,14 @@ struct PPOCRv4Detector : nn::Layer {
 
 struct DBLossOptions {
   double alpha = 5, beta = 10, epsilon = 1e-6;
+  // In place of the first Dice: binary cross-entropy over all pixels of text and the
+  // negative_ratio times as many others whose loss is largest.
+  bool balanced_cross_entropy = false;
+  double negative_ratio = 3;
 };
-// Of what the detector gives in training and of labels [N, H, W] float32: alpha Dice(shrunken text)
-// + beta L1(threshold) + Dice(the third map). The masks are 1 where a pixel counts.
+// PaddleOCR's DBLoss, of what the detector gives in training and of labels [N, H, W] float32: alpha
+// Dice(shrunken text) + beta L1(threshold) + Dice(the third map). The masks are 1 where a pixel
+// counts.
 Tensor db_loss(const Tensor& maps, const Tensor& shrink_map, const Tensor& shrink_mask,
                const Tensor& threshold_map, const Tensor& threshold_mask,
                const DBLossOptions& options = {});

@@ -24,6 +24,7 @@ struct RunResult {
   int64_t skipped = 0;       // broken samples that were left out (data.on_error: skip)
   double best = 0;           // of the best evaluation's first metric; 0 without one
   std::vector<std::pair<std::string, double>> evaluation;  // the last one
+  std::vector<std::pair<std::string, double>> test;        // of data.test, at the end
   std::string checkpoint, exported;                        // folders
 };
 

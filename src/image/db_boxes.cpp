@@ -1,5 +1,5 @@
 // DB post-processing; steps, rounding and order are PaddleOCR's, so that boxes agree to the pixel.
-#include "ocr/db_boxes.h"
+#include "image/db_boxes.h"
 
 #include <algorithm>
 #include <clipper.hpp>

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <opencv2/imgproc.hpp>
 
-#include "ocr/db_boxes.h"
+#include "image/db_boxes.h"
 
 namespace trireme::ocr {
 namespace {

@@ -1,7 +1,7 @@
 // The text detector: where lines of text are.
 #pragma once
 
-#include "ocr/db_boxes.h"
+#include "image/db_boxes.h"
 #include "ocr/net.h"
 
 namespace trireme::ocr {

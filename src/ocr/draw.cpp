@@ -3,8 +3,8 @@
 #include <cmath>
 #include <opencv2/imgproc.hpp>
 
+#include "image/db_boxes.h"
 #include "image/text_painter.h"
-#include "ocr/db_boxes.h"
 
 namespace trireme::ocr {
 namespace {

@@ -2,6 +2,7 @@
 #include "train/data.h"
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 
@@ -128,18 +129,47 @@ io::OnError on_error(const Config& c) {
   return io::OnError::kRaise;
 }
 
-// Every so-many-th sample is held out: hold_out: 5, part: train | eval.
-io::DatasetPtr held_out(const Config& c, io::DatasetPtr all) {
+// Parts of one set: shares drawn by a seed (split: [3, 1, 1], part: train | eval | test), or every
+// so-many-th sample held out (hold_out: 5, part: train | eval).
+io::DatasetPtr part_of(const Config& c, io::DatasetPtr all) {
+  static constexpr const char* kParts[] = {"train", "eval", "test"};
+  const std::vector<double> shares = c.get("split", std::vector<double>{});
   const int64_t nth = c.get("hold_out", 0);
-  const int64_t limit = c.get("limit", 0);
-  if (nth > 0) {
-    const std::string part = c.get("part", "train");
-    if (part != "train" && part != "eval") c.fail("part", "expects train or eval, got " + part);
+  if (shares.empty() && nth <= 0) return all;
+  if (!shares.empty() && nth > 0) c.fail("split", "cannot stand beside hold_out");
+  const size_t parts = shares.empty() ? 2 : shares.size();
+  if (parts != 2 && parts != 3) c.fail("split", "expects shares of train, eval and test");
+  const std::string part = c.get("part", "train");
+  const auto chosen = static_cast<size_t>(std::find(kParts, kParts + parts, part) - kParts);
+  if (chosen == parts)
+    c.fail("part", std::string("expects train") + (parts == 2 ? " or eval" : ", eval or test") +
+                       ", got " + part);
+  if (shares.empty()) {
     std::vector<int64_t> indices;
     for (int64_t i = 0; i < all->size(); ++i)
-      if ((i % nth == nth - 1) == (part == "eval")) indices.push_back(i);
-    all = std::make_shared<io::Subset>(std::move(all), std::move(indices));
+      if ((i % nth == nth - 1) == (chosen == 1)) indices.push_back(i);
+    return std::make_shared<io::Subset>(std::move(all), std::move(indices));
   }
+  double whole_share = 0;
+  for (const double share : shares) {
+    if (!(share > 0)) c.fail("split", "expects positive shares");
+    whole_share += share;
+  }
+  std::vector<int64_t> lengths(parts, 0);
+  lengths[0] = all->size();
+  for (size_t i = 1; i < parts; ++i) {
+    lengths[i] = std::llround(static_cast<double>(all->size()) * shares[i] / whole_share);
+    lengths[0] -= lengths[i];
+  }
+  if (*std::min_element(lengths.begin(), lengths.end()) <= 0)
+    c.fail("split", "leaves a part of the " + std::to_string(all->size()) + " samples empty");
+  return io::random_split(all, lengths, static_cast<uint64_t>(c.get("split_seed", 0)))[chosen];
+}
+
+// The part of the set that the config asks for, of which `limit` samples.
+io::DatasetPtr chosen_samples(const Config& c, io::DatasetPtr all) {
+  all = part_of(c, std::move(all));
+  const int64_t limit = c.get("limit", 0);
   if (limit > 0 && limit < all->size()) {
     std::vector<int64_t> indices;  // spread over the whole, so that every class is there
     for (int64_t i = 0; i < limit; ++i) indices.push_back(i * all->size() / limit);
@@ -153,7 +183,7 @@ io::DatasetPtr labelled(const Config& c, const ds::LabelledFilesPtr& files, Data
   if (files->classes() != data.classes)
     c.fail("dataset", "has other classes than the training data");
   data.num_classes = static_cast<int64_t>(data.classes.size());
-  return held_out(c, files);
+  return chosen_samples(c, files);
 }
 
 io::DatasetPtr lines(const std::string& kind, const Config& c, Data& data, const std::string& base,
@@ -162,9 +192,9 @@ io::DatasetPtr lines(const std::string& kind, const Config& c, Data& data, const
   data.num_classes = data.alphabet->size();
   const int64_t longest = c.get("max_length", 25);
   if (kind == "text_lines")
-    return held_out(c, std::make_shared<ds::TextLines>(
-                           found(c.need("label_file"), base), found(c.get("root", "."), base),
-                           data.alphabet, longest, picture_options(c, pixels), on_error(c)));
+    return chosen_samples(c, std::make_shared<ds::TextLines>(
+                                 found(c.need("label_file"), base), found(c.get("root", "."), base),
+                                 data.alphabet, longest, picture_options(c, pixels), on_error(c)));
   ds::RenderOptions options;
   options.lexicon = found(c.get("lexicon", ""), base);
   options.fonts = c.get("fonts", std::vector<std::string>{});
@@ -177,18 +207,71 @@ io::DatasetPtr lines(const std::string& kind, const Config& c, Data& data, const
   const ds::PictureOptions picture = picture_options(c, pixels);
   options.transform = picture.transform;
   options.colour = picture.colour;
-  return held_out(c, std::make_shared<ds::RenderedLines>(options));
+  return chosen_samples(c, std::make_shared<ds::RenderedLines>(options));
 }
 
-io::DatasetPtr dataset(const Config& c, Data& data, const std::string& base, Pixels* pixels) {
+ds::PageOptions page_options(const Config& c, const std::string& base, vision::Colour colour) {
+  ds::PageOptions options;
+  options.lexicon = found(c.get("lexicon", ""), base);
+  options.fonts = c.get("fonts", std::vector<std::string>{});
+  options.count = c.get("count", 1000);
+  options.seed = static_cast<uint64_t>(c.get("seed", 0));
+  options.width = whole(c, "width", options.width);
+  options.height = whole(c, "height", options.height);
+  options.min_text = whole(c, "min_text", options.min_text);
+  options.max_text = whole(c, "max_text", options.max_text);
+  options.augment = c.get("augment", true);
+  options.vary = c.get("vary", true);
+  options.colour = colour;
+  return options;
+}
+
+// Outlines on pictures, for a DB detector.
+io::DatasetPtr outlines(const std::string& kind, const Config& c, Data& data,
+                        const std::string& base, Pixels* pixels) {
+  data.detection = true;
+  data.num_classes = 1;
+  ds::PictureOptions picture = picture_options(c, pixels);
+  ds::DetectionOptions options;
+  options.size = whole(c, "size", options.size);
+  options.augment = c.get("random_crop", false);
+  options.min_scale = c.get("min_scale", options.min_scale);
+  options.max_scale = c.get("max_scale", options.max_scale);
+  options.degrees = c.get("degrees", options.degrees);
+  options.shrink_ratio = c.get("shrink_ratio", options.shrink_ratio);
+  options.min_text_size = whole(c, "min_text_size", options.min_text_size);
+  options.max_boxes = c.get("max_boxes", options.max_boxes);
+  options.max_points = c.get("max_points", options.max_points);
+  options.transform = std::move(picture.transform);
+  options.colour = picture.colour;
+  picture.transform = nullptr;
+  io::DatasetPtr boxes;
+  if (kind == "rendered_pages") {
+    boxes = std::make_shared<ds::RenderedPages>(page_options(c, base, picture.colour));
+  } else if (kind == "voc_boxes") {
+    boxes = ds::outlines_of(std::make_shared<ds::VOCDataset>(
+        found(c.need("root"), base), found(c.need("annotations"), base),
+        c.get("classes", std::vector<std::string>{}), picture, on_error(c)));
+  } else {
+    boxes = std::make_shared<ds::TextBoxes>(found(c.need("label_file"), base),
+                                            found(c.get("root", "."), base), picture, on_error(c));
+  }
+  return std::make_shared<ds::DetectionMaps>(chosen_samples(c, std::move(boxes)), options);
+}
+
+// `other`: the config of the set whose folder goes for one that names none.
+io::DatasetPtr dataset(const Config& c, const Config& other, Data& data, const std::string& base,
+                       Pixels* pixels) {
   const std::string kind = c.need("dataset");
   if (kind == "drawn_digits") {
     data.num_classes = 10;
-    return held_out(c, std::make_shared<ds::DrawnDigits>(c.get("count", 10'000),
-                                                         static_cast<uint64_t>(c.get("seed", 0))));
+    return chosen_samples(c, std::make_shared<ds::DrawnDigits>(
+                                 c.get("count", 10'000), static_cast<uint64_t>(c.get("seed", 0))));
   }
   if (kind == "text_lines" || kind == "rendered_lines") return lines(kind, c, data, base, pixels);
-  const std::string root = found(c.need("root"), base);
+  if (kind == "text_boxes" || kind == "voc_boxes" || kind == "rendered_pages")
+    return outlines(kind, c, data, base, pixels);
+  const std::string root = found((c.has("root") ? c : other).need("root"), base);
   if (const std::string hint = c.get("hint", ""); !fs::is_directory(root) && !hint.empty())
     c.fail("root", "is not there: " + root + "; " + hint);
   if (kind == "image_folder")
@@ -199,12 +282,13 @@ io::DatasetPtr dataset(const Config& c, Data& data, const std::string& base, Pix
     data.num_classes = std::max(data.num_classes, c.get("num_classes", data.num_classes));
     if (data.num_classes <= 0) c.fail("num_classes", "is missing");
     int64_t skipped = 0;
-    return held_out(c, ds::label_file(found(c.need("label_file"), base), root, data.num_classes,
-                                      picture_options(c, pixels), on_error(c), &skipped));
+    return chosen_samples(c,
+                          ds::label_file(found(c.need("label_file"), base), root, data.num_classes,
+                                         picture_options(c, pixels), on_error(c), &skipped));
   }
   c.fail("dataset",
-         "expects drawn_digits, image_folder, files_by_name, label_file, text_lines or "
-         "rendered_lines, got " +
+         "expects drawn_digits, image_folder, files_by_name, label_file, text_lines, "
+         "rendered_lines, text_boxes, voc_boxes or rendered_pages, got " +
              kind);
 }
 
@@ -215,23 +299,27 @@ Data make_data(const Config& config, uint64_t seed, const std::string& base, boo
   if (const std::string file = config.get("dictionary", ""); !file.empty())
     data.alphabet = std::make_shared<const ds::Alphabet>(
         ds::Alphabet::from_file(found(file, base), config.get("use_space", true)));
-  data.train = dataset(config.at("train"), data, base, keep_bytes ? &data.train_pixels : nullptr);
-  if (config.has("eval"))
-    data.eval = dataset(config.at("eval"), data, base, keep_bytes ? &data.eval_pixels : nullptr);
+  const Config train = config.at("train"), eval = config.maybe("eval"), test = config.maybe("test");
+  data.train = dataset(train, train, data, base, keep_bytes ? &data.train_pixels : nullptr);
+  if (eval) data.eval = dataset(eval, train, data, base, keep_bytes ? &data.eval_pixels : nullptr);
+  if (test)
+    data.test =
+        dataset(test, eval ? eval : train, data, base, keep_bytes ? &data.test_pixels : nullptr);
   io::DataLoaderOptions options;
   options.batch_size = data.batch_size = config.get("batch_size", 64);
   options.num_workers = whole(config, "num_workers", 2);
   options.prefetch_factor = whole(config, "prefetch_factor", 2);
   options.seed = seed;
   options.on_error = on_error(config);
-  io::DataLoaderOptions eval = options;
+  const io::DataLoaderOptions judged = options;
   options.shuffle = config.get("shuffle", true);
   options.drop_last = config.get("drop_last", true);
   if (data.train->size() < options.batch_size && options.drop_last)
     config.fail("batch_size", "is larger than the training data (" +
                                   std::to_string(data.train->size()) + " samples)");
   data.train_loader = std::make_unique<io::DataLoader>(data.train, options);
-  if (data.eval) data.eval_loader = std::make_unique<io::DataLoader>(data.eval, eval);
+  if (data.eval) data.eval_loader = std::make_unique<io::DataLoader>(data.eval, judged);
+  if (data.test) data.test_loader = std::make_unique<io::DataLoader>(data.test, judged);
   return data;
 }
 

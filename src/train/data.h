@@ -18,12 +18,13 @@ struct Pixels {
 };
 
 struct Data {
-  io::DatasetPtr train, eval;  // eval may be null
-  std::unique_ptr<io::DataLoader> train_loader, eval_loader;
-  Pixels train_pixels, eval_pixels;
+  io::DatasetPtr train, eval, test;  // eval and test may be null
+  std::unique_ptr<io::DataLoader> train_loader, eval_loader, test_loader;
+  Pixels train_pixels, eval_pixels, test_pixels;
   std::vector<std::string> classes;        // of classification; may be empty
   int64_t num_classes = 0;                 // of labels, or of the alphabet
   vision::datasets::AlphabetPtr alphabet;  // of recognition, else null
+  bool detection = false;                  // samples are DetectionMaps'
   int64_t batch_size = 1;
 };
 

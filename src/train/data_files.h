@@ -45,4 +45,9 @@ Array scalar(int64_t value);
 // Fields of a recogniser's sample behind the picture: ids, padded with zeros, and their number.
 void append_text(io::Sample& sample, const std::vector<int64_t>& ids, int64_t max_length);
 
+// Fields of a detector's sample behind the picture, as TextBoxes has them; an outline is x, y, x, y
+// ...
+void append_outlines(io::Sample& sample, const std::vector<std::vector<float>>& outlines,
+                     const std::vector<uint8_t>& ignore);
+
 }  // namespace trireme::vision::datasets

@@ -9,6 +9,7 @@
 #include "image/text_painter.h"
 #include "train/data_files.h"
 #include "train/data_lexicon.h"
+#include "train/data_paper.h"
 
 namespace trireme::vision::datasets {
 
@@ -41,42 +42,6 @@ bool can_draw(const std::string& font, const std::string& sample) {
   } catch (const Error&) { return false; }  // bitmap fonts, fonts of formats that FreeType lacks
 }
 
-// Scanned and photographed paper: each step with a chance of its own.
-t::Compose photograph() {
-  return t::Compose(t::RandomApply(t::GaussianBlur(0.3, 1.1), 0.3),
-                    t::RandomApply(t::MotionBlur(4), 0.12),
-                    t::RandomApply(t::BackgroundNoise(10, 35), 0.6),
-                    t::RandomApply(t::JpegArtefacts(30, 85), 0.3));
-}
-
-struct Colours {
-  cv::Scalar paper, ink;
-};
-
-Colours draw_colours(RandomStream& random) {
-  const double light = random.uniform(190, 255), dark = random.uniform(0, 110);
-  Colours colours;
-  for (int c = 0; c < 3; ++c) {
-    colours.paper[c] = std::min(255.0, light + random.uniform(-12, 12));
-    colours.ink[c] = std::max(0.0, dark + random.uniform(-25, 25));
-  }
-  if (random.chance(0.08)) std::swap(colours.paper, colours.ink);
-  return colours;
-}
-
-cv::Mat blend(const cv::Mat& cover, const Colours& colours) {
-  cv::Mat picture(cover.size(), CV_8UC3);
-  for (int y = 0; y < cover.rows; ++y) {
-    const uint8_t* from = cover.ptr<uint8_t>(y);
-    uint8_t* to = picture.ptr<uint8_t>(y);
-    for (int x = 0; x < cover.cols; ++x)
-      for (int c = 0; c < 3; ++c, ++to)
-        *to = cv::saturate_cast<uint8_t>(
-            (colours.paper[c] * (255 - from[x]) + colours.ink[c] * from[x]) / 255);
-  }
-  return picture;
-}
-
 // Puts the strip into a larger field: margins, a slight turn, perspective, as boxes cut from a page
 // have them. On the ink alone: the paper goes on behind it.
 cv::Mat placed(const cv::Mat& strip, RandomStream& random) {
@@ -96,6 +61,38 @@ cv::Mat placed(const cv::Mat& strip, RandomStream& random) {
 }
 
 }  // namespace
+
+const t::Transform& photograph() {
+  static const t::Compose kSteps(t::RandomApply(t::GaussianBlur(0.3, 1.1), 0.3),
+                                 t::RandomApply(t::MotionBlur(4), 0.12),
+                                 t::RandomApply(t::BackgroundNoise(10, 35), 0.6),
+                                 t::RandomApply(t::JpegArtefacts(30, 85), 0.3));
+  return kSteps;
+}
+
+PaperColours draw_colours(RandomStream& random) {
+  const double light = random.uniform(190, 255), dark = random.uniform(0, 110);
+  PaperColours colours{};
+  for (int c = 0; c < 3; ++c) {
+    colours.paper[c] = std::min(255.0, light + random.uniform(-12, 12));
+    colours.ink[c] = std::max(0.0, dark + random.uniform(-25, 25));
+  }
+  if (random.chance(0.08)) std::swap(colours.paper, colours.ink);
+  return colours;
+}
+
+cv::Mat blend(const cv::Mat& cover, const PaperColours& colours) {
+  cv::Mat picture(cover.size(), CV_8UC3);
+  for (int y = 0; y < cover.rows; ++y) {
+    const uint8_t* from = cover.ptr<uint8_t>(y);
+    uint8_t* to = picture.ptr<uint8_t>(y);
+    for (int x = 0; x < cover.cols; ++x)
+      for (int c = 0; c < 3; ++c, ++to)
+        *to = cv::saturate_cast<uint8_t>(
+            (colours.paper[c] * (255 - from[x]) + colours.ink[c] * from[x]) / 255);
+  }
+  return picture;
+}
 
 std::vector<std::string> find_fonts(const std::string& sample) {
   std::vector<std::string> fonts;
@@ -185,11 +182,10 @@ Array RenderedLines::draw(int64_t index, RandomStream& random) const {
     painters_->free[font].push_back(std::move(painter));
   }
   if (options_.augment) strip = placed(strip, looks);
-  const Colours colours =
-      options_.augment ? draw_colours(looks) : Colours{cv::Scalar::all(255), cv::Scalar::all(0)};
+  const PaperColours colours =
+      options_.augment ? draw_colours(looks) : PaperColours{{255, 255, 255}, {0, 0, 0}};
   Picture picture(array_of(blend(strip, colours)), Colour::kBgr);
-  static const t::Compose steps = photograph();
-  if (options_.augment) steps.apply(picture, looks);
+  if (options_.augment) photograph().apply(picture, looks);
   const double wanted = 1.0 * picture.width() * options_.height / picture.height();
   const int width = static_cast<int>(std::clamp(wanted, 8.0, 1.0 * options_.max_width));
   picture.crop_and_resize({0, 0, picture.width(), picture.height()}, {width, options_.height},

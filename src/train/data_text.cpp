@@ -24,6 +24,8 @@ size_t character_bytes(std::string_view text) {
   return bytes;
 }
 
+constexpr size_t kMostPoints = 1024;  // of an outline
+
 // "picture<TAB>rest"
 std::pair<std::string_view, std::string_view> parted(std::string_view line) {
   const size_t tab = line.find('\t');
@@ -34,12 +36,16 @@ std::pair<std::string_view, std::string_view> parted(std::string_view line) {
 
 void read_points(const nlohmann::json& box, std::vector<float>& points) {
   const auto found = box.find("points");
-  TRI_CHECK(found != box.end() && found->is_array() && found->size() == 4,
-            "[TextBoxes] expected four points");
+  TRI_CHECK(
+      found != box.end() && found->is_array() && found->size() >= 4 && found->size() <= kMostPoints,
+      "[TextBoxes] expected four points, or up to " + std::to_string(kMostPoints));
   for (const auto& point : *found) {
     TRI_CHECK(point.is_array() && point.size() == 2 && point[0].is_number() && point[1].is_number(),
               "[TextBoxes] a point is [x, y]");
-    for (const auto& value : point) points.push_back(value.get<float>());
+    for (const auto& value : point) {
+      points.push_back(value.get<float>());
+      TRI_CHECK(std::isfinite(points.back()), "[TextBoxes] expected finite numbers");
+    }
   }
 }
 
@@ -137,11 +143,11 @@ TextBoxes::TextBoxes(const std::string& label_file, const std::string& root, Pic
     const auto [picture, text] = parted(line);
     const auto boxes = nlohmann::json::parse(text, nullptr, false);
     TRI_CHECK(boxes.is_array(), "[TextBoxes] expected a JSON list of boxes");
-    std::vector<float> points;
+    std::vector<std::vector<float>> points;
     std::vector<uint8_t> ignore;
     for (const auto& box : boxes) {
       TRI_CHECK(box.is_object(), "[TextBoxes] a box is a JSON object");
-      read_points(box, points);
+      read_points(box, points.emplace_back());
       const auto words = box.find("transcription");
       TRI_CHECK(words != box.end() && words->is_string(), "[TextBoxes] expected a transcription");
       const auto& value = words->get_ref<const std::string&>();
@@ -157,10 +163,24 @@ TextBoxes::TextBoxes(const std::string& label_file, const std::string& root, Pic
 
 io::Sample TextBoxes::get(int64_t index, RandomStream& random) const {
   const auto i = static_cast<size_t>(index);
-  const auto n = static_cast<int64_t>(ignore_.at(i).size());
-  return {load_picture(files_[i], options_, random),
-          Array::from<float>({n, 4, 2}, points_[i], DType::kFloat32),
-          Array::from<uint8_t>({n}, ignore_[i], DType::kUInt8)};
+  io::Sample sample{load_picture(files_.at(i), options_, random)};
+  append_outlines(sample, points_[i], ignore_[i]);
+  return sample;
+}
+
+void append_outlines(io::Sample& sample, const std::vector<std::vector<float>>& outlines,
+                     const std::vector<uint8_t>& ignore) {
+  size_t numbers = 8;  // of the longest
+  for (const auto& outline : outlines) numbers = std::max(numbers, outline.size());
+  const auto n = static_cast<int64_t>(outlines.size());
+  Array points(DType::kFloat32, {n, static_cast<int64_t>(numbers / 2), 2});
+  float* to = points.as<float>();
+  for (const auto& outline : outlines) {
+    for (size_t k = 0; k < numbers; k += 2, to += 2)
+      std::copy_n(outline.data() + std::min(k, outline.size() - 2), 2, to);
+  }
+  sample.push_back(std::move(points));
+  sample.push_back(Array::from<uint8_t>({n}, ignore, DType::kUInt8));
 }
 
 }  // namespace trireme::vision::datasets

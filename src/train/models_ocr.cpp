@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "train/model_parts.h"
+#include "trireme/manipulation.h"
 
 namespace trireme::models {
 
@@ -333,6 +334,25 @@ Tensor PPOCRv4Detector::forward(const Tensor& x) {
   return concat({shrink, threshold, functional::sigmoid((shrink - threshold) * 50.0)}, 1);
 }
 
+namespace {
+
+// Only the hardest of the pixels without text count, so that they do not outweigh those with it.
+// Their number follows from the data: all are sorted, and those behind it weigh nothing.
+Tensor balanced_cross_entropy(const Tensor& map, const Tensor& truth, const Tensor& mask,
+                              const DBLossOptions& o) {
+  const Tensor loss = functional::binary_cross_entropy(map, truth, {}, "none");
+  const Tensor positive = truth * mask, negative = (1.0 - truth) * mask;
+  const Tensor positives = sum(positive);
+  const Tensor negatives = minimum(sum(negative), positives * o.negative_ratio);
+  const Tensor hardest = sort(flatten(negative * loss), -1, true);
+  const Tensor counts = cast(
+      less_than(arange(0, static_cast<double>(hardest.numel()), 1, DType::kFloat32), negatives),
+      DType::kFloat32);
+  return (sum(positive * loss) + sum(hardest * counts)) / (positives + negatives + o.epsilon);
+}
+
+}  // namespace
+
 Tensor db_loss(const Tensor& maps, const Tensor& shrink_map, const Tensor& shrink_mask,
                const Tensor& threshold_map, const Tensor& threshold_mask, const DBLossOptions& o) {
   TRI_CHECK(maps.ndim() == 4 && maps.size(1) == 3,
@@ -349,7 +369,10 @@ Tensor db_loss(const Tensor& maps, const Tensor& shrink_map, const Tensor& shrin
   };
   const Tensor l1 =
       sum(abs(map(1) - threshold_map) * threshold_mask) / (sum(threshold_mask) + o.epsilon);
-  return dice(map(0)) * o.alpha + l1 * o.beta + dice(map(2));
+  const Tensor text = o.balanced_cross_entropy
+                          ? balanced_cross_entropy(map(0), shrink_map, shrink_mask, o)
+                          : dice(map(0));
+  return text * o.alpha + l1 * o.beta + dice(map(2));
 }
 
 }  // namespace trireme::models

@@ -236,9 +236,14 @@ struct Entry {
   std::shared_ptr<Layer> (*make)(const Options&);
 };
 std::shared_ptr<Layer> recognizer(const Options& o, bool deploy) {
-  OcrOptions ocr{.deploy = deploy};
+  OcrOptions ocr{.scale = o.scale == 1 ? 0 : 0.95 * o.scale, .deploy = deploy};
   if (o.num_classes > 0) ocr.num_classes = o.num_classes;
   return make<PPOCRv4Recognizer>(ocr);
+}
+
+std::shared_ptr<Layer> detector(const Options& o, bool deploy) {
+  return make<PPOCRv4Detector>(
+      OcrOptions{.scale = o.scale == 1 ? 0 : 0.75 * o.scale, .deploy = deploy});
 }
 
 constexpr Entry kEntries[] = {
@@ -279,7 +284,8 @@ constexpr Entry kEntries[] = {
      }},
     {"ppocrv4_rec", [](const Options& o) { return recognizer(o, false); }},
     {"ppocrv4_rec_deploy", [](const Options& o) { return recognizer(o, true); }},
-    {"ppocrv4_det", [](const Options&) { return make<PPOCRv4Detector>(OcrOptions{}); }},
+    {"ppocrv4_det", [](const Options& o) { return detector(o, false); }},
+    {"ppocrv4_det_deploy", [](const Options& o) { return detector(o, true); }},
 };
 
 }  // namespace

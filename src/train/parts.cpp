@@ -12,6 +12,7 @@
 #include "formats/safetensors.h"
 #include "train/checkpoint.h"
 #include "trireme/models.h"
+#include "trireme/models_ocr.h"
 
 namespace trireme::train {
 namespace {
@@ -66,7 +67,7 @@ std::vector<int64_t> default_shape(const std::string& model) {
   if (model.starts_with("resnet_cifar")) return {3, 32, 32};
   if (model == "crnn") return {3, 32, Shape::kUnknown};
   if (model.starts_with("ppocrv4_rec")) return {3, 48, Shape::kUnknown};
-  if (model == "ppocrv4_det") return {3, Shape::kUnknown, Shape::kUnknown};
+  if (model.starts_with("ppocrv4_det")) return {3, Shape::kUnknown, Shape::kUnknown};
   if (model == "program") return {3, 48, Shape::kUnknown};
   return {3, 224, 224};
 }
@@ -142,6 +143,8 @@ Model make_model(const Config& c, int64_t num_classes, const std::string& base,
   for (const double d : c.get("input_shape", std::vector<double>{}))
     model.input_shape.push_back(static_cast<int64_t>(d));
   if (model.input_shape.empty()) model.input_shape = default_shape(name);
+  if (const std::string path = c.get("released", ""); !path.empty())
+    models::load_released(*model.layer, found(path));
   if (const std::string path = c.get("pretrained", ""); !path.empty())
     load_pretrained(*model.layer, c, found(path));
   return model;

@@ -110,6 +110,10 @@ class Recognition : public Task {
 
 std::unique_ptr<Task> make_task(const Config& config, const Data& data) {
   const Config loss = config.maybe("loss");
+  if (data.detection) {
+    (void)config.get("metrics", std::vector<std::string>{});
+    return make_detection(loss);
+  }
   if (data.alphabet) {
     (void)config.get("metrics", std::vector<std::string>{});
     return std::make_unique<Recognition>(loss, data.alphabet);

@@ -27,8 +27,9 @@ class Task {
   virtual Scalars accumulate() const = 0;
 };
 
-// "classification" (loss cross_entropy; metrics top1, top5, precision_recall) or "recognition"
-// (CTC; metrics acc, norm_edit_dis).
+// By the data: "classification" (loss cross_entropy; metrics top1, top5, precision_recall),
+// "recognition" (CTC; metrics acc, norm_edit_dis) or "detection" (DB; hmean, precision, recall).
 std::unique_ptr<Task> make_task(const Config& config, const Data& data);
+std::unique_ptr<Task> make_detection(const Config& loss);
 
 }  // namespace trireme::train

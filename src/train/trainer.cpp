@@ -140,6 +140,7 @@ class Trainer {
     if (saved_step_ != step_ || !fs::exists(result_.checkpoint)) save();
     if (!result_.interrupted) {
       if (data_.eval && evaluated_step_ != step_) evaluate();
+      if (data_.test) test();
       export_model();
     }
     report_skips();
@@ -227,28 +228,40 @@ class Trainer {
     events_->add(step_, named);
   }
 
-  void evaluate() {
-    const double start = now();
+  Scalars judge(io::DataLoader& loader, Pixels& pixels, const std::string& part) {
     model_.layer->eval();
     task_->reset();
     {
       const no_grad guard;
       io::Batch batch;
-      while (data_.eval_loader->next(batch)) {
+      while (loader.next(batch)) {
         std::optional<amp::auto_cast> cast;
         if (settings_.amp) cast.emplace(settings_.cast);
-        task_->update(task_->predict(*model_.layer, tensors(batch, data_.eval_pixels)).numpy(),
-                      batch);
+        task_->update(task_->predict(*model_.layer, tensors(batch, pixels)).numpy(), batch);
       }
     }
     model_.layer->train();
     const Scalars metrics = task_->accumulate();
+    std::string text = "step " + std::to_string(step_) + ' ' + part + ':';
+    for (const auto& [name, v] : metrics) text += ' ' + name + ' ' + std::to_string(v);
+    progress_->line(text);
+    return metrics;
+  }
+
+  // Once, of the weights that are exported: nothing is chosen by it.
+  void test() {
+    result_.test = judge(*data_.test_loader, data_.test_pixels, "test");
+    Scalars named;
+    for (const auto& [name, v] : result_.test) named.emplace_back("test_" + name, v);
+    write(named, "test/");
+  }
+
+  void evaluate() {
+    const double start = now();
+    const Scalars metrics = judge(*data_.eval_loader, data_.eval_pixels, "eval");
     result_.evaluation = metrics;
     evaluated_step_ = step_;
     write(metrics, "eval/");
-    std::string text = "step " + std::to_string(step_) + " eval:";
-    for (const auto& [name, v] : metrics) text += ' ' + name + ' ' + std::to_string(v);
-    progress_->line(text);
     if (!metrics.empty() && (!have_best_ || metrics[0].second > result_.best)) {
       have_best_ = true;
       result_.best = metrics[0].second;

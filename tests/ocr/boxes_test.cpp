@@ -3,8 +3,8 @@
 
 #include <opencv2/imgproc.hpp>
 
+#include "image/db_boxes.h"
 #include "ocr/crop.h"
-#include "ocr/db_boxes.h"
 #include "ocr/detector.h"
 #include "ocr/frame.h"
 

@@ -11,11 +11,13 @@
 #include <fstream>
 #include <functional>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <sstream>
 #include <thread>
 
 #include "support/temp.h"
 #include "train/checkpoint.h"
+#include "train/data.h"
 #include "trireme/vision.h"
 
 namespace fs = std::filesystem;
@@ -133,6 +135,43 @@ TEST_F(TrainerTest, LogHasAnObjectALoggedStep) {
   }
   EXPECT_EQ(losses, 2);
   EXPECT_EQ(evaluations, 1);
+}
+
+TEST_F(TrainerTest, PartsOfASplitDoNotOverlap) {
+  std::set<std::string> all;
+  std::vector<int64_t> sizes;
+  for (const std::string part : {"train", "eval", "test"}) {
+    const auto data = train::make_data(
+        train::Config::from_text("train: {dataset: drawn_digits, count: 50, split: [3, 1, 1], "
+                                 "split_seed: 4, part: " +
+                                 part + "}\nbatch_size: 1\n"),
+        0, ".");
+    sizes.push_back(data.train->size());
+    for (int64_t i = 0; i < data.train->size(); ++i) {
+      RandomStream random(0, 0, 0);
+      const Array picture = data.train->get(i, random).at(0);
+      all.emplace(static_cast<const char*>(picture.data()), picture.bytes());
+    }
+  }
+  EXPECT_EQ(sizes, (std::vector<int64_t>{30, 10, 10}));
+  EXPECT_EQ(all.size(), 50u);
+  const auto why = [&](const std::string& keys) {
+    return error_of([&] { run(kDigits, "a", {.overrides = {"data.train." + keys}}); });
+  };
+  EXPECT_NE(why("split=[3]").find("shares of train, eval and test"), std::string::npos);
+  EXPECT_NE(why("split=[1, 0, 1]").find("positive shares"), std::string::npos);
+  EXPECT_NE(why("split=[1, 1.0e-5]").find("empty"), std::string::npos);
+}
+
+TEST_F(TrainerTest, TestDataIsJudgedOnceAtTheEnd) {
+  const auto result =
+      run(kDigits, "a", {.overrides = {"data.test={dataset: drawn_digits, count: 64, seed: 2}"}});
+  EXPECT_EQ(result.test, result.evaluation);  // the same data here
+  const std::string log = read(folder_ / "a/log.jsonl");
+  const size_t first = log.find("test_acc");
+  ASSERT_NE(first, std::string::npos);
+  EXPECT_EQ(log.find("\n", first), log.size() - 1);
+  EXPECT_EQ(log.rfind("\n", first), log.rfind("\n", log.size() - 2));
 }
 
 TEST_F(TrainerTest, OverridesAndUnknownKeys) {
