@@ -23,9 +23,10 @@ struct SaveOptions {
                                    // inference.pdiparams; "onnx": model.onnx, opset 17
 };
 
-// Records model.forward() in evaluation mode (the model's own mode is restored), writes the files
-// into FOLDER, which is made. Throws kInvalidArgument when forward() reads values or depends on
-// unknown sizes, kUnimplemented for an operator that the format has no form for.
+// Records model.forward() in evaluation mode (the model's own mode is restored), merges batch norms
+// into the convolutions before them, writes the files into FOLDER, which is made. Throws
+// kInvalidArgument when forward() reads values or depends on unknown sizes, kUnimplemented for an
+// operator that the format has no form for.
 void save(nn::Layer& model, const std::string& folder, const std::vector<InputSpec>& input_spec,
           const SaveOptions& options = {});
 

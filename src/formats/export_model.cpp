@@ -43,6 +43,7 @@ std::unique_ptr<Graph> ExportModel::record_with(const Record& record, bool secon
   const BuilderScope scope(*graph);
   graph->outputs = record(inputs);
   graph->drop_unused();
+  if (spec_.merge_norms) merge_batch_norms(*graph);
   return graph;
 }
 

@@ -30,7 +30,12 @@ struct ExportSpec {
   };
   std::vector<Input> inputs;
   std::vector<std::string> outputs;  // their names
+  bool merge_norms = false;          // merge_batch_norms()
 };
+
+// A batch norm with constant statistics behind a convolution goes into its weights and bias, which
+// keep the convolution's names.
+void merge_batch_norms(Graph& graph);
 
 class ExportModel {
  public:

@@ -58,6 +58,7 @@ void save(nn::Layer& model, const std::string& folder, const std::vector<InputSp
     names.push_back(i.name);
   }
   spec.outputs = {"fetch_name_0"};
+  spec.merge_norms = true;
   const auto record = [&](const std::vector<Value*>& inputs) {
     std::vector<Type> types;
     for (const Value* v : inputs) types.push_back(v->type);

@@ -27,6 +27,7 @@ namespace trireme {
 namespace {
 
 namespace fs = std::filesystem;
+using test::count_ops;
 using test::error_of;
 using Values = std::vector<Value*>;
 
@@ -443,6 +444,36 @@ TEST_P(Export, ComputesTheSameWhenReadBack) {
 
 INSTANTIATE_TEST_SUITE_P(All, Export, testing::ValuesIn(kCases),
                          [](const auto& given) { return std::string(given.param.name); });
+
+TEST(ExportModel, BatchNormsGoIntoTheConvolutionsBeforeThem) {
+  const Case c{
+      "merge", {{-1, 4, -1, -1}}, {{2, 4, 9, 7}}, [](const Values& in) -> Values {
+        const auto norm = [](Value* x, const std::string& n) {
+          const Shape s{x->type.shape[1]};
+          return ops::batch_norm(x, param(n + ".w", s), param(n + ".b", s), param(n + ".m", s),
+                                 param(n + ".v", s, 0.1), 1e-5);
+        };
+        Value* x =
+            norm(ops::conv2d(in[0], param("conv.w", {6, 2, 3, 3}), nullptr, {.groups = 2}), "a");
+        x = norm(ops::conv2d_transpose(x, param("up.w", {6, 2, 3, 3}), param("up.b", {4}),
+                                       {.groups = 2}),
+                 "b");
+        // Not these: no convolution before it, and one whose result is needed as it is.
+        Value* y = ops::conv2d(norm(ops::relu(x), "c"), param("last.w", {4, 4, 1, 1}), nullptr, {});
+        return {norm(y, "d"), y};
+      }};
+  const std::vector<Array> inputs = inputs_of(c), expected = run(inputs, c.record);
+  ExportSpec spec{{{"x", DType::kFloat32, c.declared[0]}}, {"y", "z"}, true};
+  const ExportModel model(spec, c.record);
+  EXPECT_EQ(count_ops(model.graph()).at("batch_norm"), 2);
+  for (const ExportFormat format : {ExportFormat::kPdmodel, ExportFormat::kPir}) {
+    const test::TempFolder folder;
+    write_model(model, format, folder.path());
+    const auto program = load_program(folder.path());
+    EXPECT_EQ(program->parameters()[0].name, "a.b");  // the bias that conv had not
+    expect_close(expected, run(inputs, [&](const Values& in) { return program->record(in); }));
+  }
+}
 
 TEST(ExportModel, KeepsTheNamesOfParametersInputsAndOutputs) {
   const ExportModel model = model_of(kCases[0], 1);
