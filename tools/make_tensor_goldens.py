@@ -259,4 +259,87 @@ case(
     constant=(1,),
 )
 
+# ---- matrices
+matrices, high, wide = noise(2, 3, 3), noise(2, 4, 3), noise(3, 5)
+
+
+def definite(a):
+    return a @ a.transpose([0, 2, 1]) + 3 * paddle.eye(3)
+
+
+def together(parts):
+    return paddle.concat([part.flatten() for part in parts])
+
+
+case("inv", paddle.linalg.inv, matrices)
+case("det", paddle.linalg.det, matrices)
+case("solve", lambda a, b: paddle.linalg.solve(definite(a), b), matrices, noise(2, 3, 2))
+case("solve_vector", paddle.linalg.solve, noise(3, 3), noise(3))
+case("cholesky", lambda a: paddle.linalg.cholesky(definite(a)), matrices)
+case("cholesky_upper", lambda a: paddle.linalg.cholesky(definite(a), upper=True), matrices)
+for matrix_name, matrix in (("square", matrices), ("high", high)):
+    # Both at once: Paddle's gradient of one alone does not run.
+    case(f"qr_{matrix_name}", lambda a: together(paddle.linalg.qr(a)), matrix)
+case("qr_wide_r", lambda a: paddle.linalg.qr(a, mode="r"), wide, constant=(0,))
+case("qr_complete", lambda a: paddle.linalg.qr(a, mode="complete")[1], high, constant=(0,))
+# Vectors have no sign: their squares.
+for matrix_name, matrix in (("square", matrices), ("high", high), ("wide", wide)):
+    case(f"svd_{matrix_name}", lambda a: paddle.linalg.svd(a)[1], matrix)
+    for i in (0, 2):
+        case(f"svd_{matrix_name}_{i}", lambda a, i=i: paddle.linalg.svd(a)[i] ** 2, matrix)
+case("svd_full", lambda a: paddle.linalg.svd(a, full_matrices=True)[0] ** 2, high, constant=(0,))
+
+
+def eigh(a):
+    values, vectors = paddle.linalg.eigh(a + a.transpose([0, 2, 1]))
+    return together([values, vectors**2])
+
+
+case("eigh", eigh, matrices[:1])  # of a batch Paddle's gradient fits the first matrix alone
+
+
+# ---- weights of layers
+
+
+def normed(layer, dim):
+    def f(x, v, g):
+        made = layer()
+        paddle.nn.utils.weight_norm(made, dim=dim)
+        for key, value in (("weight_v", v), ("weight_g", g)):
+            del made._parameters[key]
+            object.__setattr__(made, key, value)
+        return made(x)
+
+    return f
+
+
+def linear():
+    return paddle.nn.Linear(4, 3, bias_attr=False)
+
+
+def conv():
+    return paddle.nn.Conv2D(2, 3, 2, bias_attr=False)
+
+
+def spectral(layer, u_size, v_size, rounds):
+    def f(x, w):
+        made = layer()
+        made.weight.set_value(w)
+        paddle.nn.utils.spectral_norm(made, n_power_iterations=rounds)
+        made.weight_u.set_value(paddle.ones([u_size]) / u_size**0.5)
+        made.weight_v.set_value(paddle.ones([v_size]) / v_size**0.5)
+        del made._parameters["weight_orig"]
+        object.__setattr__(made, "weight_orig", w)
+        return made(x)
+
+    return f
+
+
+case("weight_norm0", normed(linear, 0), noise(2, 4), noise(4, 3), noise(4))
+case("weight_norm1", normed(linear, 1), noise(2, 4), noise(4, 3), noise(3))
+case("weight_norm_all", normed(linear, None), noise(2, 4), noise(4, 3), noise(1))
+case("weight_norm_conv", normed(conv, 0), noise(1, 2, 4, 4), noise(3, 2, 2, 2), noise(3))
+case("spectral_norm", spectral(linear, 3, 4, 2), noise(2, 4), noise(4, 3))
+case("spectral_norm_conv", spectral(conv, 3, 8, 1), noise(1, 2, 4, 4), noise(3, 2, 2, 2))
+
 write(f"{sys.argv[1]}/tensors.json", cases)

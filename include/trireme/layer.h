@@ -41,6 +41,12 @@ struct LayerState {
   std::vector<std::pair<std::string, Tensor>> buffers;
   std::vector<bool> persistable;  // one a buffer: whether state_dict() has it
   std::vector<std::pair<std::string, std::shared_ptr<LayerState>>> sublayers;
+  struct Normed {  // by utils::weight_norm
+    std::string name;
+    Tensor weight;
+    int64_t dim;
+  };
+  std::vector<Normed> normed;
   std::vector<std::function<void(const std::vector<Tensor>&)>> pre_hooks;
   std::vector<std::function<Tensor(const std::vector<Tensor>&, const Tensor&)>> post_hooks;
 };
@@ -79,7 +85,7 @@ class Layer {
   // when attr.absent. Registered under `name`.
   Tensor create_parameter(const std::string& name, const Shape& shape, const ParamAttr& attr,
                           const Initializer& otherwise, bool is_bias = false);
-  void add_parameter(const std::string& name, const Tensor& parameter);
+  void add_parameter(const std::string& name, const Tensor& parameter);  // in place of one there
   void register_buffer(const std::string& name, const Tensor& buffer, bool persistable = true);
   void add_sublayer(const std::string& name, const Layer& layer);
   template <class L, class... Rest>

@@ -76,6 +76,21 @@ Tensor einsum(const std::string& equation, const std::vector<Tensor>& operands);
 namespace linalg {
 // The p-norm of all elements along the axes; p may be infinite, 0 counts what is not zero.
 Tensor norm(const Tensor& x, double p = 2, const Ints& axis = {}, bool keepdim = false);
+
+// Of matrices, float32 or float64: the two last dimensions; what is before them is a batch. On the
+// CPU alone. Numbers are NaN (of det: 0) where a matrix is singular, or not positive definite for
+// cholesky, which, as eigh, reads one triangle.
+Tensor inv(const Tensor& x);
+Tensor det(const Tensor& x);
+// The z of x z = y: y [..., n, k], or [..., n] with one dimension less than x; batches broadcast.
+Tensor solve(const Tensor& x, const Tensor& y);
+Tensor cholesky(const Tensor& x, bool upper = false);
+// u, s (falling), v transposed. Their signs are not determined; full_matrices has no gradient.
+std::vector<Tensor> svd(const Tensor& x, bool full_matrices = false);
+// q, r; mode "reduced", "complete" (no gradient of high matrices) or "r" (r alone).
+std::vector<Tensor> qr(const Tensor& x, const std::string& mode = "reduced");
+// Eigenvalues (rising) and vectors as columns, whose signs are not determined.
+std::vector<Tensor> eigh(const Tensor& x, const std::string& uplo = "L");
 }  // namespace linalg
 
 }  // namespace trireme

@@ -119,6 +119,8 @@ Tensor Layer::create_parameter(const std::string& name, const Shape& shape, cons
 }
 
 void Layer::add_parameter(const std::string& name, const Tensor& parameter) {
+  for (auto& [other, t] : state_->parameters)
+    if (other == name) return static_cast<void>(t = parameter);
   state_->parameters.emplace_back(name, parameter);
 }
 

@@ -68,6 +68,32 @@ TEST(TensorFunctions, Products) {
          CASE("einsum_three", einsum("ij,jk,kl->il", x))});
 }
 
+Tensor definite(const Tensor& x) { return matmul(x, x, false, true) + eye(3) * 3.0; }
+Tensor together(const std::vector<Tensor>& parts) {
+  std::vector<Tensor> flat;
+  for (const Tensor& t : parts) flat.push_back(flatten(t));
+  return concat(flat);
+}
+Tensor both_of_eigh(const Tensor& x) {
+  const auto r = linalg::eigh(x + transpose(x, {0, 2, 1}));
+  return together({r[0], square(r[1])});
+}
+
+TEST(TensorFunctions, Matrices) {
+  using namespace linalg;
+  check({ONE(inv), ONE(det), CASE("solve", solve(definite(x[0]), x[1])),
+         CASE("solve_vector", solve(x[0], x[1])), CASE("cholesky", cholesky(definite(x[0]))),
+         CASE("cholesky_upper", cholesky(definite(x[0]), true)),
+         CASE("qr_square", together(qr(x[0]))), CASE("qr_high", together(qr(x[0]))),
+         CASE("qr_wide_r", qr(x[0], "r")[0]), CASE("qr_complete", qr(x[0], "complete")[1]),
+         CASE("svd_square", svd(x[0])[1]), CASE("svd_square_0", square(svd(x[0])[0])),
+         CASE("svd_square_2", square(svd(x[0])[2])), CASE("svd_high", svd(x[0])[1]),
+         CASE("svd_high_0", square(svd(x[0])[0])), CASE("svd_high_2", square(svd(x[0])[2])),
+         CASE("svd_wide", svd(x[0])[1]), CASE("svd_wide_0", square(svd(x[0])[0])),
+         CASE("svd_wide_2", square(svd(x[0])[2])), CASE("svd_full", square(svd(x[0], true)[0])),
+         CASE("eigh", both_of_eigh(x[0]))});
+}
+
 TEST(TensorFunctions, MakingAndMoving) {
   check({CASE("eye", x[0] + eye(3, 4)), CASE("linspace", x[0] * linspace(-1, 2, 4)),
          CASE("diag", diag(x[0], 1, 2)), CASE("diag_of", diag(x[0], -1)),
