@@ -6,11 +6,16 @@
 #include <utility>
 #include <vector>
 
-#include "trireme/layer.h"
-#include "trireme/optimizer.h"
+#include "trireme/tensor.h"
 
 namespace trireme {
 struct AmpMode;
+namespace nn {
+class Layer;
+}
+namespace optimizer {
+class Optimizer;
+}
 
 namespace amp {
 

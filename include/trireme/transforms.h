@@ -1,6 +1,7 @@
 // Augmentations, with the names and defaults of paddle.vision.transforms; more for lines of text.
 #pragma once
 
+#include <array>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -312,6 +313,20 @@ void center_crop(Picture& picture, Size size);
 void resize(Picture& picture, Size size, Interpolation interpolation = Interpolation::kBilinear);
 void rotate(Picture& picture, double angle, Interpolation interpolation = Interpolation::kNearest,
             uint8_t fill = 0);  // anticlockwise about the centre, in degrees; the size stays
+// Turned by `angle` degrees clockwise about the centre, sheared (degrees along x and y), scaled,
+// then moved by `translate` pixels to the right and down; the size stays.
+struct AffineOptions {
+  double angle = 0, translate_x = 0, translate_y = 0, scale = 1, shear_x = 0, shear_y = 0;
+  Interpolation interpolation = Interpolation::kNearest;
+  uint8_t fill = 0;
+};
+void affine(Picture& picture, const AffineOptions& options);
+// What is at the start points goes to the end points (x, y; pixels of the picture).
+using Corners = std::array<std::pair<float, float>, 4>;
+void perspective(Picture& picture, const Corners& startpoints, const Corners& endpoints,
+                 Interpolation interpolation = Interpolation::kNearest, uint8_t fill = 0);
+// The part becomes `value`, in all channels.
+void erase(Picture& picture, int top, int left, int height, int width, uint8_t value);
 void to_grayscale(Picture& picture, int num_output_channels = 1);
 void adjust_brightness(Picture& picture, double factor);  // 1 changes nothing
 void adjust_contrast(Picture& picture, double factor);

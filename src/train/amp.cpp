@@ -9,6 +9,8 @@
 #include "runtime/call.h"
 #include "train/optimizer_impl.h"
 #include "trireme/autograd.h"
+#include "trireme/layer.h"
+#include "trireme/optimizer.h"
 
 namespace trireme::amp {
 namespace {

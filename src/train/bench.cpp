@@ -13,6 +13,7 @@
 #include "trireme/error.h"
 #include "trireme/models.h"
 #include "trireme/ops.h"
+#include "trireme/optimizer.h"
 #include "trireme/trainer.h"
 
 namespace trireme::train {

@@ -242,6 +242,44 @@ void rotate(Picture& picture, double angle, Interpolation interpolation, uint8_t
   warp(picture, cv::getRotationMatrix2D(centre, angle, 1), interpolation, fill, "rotate");
 }
 
+void affine(Picture& picture, const AffineOptions& o) {
+  TRI_CHECK(o.scale > 0 && std::abs(o.shear_x) < 90 && std::abs(o.shear_y) < 90,
+            "[affine] expected a scale above 0 and shears between -90 and 90 degrees");
+  constexpr double kDegree = std::numbers::pi / 180;
+  const double turn = o.angle * kDegree, sx = o.shear_x * kDegree, sy = o.shear_y * kDegree;
+  const double across = std::cos(turn - sy) / std::cos(sy) * o.scale;
+  const double down = std::sin(turn - sy) / std::cos(sy) * o.scale;
+  const double m[2][2] = {{across, -across * std::tan(sx) - std::sin(turn) * o.scale},
+                          {down, -down * std::tan(sx) + std::cos(turn) * o.scale}};
+  const double x = (picture.width() - 1) / 2.0, y = (picture.height() - 1) / 2.0;
+  const cv::Matx23d transform(m[0][0], m[0][1], x - m[0][0] * x - m[0][1] * y + o.translate_x,
+                              m[1][0], m[1][1], y - m[1][0] * x - m[1][1] * y + o.translate_y);
+  warp(picture, cv::Mat(transform), o.interpolation, o.fill, "affine");
+}
+
+void perspective(Picture& picture, const Corners& startpoints, const Corners& endpoints,
+                 Interpolation interpolation, uint8_t fill) {
+  cv::Point2f from[4], to[4];
+  for (size_t i = 0; i < 4; ++i) {
+    from[i] = {startpoints[i].first, startpoints[i].second};
+    to[i] = {endpoints[i].first, endpoints[i].second};
+  }
+  const cv::Mat transform = cv::getPerspectiveTransform(from, to);
+  TRI_CHECK(std::abs(cv::determinant(transform)) > 1e-12,
+            "[perspective] expected four points, no three of them on a line");
+  warp(picture, transform, interpolation, fill, "perspective");
+}
+
+void erase(Picture& picture, int top, int left, int height, int width, uint8_t value) {
+  TRI_CHECK(top >= 0 && left >= 0 && height >= 0 && width >= 0 &&
+                top <= picture.height() - height && left <= picture.width() - width,
+            "[erase] expected a part of the picture of " + std::to_string(picture.width()) + " x " +
+                std::to_string(picture.height()));
+  cv::Mat pixels = bytes_of(picture, "erase").clone();
+  pixels(cv::Rect(left, top, width, height)).setTo(cv::Scalar::all(value));
+  picture.set(array_of(pixels));
+}
+
 RandomAffine::RandomAffine(const Options& options) : options_(options) {
   TRI_CHECK(options.degrees >= 0 && options.translate_x >= 0 && options.translate_y >= 0 &&
                 0 < options.min_scale && options.min_scale <= options.max_scale &&

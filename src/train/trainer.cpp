@@ -430,7 +430,9 @@ void export_checkpoint(const std::string& checkpoint, const std::string& format,
                        const std::string& output) {
   const CheckpointContent content = load_checkpoint(checkpoint);
   const Json json = Json::parse(content.state_json);
-  const Config config = Config::from_text(json.at("config").get<std::string>(), checkpoint);
+  Config config = Config::from_text(json.at("config").get<std::string>(), checkpoint);
+  for (const char* first_weights : {"model.pretrained=null", "model.released=null"})
+    config.set(first_weights);  // need not be there any more
   Model model = make_model(config.at("model"), json.at("num_classes").get<int64_t>(), ".");
   nn::StateDict state;
   for (const NamedArray& t : content.tensors)

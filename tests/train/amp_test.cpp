@@ -8,8 +8,10 @@
 
 #include "runtime/call.h"
 #include "trireme/autograd.h"
+#include "trireme/nn.h"
 #include "trireme/nn_functional.h"
 #include "trireme/ops.h"
+#include "trireme/optimizer.h"
 
 namespace trireme::amp {
 namespace {

@@ -184,6 +184,44 @@ TEST(Transforms, FunctionsDoWhatTheirNamesSay) {
   EXPECT_TRUE(same(apply(BrightnessTransform(0.5), from, 3), apply(ColorJitter(0.5), from, 3)));
 }
 
+TEST(Transforms, AffinePerspectiveAndErase) {
+  const Array from = picture_of(7, 7);
+  const auto changed = [&](auto&& f) {
+    Array copy(DType::kUInt8, from.shape());
+    std::memcpy(copy.data(), from.data(), from.bytes());
+    Picture picture(copy, Colour::kRgb);
+    f(picture);
+    return picture.pixels();
+  };
+  const Array turned = changed([](Picture& p) { affine(p, {.angle = 90}); });
+  const Array moved =
+      changed([](Picture& p) { affine(p, {.translate_x = 2, .translate_y = -1, .fill = 9}); });
+  const Array sheared = changed([](Picture& p) { affine(p, {.shear_x = 45}); });
+  const Array twice = changed([](Picture& p) { affine(p, {.scale = 2}); });
+  for (int y = 0; y < 7; ++y)
+    for (int x = 0; x < 7; ++x) {
+      EXPECT_EQ(at(turned, y, x), at(from, 6 - x, y));  // clockwise
+      EXPECT_EQ(at(moved, y, x), x < 2 || y > 5 ? 9 : at(from, y + 1, x - 2));
+      const int source = x + (y - 3);  // what is below the middle moves to the left
+      EXPECT_EQ(at(sheared, y, x), source < 0 || source > 6 ? 0 : at(from, y, source));
+      if (x % 2 == 1 && y % 2 == 1) {
+        EXPECT_EQ(at(twice, y, x), at(from, (y + 3) / 2, (x + 3) / 2));
+      }
+    }
+  const Corners all{{{0, 0}, {6, 0}, {6, 6}, {0, 6}}}, mirrored{{{6, 0}, {0, 0}, {0, 6}, {6, 6}}};
+  EXPECT_TRUE(same(changed([&](Picture& p) { perspective(p, all, mirrored); }),
+                   changed([](Picture& p) { hflip(p); })));
+  EXPECT_TRUE(same(changed([&](Picture& p) { perspective(p, all, all); }), from));
+  const Array erased = changed([](Picture& p) { erase(p, 1, 2, 3, 4, 200); });
+  for (int y = 0; y < 7; ++y)
+    for (int x = 0; x < 7; ++x)
+      EXPECT_EQ(at(erased, y, x, 1), y >= 1 && y < 4 && x >= 2 && x < 6 ? 200 : at(from, y, x, 1));
+  EXPECT_THROW(changed([](Picture& p) { erase(p, 5, 0, 3, 1, 0); }), Error);
+  EXPECT_THROW(changed([](Picture& p) { affine(p, {.scale = 0}); }), Error);
+  const Corners flat{{{0, 0}, {1, 1}, {2, 2}, {3, 3}}};
+  EXPECT_THROW(changed([&](Picture& p) { perspective(p, flat, all); }), Error);
+}
+
 TEST(Transforms, NoTurnIsNoChange) {
   const Array pixels = picture_of(40, 30);
   EXPECT_TRUE(same(apply(RandomRotation(0), pixels), pixels));
