@@ -86,6 +86,7 @@ class Reader {
   ForeignProgram read() {
     check(desc_.blocks_size() > 0, "the program has no block");
     used_blocks_.insert(0);
+    find_loops();
     read_variables();
     Scope scope;
     for (const ForeignParameter& parameter : out_.parameters) {
@@ -162,7 +163,18 @@ class Reader {
   void read_ops(int block, Scope& scope, std::vector<ForeignOp>& ops, int depth) {
     const BlockDesc& desc = desc_.blocks(block);
     for (int i = 0; i < desc.ops_size(); ++i) {
-      read_op(desc.ops(i), place_of(block, i, desc.ops(i)), scope, ops, depth);
+      const OpDesc& op = desc.ops(i);
+      const std::string place = place_of(block, i, op);
+      const int other = op.type() == "conditional_block" ? other_branch(block, i, scope) : -1;
+      if (other < 0) {
+        read_op(op, place, scope, ops, depth);
+        if (op.type() == "logical_not") note_negation(ops.back());
+        continue;
+      }
+      for (int k = i + 1; k < other; ++k)
+        read_op(desc.ops(k), place_of(block, k, desc.ops(k)), scope, ops, depth);
+      read_branches(op, desc.ops(other), pairs_of(block, i, other), place, scope, ops, depth);
+      i = other;
     }
   }
 
@@ -320,6 +332,117 @@ class Reader {
     ops.push_back(std::move(op));
   }
 
+  // ---- two branches of which only one may run, since it may be the one whose loop ends
+
+  static std::string argument(const google::protobuf::RepeatedPtrField<OpDesc::Var>& slots,
+                              std::string_view name) {
+    const auto* slot = slot_of(slots, name);
+    return slot != nullptr && slot->arguments_size() == 1 ? slot->arguments(0) : std::string();
+  }
+
+  void note_negation(const ForeignOp& op) {
+    if (op.inputs.size() == 1 && op.outputs.size() == 1)
+      negations_[op.outputs[0].values[0]] = op.inputs[0].values[0];
+  }
+
+  int block_of(const OpDesc& op) const {
+    for (const auto& attr : op.attrs()) {
+      const int inner = attr.block_idx();
+      if (attr.name() == "sub_block") return inner > 0 && inner < desc_.blocks_size() ? inner : -1;
+    }
+    return -1;
+  }
+
+  // For each block whether a loop is in it, or in those that it holds.
+  void find_loops() {
+    loops_.assign(static_cast<size_t>(desc_.blocks_size()), false);
+    for (int block = desc_.blocks_size() - 1; block >= 0; --block)
+      loops_[static_cast<size_t>(block)] =
+          std::ranges::any_of(desc_.blocks(block).ops(), [&](const OpDesc& op) {
+            const int inner = block_of(op);
+            return op.type() == "while" || (inner > block && loops_[static_cast<size_t>(inner)]);
+          });
+  }
+
+  bool has_loop(const OpDesc& op) const {
+    const int block = block_of(op);
+    return block > 0 && loops_[static_cast<size_t>(block)];
+  }
+
+  // The conditional_block with the opposite condition that follows the one at `first`, when a loop
+  // is in either; -1: none. Between them only the condition is turned and cast.
+  int other_branch(int block, int first, const Scope& scope) const {
+    const BlockDesc& desc = desc_.blocks(block);
+    const std::string condition = argument(desc.ops(first).inputs(), "Cond");
+    std::unordered_set<std::string> opposites, written;  // between the two
+    for (int i = first + 1; i < desc.ops_size(); ++i) {
+      const OpDesc& op = desc.ops(i);
+      const std::string& type = op.type();
+      if (type == "logical_not" || type == "cast") {
+        written.insert(argument(op.outputs(), "Out"));
+        if (type == "logical_not" && argument(op.inputs(), "X") == condition)
+          opposites.insert(argument(op.outputs(), "Out"));
+        continue;
+      }
+      if (type != "conditional_block" || written.contains(condition)) return -1;
+      const std::string other = argument(op.inputs(), "Cond");
+      const auto before = negations_.find(scope.find(other));
+      const bool opposite =
+          opposites.contains(other) || (!written.contains(other) && before != negations_.end() &&
+                                        before->second == scope.find(condition));
+      const bool loops = has_loop(desc.ops(first)) || has_loop(op);
+      return opposite && loops ? i : -1;
+    }
+    return -1;
+  }
+
+  // Results of both branches that a select_input chooses from: the first one's, the other's.
+  std::vector<std::pair<std::string, std::string>> pairs_of(int block, int first, int other) const {
+    const auto outputs = [&](int i) {
+      const auto* slot = slot_of(desc_.blocks(block).ops(i).outputs(), "Out");
+      std::unordered_set<std::string> names;
+      if (slot != nullptr) names.insert(slot->arguments().begin(), slot->arguments().end());
+      return names;
+    };
+    const auto yes = outputs(first), no = outputs(other);
+    std::vector<std::pair<std::string, std::string>> pairs;
+    for (const OpDesc& op : desc_.blocks(block).ops()) {
+      const auto* x = op.type() == "select_input" ? slot_of(op.inputs(), "X") : nullptr;
+      if (x == nullptr || x->arguments_size() != 2) continue;
+      if (no.contains(x->arguments(0)) && yes.contains(x->arguments(1)))
+        pairs.emplace_back(x->arguments(1), x->arguments(0));
+    }
+    return pairs;
+  }
+
+  void read_branches(const OpDesc& yes, const OpDesc& no,
+                     const std::vector<std::pair<std::string, std::string>>& pairs,
+                     const std::string& place, Scope& scope, std::vector<ForeignOp>& ops,
+                     int depth) {
+    ForeignOp op;
+    op.type = "if";
+    op.where = place;
+    op.inputs.push_back({"Cond", {lookup(argument(yes.inputs(), "Cond"), scope, place)}});
+    const auto branch = [&](const OpDesc& desc, auto name_of) {
+      Scope inner;
+      inner.parent = &scope;
+      ForeignBlock& body = op.blocks.emplace_back();
+      read_ops(sub_block(desc, place, depth), inner, body.ops, depth + 1);
+      for (const auto& pair : pairs) body.results.push_back(lookup(name_of(pair), inner, place));
+    };
+    branch(yes, [](const auto& pair) { return pair.first; });
+    branch(no, [](const auto& pair) { return pair.second; });
+    ForeignSlot out{"Out", {}};
+    for (const auto& [a, b] : pairs) {
+      const int value = new_value(a);
+      out.values.push_back(value);
+      scope.values[a] = scope.values[b] = value;  // select_input finds one value twice
+    }
+    if (pairs.empty()) return;
+    op.outputs.push_back(std::move(out));
+    ops.push_back(std::move(op));
+  }
+
   // Operators have no side effects, so the block is run in any case, and its results are chosen or
   // dropped: a value that did not exist before is chosen by the select_input that follows.
   void read_conditional(const OpDesc& desc, const std::string& place, Scope& scope,
@@ -355,6 +478,8 @@ class Reader {
   ForeignProgram out_;
   std::unordered_map<std::string, const VarDesc*> variables_;
   std::unordered_set<int> used_blocks_;
+  std::vector<bool> loops_;
+  std::unordered_map<int, int> negations_;  // values that are another one's not
   std::vector<std::pair<int64_t, ForeignInput>> inputs_;
   std::vector<std::pair<int64_t, ForeignOutput>> outputs_;
 };

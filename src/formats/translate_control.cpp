@@ -91,6 +91,10 @@ void select_input(Context& c) {
   Value* mask = c.in("Mask");
   if (xs.size() != 2 || xs[0] == nullptr || xs[1] == nullptr)
     c.refuse("only two inputs are supported");
+  if (xs[0] == xs[1]) {
+    c.out(xs[0]);
+    return;
+  }
   if (const Array* known = constant_of(mask)) {
     c.out(numbers_of(*known)[0] != 0 ? xs[1] : xs[0]);
     return;

@@ -147,6 +147,22 @@ Values loops(const Values& in) {
   return out;
 }
 
+// The loop of the branch that is not taken would not end.
+Values guarded(const Values& in) {
+  const auto endless = [](const Values& v) -> Values {
+    const auto body = [](const Values& w) -> Values {
+      return {ops::less_equal(total(w[0]), scalar(1e30)), ops::affine(w[0], -1, 0)};
+    };
+    const Values some{v[0]};
+    return {ops::while_loop(ops::less_equal(total(v[0]), scalar(1e30)), some, {},
+                            graph_of(some, body))[0],
+            v[0]};
+  };
+  const auto plain = [](const Values& v) -> Values { return {ops::affine(v[0], 2, 1), v[0]}; };
+  return ops::if_else(ops::greater_than(total(in[0]), scalar(1e9)), in, graph_of(in, endless),
+                      graph_of(in, plain));
+}
+
 const Case kCases[] = {
     {"conv",
      {{-1, 4, -1, -1}},
@@ -360,6 +376,7 @@ const Case kCases[] = {
        return branches({ops::affine(in[0], -1, 0), in[1]});
      }},
     {"loop", {{-1, 8}}, {{3, 8}}, loops},
+    {"guarded_loop", {{-1, 8}}, {{3, 8}}, guarded},
 };
 
 bool is_index(const Shape& s) { return s.rank() == 2 && s[1] == 5; }
