@@ -323,4 +323,23 @@ TEST(Pointwise, Bits) {
             "[bitwise_not] expects integers, got float32");
 }
 
+// Through every piece of the approximations, over their ends and far beyond.
+TEST(Gradient, GeluInFloat32) {
+  std::vector<float> x;
+  for (int i = -900; i <= 900; ++i) x.push_back(static_cast<float>(i) / 128);
+  for (const float far : {1e4f, -1e4f, 1e30f, -1e30f, -0.0f}) x.push_back(far);
+  std::vector<double> want, slope;
+  for (const double v : x) {
+    const double phi = 0.5 * std::erfc(-v / std::sqrt(2.0));
+    want.push_back(v * phi);
+    slope.push_back(phi + v * std::exp(-0.5 * v * v) / std::sqrt(2 * std::acos(-1.0)));
+  }
+  const Record record = [](const Values& v) { return Values{ops::gelu(v[0], 0, 0)}; };
+  const Array a = Array::from<float>({static_cast<int64_t>(x.size())}, x, DType::kFloat32);
+  expect_near(run_ops(record, {a})[0], want, 4e-7, 2e-7, "gelu");
+  expect_near(gradients_of(record, {a})[0], slope, 4e-7, 2e-7, "gelu_grad");
+  const Array bad = Array::from<float>({2}, std::vector<float>{NAN, INFINITY}, DType::kFloat32);
+  expect_near(run_ops(record, {bad})[0], {NAN, INFINITY}, 0, 0, "gelu of what is not finite");
+}
+
 }  // namespace trireme::test
