@@ -29,6 +29,10 @@ struct AnchorMatch {
 // The match that covers all nodes (given in running order), or nothing.
 std::optional<AnchorMatch> match_anchor(const std::vector<const Node*>& nodes);
 
+// A product by a computed matrix (a weight that is trained) and what follows it, on the CPU: the
+// epilogue of the pattern above.
+std::optional<AnchorMatch> match_product(const std::vector<const Node*>& nodes);
+
 // A picture whose channels are planes, where kernels want them innermost.
 bool lies_planar(const Value* v);
 

@@ -5,6 +5,7 @@
 
 #include "base/cpu_features.h"
 #include "ops/anchor.h"
+#include "ops/batch_matmul.h"
 #include "ops/conv.h"
 #include "ops/matmul.h"
 #include "ops/pointwise.h"
@@ -25,6 +26,14 @@ bool is_linear(const Node& n) {
   if (!n.get<MatmulAttrs>().perm_x.empty() || !n.get<MatmulAttrs>().perm_out.empty()) return false;
   return n.inputs[1]->type.shape.rank() == 2 && n.inputs[0]->type.shape.rank() >= 2 &&
          constant_of(n.inputs[1]);
+}
+
+// A product by one matrix that is computed, or a parameter.
+bool is_product(const Node& n) {
+  if (n.op != &ops::matmul_op || n.get<MatmulAttrs>().transpose_x) return false;
+  if (!n.get<MatmulAttrs>().perm_x.empty() || !n.get<MatmulAttrs>().perm_out.empty()) return false;
+  return n.inputs[1]->type.shape.rank() == 2 && n.inputs[0]->type.shape.rank() >= 2 &&
+         n.inputs[0]->type.dtype == DType::kFloat32 && !constant_of(n.inputs[1]);
 }
 
 bool is_depthwise(const Node& n) {
@@ -159,6 +168,18 @@ std::optional<AnchorMatch> match_anchor(const std::vector<const Node*>& nodes) {
   return m;
 }
 
+std::optional<AnchorMatch> match_product(const std::vector<const Node*>& nodes) {
+  if (nodes.empty() || !is_product(*nodes[0])) return std::nullopt;
+  AnchorMatch m;
+  m.anchor = nodes[0];
+  m.x = m.anchor->inputs[0];
+  EpilogueMatcher epilogue(m.anchor->out(), m.epilogue, &m.residual);
+  for (size_t i = 1; i < nodes.size(); ++i)
+    if (!epilogue.take(*nodes[i])) return std::nullopt;
+  m.result = epilogue.value();
+  return m;
+}
+
 bool is_own_depthwise(const Node& n) {
   const bool by_weight = n.op == &ops::conv2d_wgrad_op;
   const Shape &x = n.inputs[0]->type.shape,
@@ -201,6 +222,7 @@ namespace {
 class CpuTarget : public Target {
  public:
   bool fuses(const std::vector<const Node*>& nodes) const override {
+    if (const auto product = match_product(nodes)) return fuses_product(*product);
     const auto m = match_anchor(nodes);
     if (!m) return false;
     if (lies_planar(m->result)) return false;
@@ -215,6 +237,8 @@ class CpuTarget : public Target {
                                m->epilogue) != nullptr;
     return !m->input_scale || (ours && cpu::Conv::create(spec, m->epilogue) != nullptr);
   }
+
+  bool products_take_strides() const override { return true; }
 
   // A picture's few planes are read as they lie by the first convolution.
   Layout input_layout(const Node& anchor) const override {

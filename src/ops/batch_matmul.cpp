@@ -3,13 +3,11 @@
 
 #include <algorithm>
 
-#include "base/cpu_features.h"
 #include "base/parallel.h"
 #include "device/cpu/dnn.h"
 #include "device/cpu/product.h"
 #include "ops/elements.h"
 #include "ops/matmul.h"
-#include "ops/small_product.h"
 
 namespace trireme {
 namespace {
@@ -134,10 +132,23 @@ template <class T> Kernel plain_matmul(const cpu::BatchMatmulSpec& s, bool with_
       0};
 }
 
-// Attention's products are small and many: a matrix at a time, b packed into the first-level cache.
+cpu::ProductSpec product_spec(const cpu::BatchMatmulSpec& s) {
+  return {s.m, s.n, s.k, s.a.row, s.a.column, s.b.row, s.b.column, s.c.row};
+}
+
+// What to fetch during product i for those after it. Heads that lie side by side in rows share
+// their memory: of the next ones' a part each time.
+const float* next(const cpu::BatchMatmulSpec& s, const cpu::MatrixStrides& m, int64_t i,
+                  const float* base, int64_t floats) {
+  const bool shared = s.inner > 1 && m.inner < std::max(m.row, m.column);
+  if (shared) return base + (i / s.inner + 1) * m.outer + i % s.inner * floats;
+  return base + (i + 1) / s.inner * m.outer + (i + 1) % s.inner * m.inner;
+}
+
+// Attention's products are small and many: each thread takes a matrix at a time.
 Kernel small_products(const cpu::BatchMatmulSpec& s, const Param<float>& bias_of) {
-  const SmallProduct one{s.m, s.n, s.k, s.a.row, s.a.column, s.b.row, s.b.column, s.c.row};
-  const size_t packed = static_cast<size_t>(packed_floats(s.k, s.n)) * sizeof(float);
+  const cpu::ProductSpec one = product_spec(s);
+  const size_t packed = align_up(cpu::small_product_bytes(one));
   const size_t whole = packed * static_cast<size_t>(num_threads());
   constexpr int64_t kGrain = 1 << 17;  // multiplications worth a thread
   const int64_t grain = std::max<int64_t>(1, kGrain / std::max<int64_t>(1, s.m * s.n * s.k));
@@ -147,30 +158,36 @@ Kernel small_products(const cpu::BatchMatmulSpec& s, const Param<float>& bias_of
             const float* bias = bias_of.get(l, floats);
             float* c = l.output<float>();
             parallel_for(s.outer * s.inner, grain, [&](int64_t begin, int64_t end, int task) {
-              auto* scratch = reinterpret_cast<float*>(static_cast<char*>(l.scratch) +
-                                                       packed * static_cast<size_t>(task));
+              char* scratch = static_cast<char*>(l.scratch) + packed * static_cast<size_t>(task);
               for (int64_t i = begin; i < end; ++i) {
                 const int64_t outer = i / s.inner, inner = i % s.inner;
-                small_product_avx512(one, a + outer * s.a.outer + inner * s.a.inner,
-                                     b + outer * s.b.outer + inner * s.b.inner, bias, scratch,
-                                     c + outer * s.c.outer + inner * s.c.inner);
+                const bool more = i + s.inner < end;
+                cpu::small_product(one, a + outer * s.a.outer + inner * s.a.inner,
+                                   b + outer * s.b.outer + inner * s.b.inner, bias,
+                                   c + outer * s.c.outer + inner * s.c.inner, scratch,
+                                   more ? next(s, s.a, i, a, s.m * s.k) : nullptr,
+                                   more ? next(s, s.b, i, b, s.k * s.n) : nullptr);
               }
             });
           },
           whole + static_cast<size_t>(bias_of.scratch()) * sizeof(float)};
 }
 
-// One product of two matrices by the convolutions' kernel; without a run where that does not serve.
-Kernel large_product(const cpu::BatchMatmulSpec& s, const Param<float>& bias_of) {
-  if (s.outer * s.inner != 1 || s.c.column != 1 || s.dtype != DType::kFloat32) return {};
-  const std::shared_ptr<const cpu::Product> product =
-      cpu::Product::create({s.m, s.n, s.k, s.a.row, s.a.column, s.b.row, s.b.column, s.c.row});
-  if (product == nullptr) return {};
-  const size_t own = product->scratch_bytes();
+std::shared_ptr<const cpu::Product> large_product(const cpu::BatchMatmulSpec& s,
+                                                  const cpu::Epilogue& epilogue = {}) {
+  if (s.outer * s.inner != 1 || s.c.column != 1 || s.dtype != DType::kFloat32) return nullptr;
+  return cpu::Product::create(product_spec(s), epilogue);
+}
+
+// One product of two matrices by the convolutions' kernel; inputs by their places, -1: none.
+Kernel large_kernel(std::shared_ptr<const cpu::Product> product, const Param<float>& bias_of,
+                    size_t x, size_t y, int residual) {
+  const size_t own = align_up(product->scratch_bytes());
   return {[=](const Launch& l) {
             auto* floats = reinterpret_cast<float*>(static_cast<char*>(l.scratch) + own);
-            product->run(l.input<float>(0), l.input<float>(1), bias_of.get(l, floats),
-                         l.output<float>(), l.scratch);
+            product->run(l.input<float>(x), l.input<float>(y), bias_of.get(l, floats),
+                         l.output<float>(), l.scratch,
+                         residual < 0 ? nullptr : l.input<float>(static_cast<size_t>(residual)));
           },
           own + static_cast<size_t>(bias_of.scratch()) * sizeof(float)};
 }
@@ -190,11 +207,11 @@ Kernel batch_matmul(const Prepare& p) {
     return s.dtype == DType::kFloat32 ? plain_matmul<float>(s, with_bias)
                                       : plain_matmul<BFloat16>(s, with_bias);
   const Param<float> bias_of(p, 2);  // bfloat16 of a model in half precision
-  constexpr int64_t kSmall = 8192;   // floats of packed b
-  if (s.dtype == DType::kFloat32 && cpu_features().avx512 && s.c.column == 1 &&
-      packed_floats(s.k, s.n) <= kSmall && s.outer * s.inner > 1)
+  constexpr int64_t kSmall = 8192;   // floats of b
+  if (s.dtype == DType::kFloat32 && s.c.column == 1 && s.k * s.n <= kSmall &&
+      s.outer * s.inner > 1 && cpu::serves_small_product(product_spec(s)))
     return small_products(s, bias_of);
-  if (Kernel kernel = large_product(s, bias_of); kernel.run) return kernel;
+  if (auto product = large_product(s)) return large_kernel(product, bias_of, 0, 1, -1);
   cpu::DnnMatmul product = cpu::dnn_matmul(s, with_bias);
   const size_t own = (product.scratch_bytes + 63) / 64 * 64;
   return {[=, run = std::move(product.run)](const Launch& l) {
@@ -202,6 +219,22 @@ Kernel batch_matmul(const Prepare& p) {
             run(l.in[0], l.in[1], bias_of.get(l, floats), l.out[0], l.scratch);
           },
           own + static_cast<size_t>(bias_of.scratch()) * sizeof(float)};
+}
+
+bool fuses_product(const AnchorMatch& match) {
+  const cpu::BatchMatmulSpec s = batch_matmul_spec(*match.anchor);
+  return s.m > 0 && s.n > 0 && s.k > 0 && large_product(s, match.epilogue) != nullptr;
+}
+
+Kernel fused_product(const Prepare& p, const Graph& body, const AnchorMatch& match) {
+  const Node& product = *match.anchor;
+  const auto place = [&](size_t i) {
+    return static_cast<size_t>(place_among_inputs(p, &body, product.inputs[i]));
+  };
+  const bool with_bias = product.inputs.size() > 2 && product.inputs[2];
+  const Param<float> bias_of(p, with_bias ? place(2) : static_cast<size_t>(-1));
+  return large_kernel(large_product(batch_matmul_spec(product), match.epilogue), bias_of, place(0),
+                      place(1), place_among_inputs(p, &body, match.residual));
 }
 
 }  // namespace trireme

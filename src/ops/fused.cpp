@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "ops/anchor.h"
+#include "ops/batch_matmul.h"
 #include "ops/cuda_kernels.h"
 
 namespace trireme {
@@ -27,6 +28,7 @@ Kernel prepare(const Prepare& p) {
                   [](const Node* n) { return n->op->fuse == Fuse::kPointwise; }))
     return pointwise_cluster(nodes, {body.inputs.begin(), body.inputs.end()},
                              {body.outputs.begin(), body.outputs.end()});
+  if (const auto product = match_product(nodes)) return fused_product(p, body, *product);
   const auto match = match_anchor(nodes);
   if (!match) fail(Code::kInternal, "[fused] no lowering takes this body", p.node.where);
   return prepare_fused_anchor(p, body, *match);

@@ -2,8 +2,10 @@
 //
 // The graph is rebuilt node by node; each node is simplified while it is emitted, against the
 // producers already in the new graph. Constants stand on either side of an operator.
+#include <algorithm>
 #include <cmath>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "ops/assign.h"
 #include "ops/conv.h"
@@ -24,6 +26,9 @@ class Cleaner {
  public:
   Cleaner(const Graph& old, const PassContext& context)
       : old_(old), context_(context), uses_of_old_(old.count_uses()) {
+    for (const auto& n : old.nodes)
+      for (const Value* v : n->inputs)
+        if (v) readers_of_old_[v].push_back(n.get());
     graph_.fold_below =
         0;  // folding goes through the model's cache here, so that it happens once per model
   }
@@ -54,6 +59,7 @@ class Cleaner {
   Value* fold_batch_norm(const Values& in, double epsilon);
   Value* scale_channels(Value* x, Value* factor, Value* added);
   Value* squeeze_excite_sum(Value* x, Value* y);
+  bool only_products_read(const Value* old) const;
   bool single_use(const Value* v) const {
     const auto it = uses_.find(v);
     return it == uses_.end() || it->second <= 1;
@@ -64,6 +70,8 @@ class Cleaner {
   std::unordered_map<const Value*, int> uses_of_old_;
   std::unordered_map<const Value*, Value*> map_;  // old value -> new
   std::unordered_map<const Value*, int> uses_;    // of new values, as far as old ones became them
+  std::unordered_map<const Value*, std::vector<const Node*>> readers_of_old_;
+  std::unordered_set<const Value*> for_products_;  // new transposes that products alone read
   std::unordered_map<const Op*, std::vector<Node*>> seen_;  // for common subexpressions
   Graph graph_;
   std::unique_ptr<Graph> owned_;
@@ -254,6 +262,10 @@ Value* Cleaner::simplify_shape(const Op& op, const Values& in, const Attrs& attr
   }
   if (&op == &ops::transpose_op) {
     if (Value* product = absorb_result_transpose(in[0], attrs)) return product;
+    const Node& n = *in[0]->node;
+    if (n.op == &ops::affine_op && single_use(in[0]) && single_use(n.inputs[0]))
+      if (Value* product = absorb_result_transpose(n.inputs[0], attrs))
+        return emit1(ops::affine_op, {product}, n.attrs);
     std::vector<int64_t> perm = attrs.get<PermAttrs>().perm;
     bool identity = true;
     for (size_t i = 0; i < perm.size(); ++i)
@@ -284,6 +296,11 @@ Value* Cleaner::simplify_affine(Value* x, double factor, double added) {
   // Moving elements about does not mind their scale: push it towards a product whose weights can
   // take it.
   if (Value* product = scale_product(x, factor, added)) return product;
+  if (n.op == &ops::transpose_op && single_use(x) && x->type.shape.rank() == 4 &&
+      context_.target.products_take_strides()) {  // scaled first, it may go into products
+    Value* scaled = emit1(ops::affine_op, {n.inputs[0]}, PointwiseAttrs{factor, added});
+    return emit1(ops::transpose_op, {scaled}, n.attrs);
+  }
   const bool anchor = n.op == &ops::conv2d_op || n.op == &ops::conv2d_transpose_op;
   if (anchor && single_use(x) && constant_of(n.inputs[1])) {
     // One element each: small constants are told by content, so the folded weights are found again
@@ -411,15 +428,25 @@ Value* Cleaner::absorb_transposes(const Values& in, const Attrs& attrs) {
   for (size_t i = 0; i < 2; ++i) {
     std::vector<int64_t>& perm = i == 0 ? a.perm_x : a.perm_y;
     const Node& n = *in[i]->node;
-    if (n.op != &ops::transpose_op || !single_use(in[i]) || in[i]->type.shape.rank() != 4 ||
-        !perm.empty())
-      continue;
+    if (n.op != &ops::transpose_op || in[i]->type.shape.rank() != 4 || !perm.empty()) continue;
+    if (!single_use(in[i]) && !for_products_.contains(in[i])) continue;
     if (in[1 - i]->type.shape.rank() != 4 || constant_of(n.inputs[0])) continue;
     perm = n.get<PermAttrs>().perm;
     inputs[i] = n.inputs[0];
     changed = true;
   }
   return changed ? emit1(ops::matmul_op, inputs, a) : nullptr;
+}
+
+bool Cleaner::only_products_read(const Value* old) const {
+  const auto it = readers_of_old_.find(old);
+  if (it == readers_of_old_.end() || old->type.shape.rank() != 4) return false;
+  return uses_of_old_.at(old) == static_cast<int>(it->second.size()) &&
+         std::all_of(it->second.begin(), it->second.end(), [](const Node* n) {
+           return n->op == &ops::matmul_op && n->inputs[0]->type.shape.rank() == 4 &&
+                  n->inputs[1]->type.shape.rank() == 4 && !constant_of(n->inputs[0]) &&
+                  !constant_of(n->inputs[1]);
+         });
 }
 
 Value* Cleaner::absorb_result_transpose(Value* x, const Attrs& attrs) {
@@ -468,6 +495,10 @@ void Cleaner::visit(const Node& n) {
     map_[n.out(i)] = results[i];
     uses_[results[i]] += uses_of_old_[n.out(i)];
     if (results[i]->name.empty()) results[i]->name = n.out(i)->name;
+    const Node& made = *results[i]->node;
+    if (made.op == &ops::transpose_op && made.get<PermAttrs>().perm.back() == 3 &&
+        context_.target.products_take_strides() && only_products_read(n.out(i)))
+      for_products_.insert(results[i]);
   }
 }
 

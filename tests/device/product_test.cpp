@@ -86,6 +86,7 @@ TEST_P(ProductTest, MatchesThePlainOne) {
                           {400, 120, 64},
                           {100, 96, 1300},
                           {7, 300, 31},
+                          {130, 80, 300},
                           {300, 48, 17}})
     for (int i = 0; i < 8; ++i) check(d, i & 1, i & 2, i & 4, i % 3);
 }
@@ -99,7 +100,59 @@ TEST_P(ProductTest, MatchesWithALargeRightSide) {
 // The left side is too large to be turned at once as well.
 TEST_P(ProductTest, MatchesWithTwoLargeSides) { check({600, 450, 1000}, true, false, true, 0); }
 
+// What follows a product, on the numbers that it would have left; the residual may lie in c.
+TEST_P(ProductTest, TakesInTheResidual) {
+  for (const Shape3& d : {Shape3{37, 40, 50}, {20, 2500, 200}, {40, 48, 1300}})
+    for (const bool in_place : {false, true}) {
+      const auto a = random_floats(d.m * d.k, 1), b = random_floats(d.k * d.n, 2),
+                 bias = random_floats(d.n, 3), r = random_floats(d.m * d.n, 4);
+      const ProductSpec spec{d.m, d.n, d.k, d.k, 1, d.n, 1, d.n};
+      const Epilogue epilogue{.residual = Epilogue::kBeforeAct};
+      const auto plain = Product::create(spec), summed = Product::create(spec, epilogue);
+      ASSERT_NE(summed, nullptr);
+      std::vector<float> scratch(summed->scratch_bytes() / sizeof(float) + 16);
+      auto* aligned =
+          reinterpret_cast<float*>((reinterpret_cast<uintptr_t>(scratch.data()) + 63) / 64 * 64);
+      std::vector<float> want(r.size()), got = r;
+      plain->run(a.data(), b.data(), bias.data(), want.data(), aligned);
+      summed->run(a.data(), b.data(), bias.data(), got.data(), aligned,
+                  in_place ? got.data() : r.data());
+      for (size_t i = 0; i < r.size(); ++i) ASSERT_NEAR(got[i], want[i] + r[i], 2e-4f) << i;
+    }
+}
+
 INSTANTIATE_TEST_SUITE_P(Threads, ProductTest, ::testing::Values(1, 2, 3));
+
+TEST(Product, SmallOnesInTurn) {
+  if (!cpu_supports(DType::kFloat32)) GTEST_SKIP() << "needs AVX-512";
+  for (const Shape3& d : {Shape3{1, 1, 1}, {64, 64, 64}, {40, 17, 33}, {5, 96, 7}, {30, 80, 64}})
+    for (int i = 0; i < 8; ++i) {
+      const bool turn_a = i & 1, turn_b = i & 2;
+      SCOPED_TRACE(std::to_string(d.m) + 'x' + std::to_string(d.k) + 'x' + std::to_string(d.n) +
+                   ' ' + std::to_string(i));
+      const int64_t lda = (turn_a ? d.m : d.k) + 3, ldb = (turn_b ? d.k : d.n) + 5, ldc = d.n + 1;
+      const auto a = random_floats((turn_a ? d.k : d.m) * lda, 1),
+                 b = random_floats((turn_b ? d.n : d.k) * ldb, 2), bias = random_floats(d.n, 3);
+      const ProductSpec spec{
+          d.m, d.n, d.k, turn_a ? 1 : lda, turn_a ? lda : 1, turn_b ? 1 : ldb, turn_b ? ldb : 1,
+          ldc};
+      ASSERT_TRUE(serves_small_product(spec));
+      std::vector<float> memory(small_product_bytes(spec) / sizeof(float) + 16);
+      void* scratch =
+          reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(memory.data()) + 63) / 64 * 64);
+      std::vector<float> c(static_cast<size_t>(d.m * ldc), 7.f);
+      small_product(spec, a.data(), b.data(), i & 4 ? bias.data() : nullptr, c.data(), scratch,
+                    i & 4 ? a.data() : nullptr, nullptr);
+      for (int64_t row = 0; row < d.m; ++row)
+        for (int64_t j = 0; j < ldc; ++j) {
+          double sum = j < d.n && i & 4 ? bias[static_cast<size_t>(j)] : 0;
+          for (int64_t k = 0; k < d.k && j < d.n; ++k)
+            sum += double(a[static_cast<size_t>(turn_a ? k * lda + row : row * lda + k)]) *
+                   double(b[static_cast<size_t>(turn_b ? j * ldb + k : k * ldb + j)]);
+          ASSERT_NEAR(c[static_cast<size_t>(row * ldc + j)], j < d.n ? sum : 7, 1e-4) << row << j;
+        }
+    }
+}
 
 TEST(Product, LeavesOtherStridesAlone) {
   EXPECT_EQ(Product::create({4, 4, 4, 8, 2, 4, 1, 4}), nullptr);

@@ -42,11 +42,25 @@ struct GemmRun {
   const float* residual = nullptr;
   int64_t ldr = 0, r_row = 0;
   const Epilogue* epilogue = nullptr;
+  // Not 1: element k of K lies k a_step further, pixels lie side by side (one row, one tap): as
+  // columns of a matrix, or, with tile_rows above 0 and a_step 16, in what pack_tiles() made.
+  int64_t a_step = 1;
+  int tile_rows = 0;
   bool accumulate = false;      // y holds sums already, which go on (no bias then)
+  bool more = false;            // the sums go on in another run (no epilogue then)
   const char* ahead = nullptr;  // memory that is wanted in L2 when this run is done, or null
   const char* ahead_end = nullptr;
 };
 void gemm(const GemmRun& run);
+
+// Columns [0, width) of n rows, ldx apart, become the pixels of a run: tiles [n][16] of at most
+// `most` of them. most: tile_rows_of() for the columns of the other matrix.
+void pack_tiles(const float* x, int64_t ldx, int64_t n, int64_t width, int most, float* out);
+// As many rows as the widest of the panels allows.
+inline int64_t tile_rows_of(int64_t oc) {
+  const int64_t v = vectors_of(oc);
+  return v % 3 == 0 || v % 2 == 1 ? (v == 1 ? 14 : 9) : 14;
+}
 
 // Depthwise over the output pixels [row_begin, row_end) x [col_begin, col_end) of one image; y and
 // residual point at the first of them. Weights are [channel vectors][kh * kw][16].
@@ -93,8 +107,12 @@ void pack_rows(const float* x, int64_t ldx, int64_t n, int64_t oc, int64_t at, i
 void pack_rows(const uint16_t* x, int64_t ldx, int64_t n, int64_t oc, int64_t at, int64_t n_total,
                float* out);
 
-// n rows of `used` elements, ldx apart, into one panel: [n][used, rounded up to vectors, * 16].
-void pack_panel(const float* x, int64_t ldx, int64_t n, int64_t used, float* out);
+// n rows of oc elements, ldx apart, into some of the panels [n_total][vectors * 16], from row `at`
+// on; the first of these panels lies at `out`.
+struct PackRun {
+  int64_t ldx, n, oc, panel_begin, panel_end, at, n_total;
+};
+void pack_panels(const float* x, const PackRun& run, float* out);
 
 // Depthwise: adds the output row's products with its window to dw [kh * kw][vectors * 16].
 // x: the image; dy: the row.

@@ -1,4 +1,6 @@
 // Matrix products of channels-last pixels for AVX-512: up to 14 pixels by 1..3 vectors a tile.
+#include <utility>
+
 #include "device/cpu/f32_kernels.h"
 #include "device/cpu/f32_math_avx512.h"
 #include "device/cpu/immintrin_quiet.h"
@@ -118,6 +120,53 @@ TRI_INLINE void accumulate(Accumulators<kRows, kVectors>& acc, const GemmRun& ru
   }
 }
 
+// A step of K of a tile whose pixels lie side by side.
+template <int kRow, int kRows, int kVectors>
+TRI_INLINE void step_tile(Accumulators<kRows, kVectors>& acc, const char* a,
+                          const __m512 (&b)[kVectors]) {
+  if constexpr (kRow < kRows) {
+    const __m512 x = broadcast<0, 4 * kRow>(a, 0, 0, 0);
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v)
+      asm("vfmadd231ps %2, %1, %0" : "+v"(acc.v[kRow][v]) : "v"(x), "v"(b[v]));
+    step_tile<kRow + 1>(acc, a, b);
+  }
+}
+
+template <int kStep, int kRows, int kVectors>
+TRI_INLINE void step_tile(Accumulators<kRows, kVectors>& acc, const char*& a, int64_t a_step,
+                          const float* w) {
+  __m512 b[kVectors];
+#pragma GCC unroll 4
+  for (int v = 0; v < kVectors; ++v) b[v] = _mm512_loadu_ps(w + (kStep * kVectors + v) * kLanes);
+  step_tile<0>(acc, a, b);
+  a += a_step;
+}
+
+template <int kRows, int kVectors>
+TRI_INLINE void accumulate_tile(Accumulators<kRows, kVectors>& acc, const GemmRun& run,
+                                const Tile& tile, const Panel& panel) {
+  constexpr int kStep = kVectors * kLanes;
+  asm volatile("" : : : "memory");
+  const float* w = panel.w + panel.c_begin * kStep;
+  const int64_t a_step = run.a_step * 4;
+  const char* a = reinterpret_cast<const char*>(tile.a[0]) + panel.c_begin * a_step;
+  const char* ahead = tile.ahead ? tile.ahead : reinterpret_cast<const char*>(w + 16 * kStep);
+  const int64_t ahead_step = tile.ahead ? kAheadBytes : 16 * kStep;
+  int64_t k = panel.c_end - panel.c_begin;
+  for (; k >= 4; k -= 4) {
+    _mm_prefetch(ahead, _MM_HINT_T1);
+    _mm_prefetch(ahead + 64, _MM_HINT_T1);
+    ahead += ahead_step;
+    step_tile<0>(acc, a, a_step, w);
+    step_tile<1>(acc, a, a_step, w);
+    step_tile<2>(acc, a, a_step, w);
+    step_tile<3>(acc, a, a_step, w);
+    w += 4 * kStep;
+  }
+  for (; k > 0; --k, w += kStep) step_tile<0>(acc, a, a_step, w);
+}
+
 template <int kRows, int kVectors>
 TRI_INLINE float* row_y(const GemmRun& run, const Tile& tile, int m) {
   return tile.y[group_of<kRows>(m)] + index_of<kRows>(m) * run.ldy;
@@ -220,37 +269,47 @@ TRI_INLINE void begin(Accumulators<kRows, kVectors>& acc, const GemmRun& run, co
   }
 }
 
+// While the sums are made; at the end they would wait for memory.
 template <int kRows, int kVectors>
+TRI_INLINE void fetch_residual(const GemmRun& run, const Tile& tile) {
+#pragma GCC unroll 14
+  for (int m = 0; m < kRows; ++m) {
+    const float* r = tile.r[group_of<kRows>(m)] + index_of<kRows>(m) * run.ldr;
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) _mm_prefetch(r + v * kLanes, _MM_HINT_T0);
+  }
+}
+
+template <int kRows, int kVectors, bool kTiles>
 void multiply(const GemmRun& run, const Tile& tile, const Panel& panel) {
   Accumulators<kRows, kVectors> acc;
   begin(acc, run, tile, panel);
-  accumulate(acc, run, tile, panel);
+  if (run.residual && panel.last) fetch_residual<kRows, kVectors>(run, tile);
+  if constexpr (kTiles) accumulate_tile(acc, run, tile, panel);
+  else accumulate(acc, run, tile, panel);
   if (panel.last) finish(acc, run, tile, panel);
   store(acc, run, tile, panel);
 }
 
 using Multiply = void (*)(const GemmRun&, const Tile&, const Panel&);
 
-#define TRI_ROWS(V)                                                                          \
-  {                                                                                          \
-    nullptr, multiply<1, V>, multiply<2, V>, multiply<3, V>, multiply<4, V>, multiply<5, V>, \
-        multiply<6, V>, multiply<7, V>, multiply<8, V>, multiply<9, V>
-constexpr Multiply kMultiply[4][15] = {{},
-                                       TRI_ROWS(1),
-                                       multiply<10, 1>,
-                                       multiply<11, 1>,
-                                       multiply<12, 1>,
-                                       multiply<13, 1>,
-                                       multiply<14, 1>},
-                   TRI_ROWS(2), multiply<10, 2>, multiply<11, 2>, multiply<12, 2>, multiply<13, 2>,
-                   multiply<14, 2>
+template <int kVectors, bool kTiles, size_t... kRows>
+constexpr void fill(Multiply (&row)[15], std::index_sequence<kRows...>) {
+  ((row[kRows + 1] = multiply<static_cast<int>(kRows) + 1, kVectors, kTiles>), ...);
 }
-, TRI_ROWS(3)
-}
-,
-}
-;
-#undef TRI_ROWS
+
+struct Kernels {
+  Multiply of[2][4][15] = {};  // [tiles][vectors][rows]
+  constexpr Kernels() {
+    fill<1, false>(of[0][1], std::make_index_sequence<kMaxRows[1]>());
+    fill<2, false>(of[0][2], std::make_index_sequence<kMaxRows[2]>());
+    fill<3, false>(of[0][3], std::make_index_sequence<kMaxRows[3]>());
+    fill<1, true>(of[1][1], std::make_index_sequence<kMaxRows[1]>());
+    fill<2, true>(of[1][2], std::make_index_sequence<kMaxRows[2]>());
+    fill<3, true>(of[1][3], std::make_index_sequence<kMaxRows[3]>());
+  }
+};
+constexpr Kernels kKernels;
 
 TRI_INLINE Tile tile_at(const GemmRun& run, Panel& panel, int64_t row, int64_t i, int rows,
                         bool two_rows) {
@@ -275,11 +334,25 @@ TRI_INLINE int tile_size(int64_t n, int64_t most) {
   return static_cast<int>((n + tiles - 1) / tiles);
 }
 
+// Pixels side by side: in tiles of their own, or as the columns of a matrix.
+void sweep_columns(const GemmRun& run, Panel& panel, int vectors) {
+  const float* a = run.a;
+  for (int64_t i = 0; i < run.width;) {
+    const int m = tile_size(run.width - i, run.tile_rows > 0 ? run.tile_rows : kMaxRows[vectors]);
+    Tile tile = tile_at(run, panel, 0, i, m, false);
+    tile.a[0] = a;
+    kKernels.of[1][vectors][m](run, tile, panel);
+    a += run.tile_rows > 0 ? run.ic * kLanes : m;
+    i += m;
+  }
+}
+
 void sweep(const GemmRun& run, Panel& panel, int vectors) {
+  if (run.a_step != 1) return sweep_columns(run, panel, vectors);
   const int most = kMaxRows[vectors];
   int64_t row = 0;
   if (run.width <= most / 2) {
-    const Multiply f = kMultiply[vectors][2 * run.width];
+    const Multiply f = kKernels.of[0][vectors][2 * run.width];
     for (; row + 2 <= run.rows; row += 2) {
       f(run, tile_at(run, panel, row, 0, static_cast<int>(2 * run.width), true), panel);
     }
@@ -287,7 +360,7 @@ void sweep(const GemmRun& run, Panel& panel, int vectors) {
   for (; row < run.rows; ++row) {
     for (int64_t i = 0; i < run.width;) {
       const int m = tile_size(run.width - i, most);
-      kMultiply[vectors][m](run, tile_at(run, panel, row, i, m, false), panel);
+      kKernels.of[0][vectors][m](run, tile_at(run, panel, row, i, m, false), panel);
       i += m;
     }
   }
@@ -317,7 +390,7 @@ struct Blocks {
   void limit(const GemmRun& run, int64_t block, Panel& panel) const {
     panel.tap_begin = 0, panel.tap_end = run.taps;
     panel.c_begin = 0, panel.c_end = run.ic;
-    panel.first = block == 0 && !run.accumulate, panel.last = block == count - 1;
+    panel.first = block == 0 && !run.accumulate, panel.last = block == count - 1 && !run.more;
     int64_t& begin = run.taps == 1 ? panel.c_begin : panel.tap_begin;
     int64_t& end = run.taps == 1 ? panel.c_end : panel.tap_end;
     const int64_t all = end, step = run.taps == 1 ? size : size / run.ic;
@@ -360,6 +433,21 @@ void gemm(const GemmRun& run) {
       if (!blocks.large) panel.next = ahead, panel.next_end = run.ahead_end;
       sweep(run, panel, static_cast<int>(v1 - v0));
       if (!blocks.large) ahead = panel.next;
+    }
+  }
+}
+
+void pack_tiles(const float* x, int64_t ldx, int64_t n, int64_t width, int most, float* out) {
+  constexpr int64_t kRows = 16;  // at a time, still in the first-level cache for the next tile
+  for (int64_t k0 = 0; k0 < n; k0 += kRows, x += kRows * ldx) {
+    const int64_t rows = n - k0 < kRows ? n - k0 : kRows;
+    float* tile = out + k0 * kLanes;
+    for (int64_t i = 0; i < width; tile += n * kLanes) {
+      const int m = tile_size(width - i, most);
+      const __mmask16 mask = mask_of_first(m);
+      for (int64_t k = 0; k < rows; ++k)
+        _mm512_store_ps(tile + k * kLanes, _mm512_maskz_loadu_ps(mask, x + k * ldx + i));
+      i += m;
     }
   }
 }

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <memory>
 
+#include "device/cpu/conv.h"
+
 namespace trireme::cpu {
 
 // c = a b (+ bias): a is [m, k], b is [k, n]; distances in elements. Columns of c are adjacent; of
@@ -21,13 +23,21 @@ struct ProductSpec {
 class Product {
  public:
   virtual ~Product() = default;
-  // bias: [n] or null.
-  virtual void run(const float* a, const float* b, const float* bias, float* c,
-                   void* scratch) const = 0;
+  // bias: [n] or null. residual: of the epilogue, laid out as c; it may be c.
+  virtual void run(const float* a, const float* b, const float* bias, float* c, void* scratch,
+                   const float* residual = nullptr) const = 0;
   virtual size_t scratch_bytes() const = 0;
 
   // Null where it does not serve: other processors, other strides.
-  static std::unique_ptr<Product> create(const ProductSpec& spec);
+  static std::unique_ptr<Product> create(const ProductSpec& spec, const Epilogue& epilogue = {});
 };
+
+// One of many products of small matrices, by the calling thread alone. scratch: 64-byte aligned,
+// small_product_bytes().
+bool serves_small_product(const ProductSpec& spec);
+size_t small_product_bytes(const ProductSpec& spec);
+// next_a, next_b: as much memory as a and b take, wanted in the cache soon; or null.
+void small_product(const ProductSpec& spec, const float* a, const float* b, const float* bias,
+                   float* c, void* scratch, const float* next_a, const float* next_b);
 
 }  // namespace trireme::cpu

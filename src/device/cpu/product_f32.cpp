@@ -1,9 +1,7 @@
 // Products of two computed float32 matrices by the convolutions' matrix kernel.
 //
-// b is packed into panels, and a, where its columns are adjacent, is turned: the kernel wants each
-// row's part of a sum side by side. Either all of b is packed first and the rows of c are dealt out
-// (with the turned part of a in a thread's own cache); or, when b is large, each thread packs some
-// panels at a time and makes those columns of c while they are in its cache.
+// b is packed into panels. Where the columns of a are adjacent (the gradient of a weight), a is
+// packed into tiles, or turned when b is large; else it is read where it lies.
 #include "device/cpu/product.h"
 
 #include <algorithm>
@@ -17,41 +15,92 @@ namespace {
 constexpr int64_t kSharedFloats = 384 * 1024;  // of b: larger ones go panel by panel
 constexpr int64_t kChunkFloats = 128 * 1024;   // of b at a time then
 constexpr int64_t kTurnedFloats = 512 * 1024;  // of a, turned as a whole then
+constexpr int64_t kStep = 128;                 // of K, for tiles
 
-class Large final : public Product {
+struct Data {
+  const float *a, *b, *bias;
+  float* c;
+  const float* residual;
+};
+
+constexpr int64_t kZero = 0;
+constexpr Epilogue kPlain;
+
+GemmRun gemm_run(const ProductSpec& s, const Data& d, const Epilogue& epilogue) {
+  GemmRun run;
+  run.tap = &kZero;
+  run.ic = s.k, run.oc = s.n;
+  run.a_pixel = s.a_row, run.ldy = run.ldr = s.c_row;
+  run.bias = d.bias;
+  run.epilogue = &epilogue;
+  return run;
+}
+
+// The run's outputs are the rows of c from m on.
+void set_rows(GemmRun& run, const ProductSpec& s, const Data& d, int64_t m) {
+  run.y = d.c + m * s.c_row;
+  if (run.epilogue->residual) run.residual = d.residual + m * s.c_row;
+}
+
+// Rows [k0, k1) of b, columns of panels [p0, p1), to their places in `out`: the first panel lies at
+// its beginning, and panels have k_total rows.
+void pack(const ProductSpec& s, const float* b, int64_t p0, int64_t p1, int64_t k0, int64_t k1,
+          int64_t k_total, float* out) {
+  if (s.b_column == 1) {
+    const PackRun run{s.b_row, k1 - k0, s.n, p0, p1, k0, k_total};
+    return pack_panels(b + k0 * s.b_row, run, out);
+  }
+  for (int64_t p = p0; p < p1; ++p) {
+    const int64_t first = panel_vector(s.n, p) * kLanes;
+    TurnRun run;
+    run.count = panel_vector(s.n, p + 1) * kLanes - first;
+    run.width = std::min(run.count, s.n - first);
+    run.ldx = s.b_column, run.channels = k1 - k0, run.pitch = run.count;
+    turn_pixels(b + first * s.b_column + k0, run, out + k0 * run.count);
+    out += run.count * k_total;
+  }
+}
+
+// Each thread packs some panels at a time and makes those columns of c while they are in its cache.
+bool goes_by_columns(const ProductSpec& s) {
+  return s.k * s.n > kSharedFloats && panels_of(s.n) >= 4 * num_threads() &&
+         (s.a_column == 1 || s.m * s.k <= kTurnedFloats);
+}
+
+// Either all of b is packed first and the rows of c are dealt out, or it goes by columns.
+class RowProduct final : public Product {
  public:
-  explicit Large(const ProductSpec& spec) : s_(spec), turned_(spec.a_column != 1) {
+  RowProduct(const ProductSpec& spec, const Epilogue& epilogue)
+      : s_(spec), epilogue_(epilogue), turned_(spec.a_column != 1) {
     panels_ = panels_of(s_.n);
     unit_ = std::min(s_.m, vectors_of(s_.n) % 3 == 0 ? int64_t{9} : kTilePixels);
     // An odd number of cache lines between rows: they spread over the cache's sets.
     pitch_ = turned_ ? round_up(s_.k, kLanes) : s_.a_row;
     if (turned_ && pitch_ / kLanes % 2 == 0) pitch_ += kLanes;
-    const int64_t threads = num_threads();
-    by_columns_ = s_.k * s_.n > kSharedFloats && panels_ >= 4 * threads &&
-                  (!turned_ || s_.m * s_.k <= kTurnedFloats);
-    if (by_columns_) plan_columns(threads);
-    else plan_rows(threads);
+    by_columns_ = goes_by_columns(s_);
+    if (by_columns_) plan_columns(num_threads());
+    else plan_rows(num_threads());
   }
 
   size_t scratch_bytes() const override {
     const int64_t b = by_columns_ ? chunk_floats_ * num_threads() : set_floats(s_.k, s_.n);
-    const int64_t a = !turned_ ? 0 : by_columns_ ? s_.m * pitch_ : grid_.count() * block_ * pitch_;
-    return bytes_of(round_up(b, kLanes) + round_up(a, kLanes));
+    return bytes_of(b + (turned_ ? s_.m * pitch_ : 0));
   }
 
-  void run(const float* a, const float* b, const float* bias, float* c,
-           void* scratch) const override {
+  void run(const float* a, const float* b, const float* bias, float* c, void* scratch,
+           const float* residual) const override {
     auto* packed = static_cast<float*>(scratch);
-    if (by_columns_) run_columns({a, b, bias, c}, packed, packed + chunk_floats_ * num_threads());
-    else run_rows({a, b, bias, c}, packed, packed + set_floats(s_.k, s_.n));
+    Data d{a, b, bias, c, residual};
+    if (!by_columns_) return run_rows(d, packed);
+    if (turned_) {
+      float* turned = packed + chunk_floats_ * num_threads();
+      turn_rows(a, turned);
+      d.a = turned;
+    }
+    run_columns(d, packed);
   }
 
  private:
-  struct Data {
-    const float *a, *b, *bias;
-    float* c;
-  };
-
   void plan_columns(int64_t threads) {
     const int64_t most = std::max<int64_t>(1, kChunkFloats / (s_.k * 2 * kLanes));
     chunks_ = std::min(panels_, round_up(ceil_div(panels_, most), threads));
@@ -64,109 +113,151 @@ class Large final : public Product {
     work_.panels = panels_;
     const auto vectors = static_cast<double>(s_.k * vectors_of(s_.n));
     work_.cell = vectors * static_cast<double>(unit_);
-    if (turned_) work_.prepare = static_cast<double>(s_.k * unit_) / 8;
     grid_ = choose_grid(work_, threads);
-    const int64_t most = std::max<int64_t>(1, block_pixels(pitch_, s_.k, s_.n) / unit_);
+    const int64_t most = std::max<int64_t>(1, block_pixels(s_.k, s_.k, s_.n) / unit_);
     const int64_t units = ceil_div(work_.cols, grid_.cols);
     block_ = ceil_div(units, ceil_div(units, most)) * unit_;
   }
 
-  // Panels [p0, p1) of K rows [k0, k1) to their places in `out`, where panel `first` comes first.
-  void pack(const float* b, int64_t p0, int64_t p1, int64_t k0, int64_t k1, int64_t first,
-            float* out) const {
-    for (int64_t p = p0; p < p1; ++p) {
-      const int64_t column = panel_vector(s_.n, p) * kLanes;
-      const int64_t width = panel_vector(s_.n, p + 1) * kLanes - column;
-      float* to = out + (column - panel_vector(s_.n, first) * kLanes) * s_.k + k0 * width;
-      const int64_t used = std::min(width, s_.n - column);
-      if (s_.b_column == 1) {
-        pack_panel(b + k0 * s_.b_row + column, s_.b_row, k1 - k0, used, to);
-        continue;
-      }
+  void turn_rows(const float* a, float* turned) const {
+    parallel_for(ceil_div(s_.m, kLanes), 1, [&](int64_t begin, int64_t end, int) {
+      const int64_t m = begin * kLanes;
       TurnRun run;
-      run.count = width, run.width = used;
-      run.ldx = s_.b_column, run.channels = k1 - k0, run.pitch = width;
-      turn_pixels(b + column * s_.b_column + k0, run, to);
-    }
+      run.count = run.width = s_.k;
+      run.ldx = s_.a_column, run.channels = std::min(s_.m, end * kLanes) - m, run.pitch = pitch_;
+      turn_pixels(a + m, run, turned + m * pitch_);
+    });
   }
 
-  void turn_rows(const float* a, int64_t begin, int64_t end, float* out) const {
-    TurnRun run;
-    run.count = run.width = s_.k;
-    run.ldx = s_.a_column, run.channels = end - begin, run.pitch = pitch_;
-    turn_pixels(a + begin, run, out);
-  }
-
-  GemmRun gemm_run(const Data& d) const {
-    GemmRun run;
-    run.tap = &kZero;
-    run.ic = s_.k, run.oc = s_.n;
-    run.a_pixel = pitch_, run.ldy = s_.c_row;
-    run.bias = d.bias;
-    run.epilogue = &plain_;
-    return run;
-  }
-
-  void run_rows(const Data& d, float* packed, float* turned) const {
+  void run_rows(const Data& d, float* packed) const {
     pack_all(d.b, packed);
-    for_parts(grid_.count(), turned_ ? block_ * pitch_ : 0, turned, [&](int64_t i, float* own) {
+    for_parts(grid_.count(), 0, nullptr, [&](int64_t i, float*) {
       const Part part = part_at(work_, grid_, i);
-      GemmRun run = gemm_run(d);
+      GemmRun run = gemm_run(s_, d, epilogue_);
       run.w = packed;
       run.panel_begin = part.panel[0], run.panel_end = part.panel[1];
-      const int64_t end = std::min(s_.m, part.col[1] * unit_);
-      for (int64_t m = part.col[0] * unit_; m < end; m += block_) {
-        run.width = std::min(block_, end - m);
-        if (turned_) turn_rows(d.a, m, m + run.width, own);
-        run.a = turned_ ? own : d.a + m * s_.a_row;
-        run.y = d.c + m * s_.c_row;
-        gemm(run);
-      }
+      run_blocks(run, d, part.col[0] * unit_, std::min(s_.m, part.col[1] * unit_));
     });
+  }
+
+  void run_blocks(GemmRun& run, const Data& d, int64_t begin, int64_t end) const {
+    for (int64_t m = begin; m < end; m += block_) {
+      run.width = std::min(block_, end - m);
+      run.a = d.a + m * pitch_;
+      set_rows(run, s_, d, m);
+      gemm(run);
+    }
   }
 
   void pack_all(const float* b, float* packed) const {
     constexpr int64_t kRows = 64;
-    const int64_t runs = ceil_div(s_.k, kRows);
-    parallel_for(runs * panels_, 8, [&](int64_t begin, int64_t end, int) {
+    const bool turned = s_.b_column != 1;  // by panels; else rows are read from end to end
+    const int64_t runs = ceil_div(s_.k, kRows), parts = turned ? panels_ : 1;
+    parallel_for(runs * parts, turned ? 8 : 2, [&](int64_t begin, int64_t end, int) {
       for (int64_t i = begin; i < end; ++i) {
-        const int64_t p = i / runs, k = i % runs * kRows;
-        pack(b, p, p + 1, k, std::min(s_.k, k + kRows), 0, packed);
+        const int64_t p = i / runs, k = i % runs * kRows, last = turned ? p + 1 : panels_;
+        pack(s_, b, p, last, k, std::min(s_.k, k + kRows), s_.k,
+             packed + panel_vector(s_.n, p) * kLanes * s_.k);
       }
     });
   }
 
-  void run_columns(const Data& d, float* packed, float* turned) const {
-    if (turned_)
-      parallel_for(ceil_div(s_.m, kLanes), 1, [&](int64_t begin, int64_t end, int) {
-        const int64_t m = begin * kLanes;
-        turn_rows(d.a, m, std::min(s_.m, end * kLanes), turned + m * pitch_);
-      });
+  void run_columns(const Data& d, float* packed) const {
     parallel_for(chunks_, 1, [&](int64_t begin, int64_t end, int task) {
       float* own = packed + task * chunk_floats_;
       for (int64_t i = begin; i < end; ++i) {
         const int64_t p0 = panels_ * i / chunks_, p1 = panels_ * (i + 1) / chunks_;
-        pack(d.b, p0, p1, 0, s_.k, p0, own);
-        GemmRun run = gemm_run(d);
+        float* to = own;
+        for (int64_t p = p0; p < p1; ++p) {
+          pack(s_, d.b, p, p + 1, 0, s_.k, s_.k, to);
+          to += (panel_vector(s_.n, p + 1) - panel_vector(s_.n, p)) * kLanes * s_.k;
+        }
+        GemmRun run = gemm_run(s_, d, epilogue_);
+        run.a_pixel = pitch_;
         // The kernel finds panel p behind those before it.
         run.w = own - panel_vector(s_.n, p0) * kLanes * s_.k;
         run.panel_begin = p0, run.panel_end = p1;
-        for (int64_t m = 0; m < s_.m; m += block_) {
-          run.width = std::min(block_, s_.m - m);
-          run.a = turned_ ? turned + m * pitch_ : d.a + m * s_.a_row;
-          run.y = d.c + m * s_.c_row;
-          gemm(run);
-        }
+        run_blocks(run, d, 0, s_.m);
       }
     });
   }
 
-  static constexpr int64_t kZero = 0;
   ProductSpec s_;
+  Epilogue epilogue_;
   bool turned_, by_columns_ = false;
   int64_t panels_ = 1, unit_ = 1, pitch_ = 0, block_ = 1;
   int64_t chunks_ = 1, chunk_floats_ = 0;
-  Epilogue plain_;
+  Work work_;
+  Grid grid_;
+};
+
+// Columns of a lie as such: some of the sum at a time, every part of c packs what it reads, into
+// memory that stays in its cache, and fetches what comes next while it multiplies.
+class ColumnProduct final : public Product {
+ public:
+  ColumnProduct(const ProductSpec& spec, const Epilogue& epilogue)
+      : s_(spec), epilogue_(epilogue), tile_rows_(tile_rows_of(spec.n)) {
+    work_.cols = s_.m;
+    work_.panels = panels_of(s_.n);
+    const auto k = static_cast<double>(s_.k), vectors = static_cast<double>(vectors_of(s_.n));
+    work_.cell = k * vectors;
+    work_.prepare = k / 4;
+    work_.weights = k * vectors * 4;
+    grid_ = choose_grid(work_, num_threads());
+    const int64_t rows = ceil_div(s_.m, grid_.cols);
+    block_ = ceil_div(rows, ceil_div(rows, kMostRows));
+    tile_floats_ = ceil_div(block_, tile_rows_) * kStep * kLanes;
+    panel_floats_ = kStep * vectors_of(s_.n) * kLanes;
+  }
+
+  size_t scratch_bytes() const override {
+    return bytes_of(grid_.count() * (tile_floats_ + panel_floats_));
+  }
+
+  void run(const float* a, const float* b, const float* bias, float* c, void* scratch,
+           const float* residual) const override {
+    const Data d{a, b, bias, c, residual};
+    for_parts(grid_.count(), tile_floats_ + panel_floats_, scratch, [&](int64_t i, float* own) {
+      const Part part = part_at(work_, grid_, i);
+      for (int64_t m = part.col[0]; m < part.col[1]; m += block_)
+        run_block(d, part, m, std::min(block_, part.col[1] - m), own);
+    });
+  }
+
+ private:
+  static constexpr int64_t kMostRows = 1024;
+
+  void run_block(const Data& d, const Part& part, int64_t m, int64_t rows, float* tiles) const {
+    float* panels = tiles + tile_floats_;
+    GemmRun run = gemm_run(s_, d, epilogue_);
+    run.a = tiles, run.width = rows;
+    set_rows(run, s_, d, m);
+    run.tile_rows = static_cast<int>(tile_rows_), run.a_step = kLanes;
+    const int64_t p0 = part.panel[0], p1 = part.panel[1], middle = (p0 + p1) / 2;
+    const int64_t vector = panel_vector(s_.n, p0);
+    for (int64_t k = 0; k < s_.k; k += kStep) {
+      const int64_t end = std::min(s_.k, k + kStep), next = std::min(s_.k, end + kStep);
+      run.ic = end - k, run.accumulate = k > 0, run.more = end < s_.k;
+      pack_tiles(d.a + m + k * s_.a_column, s_.a_column, run.ic, rows, run.tile_rows, tiles);
+      pack(s_, d.b + k * s_.b_row, p0, p1, 0, run.ic, run.ic, panels);
+      run.w = panels - vector * kLanes * run.ic;
+      run.panel_begin = p0, run.panel_end = middle;
+      ahead(run, d.a + m, s_.a_column, end, next);
+      gemm(run);
+      run.panel_begin = middle, run.panel_end = p1;
+      ahead(run, d.b, s_.b_row, end, next);
+      gemm(run);
+    }
+  }
+
+  static void ahead(GemmRun& run, const float* x, int64_t row, int64_t begin, int64_t end) {
+    run.ahead = reinterpret_cast<const char*>(x + begin * row);
+    run.ahead_end = reinterpret_cast<const char*>(x + end * row);
+  }
+
+  ProductSpec s_;
+  Epilogue epilogue_;
+  int64_t tile_rows_, block_ = 1, tile_floats_ = 0, panel_floats_ = 0;
   Work work_;
   Grid grid_;
 };
@@ -174,10 +265,40 @@ class Large final : public Product {
 }  // namespace
 }  // namespace f32
 
-std::unique_ptr<Product> Product::create(const ProductSpec& s) {
+bool serves_small_product(const ProductSpec& s) {
+  return cpu_supports(DType::kFloat32) && s.m > 0 && s.n > 0 && s.k > 0 &&
+         (s.a_row == 1 || s.a_column == 1) && (s.b_row == 1 || s.b_column == 1);
+}
+
+size_t small_product_bytes(const ProductSpec& s) {
+  return f32::bytes_of(f32::set_floats(s.k, s.n));
+}
+
+void small_product(const ProductSpec& s, const float* a, const float* b, const float* bias,
+                   float* c, void* scratch, const float* next_a, const float* next_b) {
+  auto* packed = static_cast<float*>(scratch);
+  f32::pack(s, b, 0, f32::panels_of(s.n), 0, s.k, s.k, packed);
+  f32::GemmRun run = f32::gemm_run(s, {a, b, bias, c, nullptr}, f32::kPlain);
+  run.a = a, run.w = packed, run.y = c;
+  run.width = s.m;
+  if (s.a_column != 1) run.a_step = s.a_column;
+  const int64_t panels = f32::panels_of(s.n);
+  for (int half = 0; half < 2; ++half) {
+    run.panel_begin = half * panels / 2, run.panel_end = (half + 1) * panels / 2;
+    const float* next = half == 0 ? next_a : next_b;
+    run.ahead = reinterpret_cast<const char*>(next);
+    if (next) run.ahead_end = reinterpret_cast<const char*>(next + (half == 0 ? s.m : s.n) * s.k);
+    f32::gemm(run);
+  }
+}
+
+std::unique_ptr<Product> Product::create(const ProductSpec& s, const Epilogue& epilogue) {
   if (!cpu_supports(DType::kFloat32) || s.m < 1 || s.n < 1 || s.k < 1) return nullptr;
   if ((s.a_row != 1 && s.a_column != 1) || (s.b_row != 1 && s.b_column != 1)) return nullptr;
-  return std::make_unique<f32::Large>(s);
+  // Tiles leave unfinished sums in c, where a residual might wait.
+  if (s.a_column != 1 && !f32::goes_by_columns(s))
+    return epilogue.residual ? nullptr : std::make_unique<f32::ColumnProduct>(s, epilogue);
+  return std::make_unique<f32::RowProduct>(s, epilogue);
 }
 
 }  // namespace trireme::cpu

@@ -76,6 +76,17 @@ void pack(const T* x, int64_t ldx, int64_t n, int64_t oc, int64_t at, int64_t n_
   }
 }
 
+template <int kVectors>
+TRI_INLINE void copy_rows(const float* from, int64_t ldx, int64_t rows, __mmask16 last, float* to) {
+  for (int64_t r = 0; r < rows; ++r, from += ldx, to += kVectors * 16) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors - 1; ++v)
+      _mm512_storeu_ps(to + 16 * v, _mm512_loadu_ps(from + 16 * v));
+    _mm512_storeu_ps(to + 16 * (kVectors - 1),
+                     _mm512_maskz_loadu_ps(last, from + 16 * (kVectors - 1)));
+  }
+}
+
 // The taps kx = 0 .. kW - 1 of one window row for sixteen channels; columns [begin, end) have all
 // their taps inside the picture.
 template <int kW>
@@ -114,10 +125,22 @@ void pack_rows(const uint16_t* x, int64_t ldx, int64_t n, int64_t oc, int64_t at
   pack(x, ldx, n, oc, at, n_total, out);
 }
 
-void pack_panel(const float* x, int64_t ldx, int64_t n, int64_t used, float* out) {
-  for (int64_t i = 0; i < n; ++i)
-    for (int64_t v = 0; v < used; v += kLanes, out += kLanes)
-      _mm512_storeu_si512(out, load_bits(x + i * ldx + v, mask_of_first(used - v)));
+// Some rows at a time, whose lines are at hand for the next panel.
+void pack_panels(const float* x, const PackRun& run, float* out) {
+  const int64_t first = panel_vector(run.oc, run.panel_begin);
+  const int64_t step = run.panel_end - run.panel_begin > 1 ? 8 : run.n;
+  for (int64_t i = 0; i < run.n; i += step) {
+    const int64_t rows = run.n - i < step ? run.n - i : step;
+    for (int64_t p = run.panel_begin; p < run.panel_end; ++p) {
+      const int64_t v0 = panel_vector(run.oc, p), v1 = panel_vector(run.oc, p + 1);
+      float* to = out + ((v0 - first) * run.n_total + (run.at + i) * (v1 - v0)) * kLanes;
+      const float* from = x + i * run.ldx + v0 * kLanes;
+      const __mmask16 mask = mask_of_first(run.oc - (v1 - 1) * kLanes);
+      if (v1 - v0 == 1) copy_rows<1>(from, run.ldx, rows, mask, to);
+      else if (v1 - v0 == 2) copy_rows<2>(from, run.ldx, rows, mask, to);
+      else copy_rows<3>(from, run.ldx, rows, mask, to);
+    }
+  }
 }
 
 void depthwise_wgrad_row(const ConvSpec& s, const float* x, const float* dy, int64_t oy,
