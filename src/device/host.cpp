@@ -1,4 +1,6 @@
 // The CPU as a device, and finding devices by name.
+#include <sys/mman.h>
+
 #include <cstring>
 #include <mutex>
 #include <new>
@@ -12,6 +14,21 @@
 namespace trireme {
 namespace {
 
+// Large blocks are made of huge pages where the system has them: a step walks through its memory
+// in strides, which miss the small pages' few places in the TLB.
+constexpr int64_t kHugePage = int64_t{2} << 20;
+
+std::align_val_t alignment_of(int64_t size) {
+  return std::align_val_t{static_cast<size_t>(size >= kHugePage ? kHugePage : 64)};
+}
+void* take_memory(int64_t size) {
+  void* p = ::operator new(static_cast<size_t>(size), alignment_of(size), std::nothrow);
+  if (p && size >= kHugePage)
+    madvise(p, static_cast<size_t>(size / kHugePage * kHugePage), MADV_HUGEPAGE);
+  return p;
+}
+void give_memory(void* p, int64_t size) { ::operator delete(p, alignment_of(size)); }
+
 // Blocks of memory for results that come again each step: freed ones wait here for the next request
 // of their size, so that no step asks the system for pages.
 class HostCache : public std::enable_shared_from_this<HostCache> {
@@ -19,7 +36,7 @@ class HostCache : public std::enable_shared_from_this<HostCache> {
   explicit HostCache(std::shared_ptr<MemoryPool> pool) : pool_(std::move(pool)) {}
   ~HostCache() {
     for (auto& [bytes, blocks] : free_)
-      for (void* p : blocks) ::operator delete (p, std::align_val_t{64});
+      for (void* p : blocks) give_memory(p, bytes);
   }
 
   Storage get(int64_t bytes, const char* what) {
@@ -40,7 +57,7 @@ class HostCache : public std::enable_shared_from_this<HostCache> {
       if (!trim()) throw;
       pool_->reserve(size, what);
     }
-    p = ::operator new (static_cast<size_t>(size), std::align_val_t{64}, std::nothrow);
+    p = take_memory(size);
     if (p == nullptr) {
       pool_->release(size);
       fail(Code::kResourceExhausted, "[memory] the system gives no " + std::to_string(size) +
@@ -68,7 +85,7 @@ class HostCache : public std::enable_shared_from_this<HostCache> {
     constexpr int64_t kMostWaiting = int64_t{1} << 30;
     const std::lock_guard lock(mutex_);
     if (waiting_ + size > kMostWaiting) {
-      ::operator delete (p, std::align_val_t{64});
+      give_memory(p, size);
       pool_->release(size);
       return;
     }
@@ -81,7 +98,7 @@ class HostCache : public std::enable_shared_from_this<HostCache> {
     const bool any = waiting_ > 0;
     for (auto& [bytes, blocks] : free_)
       for (void* p : blocks) {
-        ::operator delete (p, std::align_val_t{64});
+        give_memory(p, bytes);
         pool_->release(bytes);
       }
     free_.clear();

@@ -72,14 +72,15 @@ bool set_act(const Node& n, Epilogue& e) {
 // off.
 class EpilogueMatcher {
  public:
-  EpilogueMatcher(const Value* value, Epilogue& e, const Value** residual)
-      : value_(value), e_(e), residual_(residual) {}
+  // gradients: gelu's may follow as well.
+  EpilogueMatcher(const Value* value, Epilogue& e, const Value** residual, bool gradients = false)
+      : value_(value), e_(e), residual_(residual), gradients_(gradients) {}
 
   bool take(const Node& n) {
     if (!std::count(n.inputs.begin(), n.inputs.end(), value_)) return false;
     if (n.out()->type.dtype != value_->type.dtype || n.out()->type.shape != value_->type.shape)
       return false;
-    if (!take_add(n) && !take_unary(n)) return false;
+    if (!take_add(n) && !take_unary(n) && !take_gelu_grad(n)) return false;
     value_ = n.out();
     return true;
   }
@@ -100,6 +101,15 @@ class EpilogueMatcher {
     return true;
   }
 
+  bool take_gelu_grad(const Node& n) {
+    if (!gradients_ || n.op != &ops::gelu_grad_op || stage_ != kStart || *residual_) return false;
+    if (n.inputs[0] == value_ || !(n.inputs[0]->type == value_->type)) return false;
+    *residual_ = n.inputs[0];
+    e_.residual = Epilogue::kGeluGrad;
+    stage_ = kDone;
+    return true;
+  }
+
   bool take_unary(const Node& n) {
     if (n.op == &ops::affine_op) {
       if (stage_ >= kScaled) return false;
@@ -116,6 +126,7 @@ class EpilogueMatcher {
   const Value* value_;
   Epilogue& e_;
   const Value** residual_;
+  bool gradients_;
   Stage stage_ = kStart;
 };
 
@@ -173,7 +184,7 @@ std::optional<AnchorMatch> match_product(const std::vector<const Node*>& nodes) 
   AnchorMatch m;
   m.anchor = nodes[0];
   m.x = m.anchor->inputs[0];
-  EpilogueMatcher epilogue(m.anchor->out(), m.epilogue, &m.residual);
+  EpilogueMatcher epilogue(m.anchor->out(), m.epilogue, &m.residual, true);
   for (size_t i = 1; i < nodes.size(); ++i)
     if (!epilogue.take(*nodes[i])) return std::nullopt;
   m.result = epilogue.value();

@@ -121,6 +121,29 @@ TEST_P(ProductTest, TakesInTheResidual) {
     }
 }
 
+TEST_P(ProductTest, TakesInTheGradientOfGelu) {
+  for (const Shape3& d : {Shape3{37, 40, 50}, {20, 2500, 200}, {33, 17, 1300}}) {
+    const auto a = random_floats(d.m * d.k, 1), b = random_floats(d.k * d.n, 2);
+    auto z = random_floats(d.m * d.n, 4);
+    for (float& v : z) v *= 4;
+    const ProductSpec spec{d.m, d.n, d.k, d.k, 1, d.n, 1, d.n};
+    const auto plain = Product::create(spec),
+               scaled = Product::create(spec, {.residual = Epilogue::kGeluGrad});
+    ASSERT_NE(scaled, nullptr);
+    std::vector<float> scratch(scaled->scratch_bytes() / sizeof(float) + 16);
+    auto* aligned =
+        reinterpret_cast<float*>((reinterpret_cast<uintptr_t>(scratch.data()) + 63) / 64 * 64);
+    std::vector<float> want(z.size()), got(z.size());
+    plain->run(a.data(), b.data(), nullptr, want.data(), aligned);
+    scaled->run(a.data(), b.data(), nullptr, got.data(), aligned, z.data());
+    for (size_t i = 0; i < z.size(); ++i) {
+      const double v = z[i], slope = 0.5 * std::erfc(-v / std::sqrt(2.0)) +
+                                     v * std::exp(-0.5 * v * v) / std::sqrt(2 * std::acos(-1.0));
+      ASSERT_NEAR(got[i], want[i] * slope, 2e-6 * std::abs(want[i]) + 1e-7) << i << ' ' << v;
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Threads, ProductTest, ::testing::Values(1, 2, 3));
 
 TEST(Product, SmallOnesInTurn) {

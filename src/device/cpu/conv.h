@@ -38,7 +38,9 @@ enum class Act : uint8_t {
 // 0), 6) / 6. kHardSigmoid: min(max(alpha v + beta, 0), 1).  kSwish: v sigmoid(v).  kGelu: the
 // exact one, with erf.
 struct Epilogue {
-  enum Residual : uint8_t { kNone, kBeforeAct, kAfter };
+  // Where the residual is added; kGeluGrad: times gelu's derivative at the residual instead, all
+  // that follows (of products in float32 alone).
+  enum Residual : uint8_t { kNone, kBeforeAct, kAfter, kGeluGrad };
   Act act = Act::kNone;
   Residual residual = kNone;
   float alpha = 0, beta = 0;

@@ -4,6 +4,7 @@
 #include "device/cpu/immintrin_quiet.h"
 
 #include "device/cpu/conv.h"
+#include "device/cpu/gelu_avx512.h"
 
 #define TRI_INLINE inline __attribute__((always_inline))
 
@@ -52,25 +53,6 @@ inline __m512 tanh_ps(__m512 x) {
   const __m512 two_n = _mm512_scalef_ps(set1(1.0f), n);
   const __m512 e = _mm512_fmadd_ps(two_n, m, _mm512_sub_ps(two_n, set1(1.0f)));
   return _mm512_div_ps(e, _mm512_add_ps(e, set1(2.0f)));
-}
-
-// x Phi(x), Phi from erfc(z) = exp(-z^2) t P(t), t = 1 / (1 + z / 2): our own fit, 5e-8 off.
-inline __m512 gelu_ps(__m512 x) {
-  const __m512 z = _mm512_mul_ps(_mm512_abs_ps(x), set1(0.707106781f));
-  const __m512 t = _mm512_div_ps(set1(1.0f), _mm512_fmadd_ps(z, set1(0.5f), set1(1.0f)));
-  __m512 p = _mm512_fmadd_ps(set1(-0.0592518614f), t, set1(0.285567482f));
-  p = _mm512_fmadd_ps(p, t, set1(-0.489442964f));
-  p = _mm512_fmadd_ps(p, t, set1(0.280815457f));
-  p = _mm512_fmadd_ps(p, t, set1(-0.0286130138f));
-  p = _mm512_fmadd_ps(p, t, set1(0.203550254f));
-  p = _mm512_fmadd_ps(p, t, set1(0.242885177f));
-  p = _mm512_fmadd_ps(p, t, set1(0.282404593f));
-  p = _mm512_fmadd_ps(p, t, set1(0.282084837f));
-  const __m512 e = exp_ps(_mm512_mul_ps(_mm512_mul_ps(x, x), set1(-0.5f)));
-  const __m512 half_erfc = _mm512_mul_ps(_mm512_mul_ps(set1(0.5f), t), _mm512_mul_ps(p, e));
-  const __mmask16 negative = _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_LT_OQ);
-  const __m512 phi = _mm512_mask_sub_ps(half_erfc, _knot_mask16(negative), set1(1.0f), half_erfc);
-  return _mm512_mul_ps(x, phi);
 }
 
 // Hard swish and what follows it, (v gate) scale + shift, with the gate scaled beforehand.

@@ -228,10 +228,39 @@ TRI_INLINE void activate_long(Accumulators<kRows, kVectors>& acc, const Epilogue
   }
 }
 
+void __attribute__((noinline)) slope_buffer(float* buffer, int vectors) {
+  for (int i = 0; i < 16 * vectors; i += 16)
+    _mm512_store_ps(buffer + i, gelu_slope_ps(_mm512_load_ps(buffer + i)));
+}
+
+// Times gelu's derivative at the residual.
+template <int kRows, int kVectors>
+TRI_INLINE void multiply_slope(Accumulators<kRows, kVectors>& acc, const GemmRun& run,
+                               const Tile& tile, const Panel& panel) {
+  alignas(64) float buffer[kRows * kVectors * kLanes];
+#pragma GCC unroll 14
+  for (int m = 0; m < kRows; ++m) {
+    const float* r = tile.r[group_of<kRows>(m)] + index_of<kRows>(m) * run.ldr;
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v)
+      _mm512_store_ps(buffer + (m * kVectors + v) * kLanes,
+                      _mm512_maskz_loadu_ps(mask_of<kVectors>(v, panel), r + v * kLanes));
+  }
+  slope_buffer(buffer, kRows * kVectors);
+#pragma GCC unroll 14
+  for (int m = 0; m < kRows; ++m) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v)
+      acc.v[m][v] =
+          _mm512_mul_ps(acc.v[m][v], _mm512_load_ps(buffer + (m * kVectors + v) * kLanes));
+  }
+}
+
 template <int kRows, int kVectors>
 TRI_INLINE void finish(Accumulators<kRows, kVectors>& acc, const GemmRun& run, const Tile& tile,
                        const Panel& panel) {
   const Epilogue& e = *run.epilogue;
+  if (e.residual == Epilogue::kGeluGrad) return multiply_slope(acc, run, tile, panel);
   if (e.residual == Epilogue::kBeforeAct) add_residual(acc, run, tile, panel);
   if (e.act == Act::kHardSwish) {
     const HardSwish f(e.scale, e.shift);

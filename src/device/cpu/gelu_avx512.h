@@ -1,13 +1,13 @@
-// gelu and its gradient on tiles, with AVX-512; for pointwise_tiles_avx512.cpp only.
+// gelu and its derivative on sixteen floats, for the *_avx512.cpp files only.
 //
 // Both are functions of the normal distribution's tail. That is cut into sixteen pieces of
 // [0, 6), each a polynomial whose coefficients a permutation looks up: no division, no exponential,
-// 6e-8 off at most. Memory is then what they wait for.
+// 6e-8 off at most.
 #pragma once
 
-#include "ops/avx512.h"
+#include "device/cpu/immintrin_quiet.h"
 
-namespace trireme {
+namespace trireme::cpu {
 namespace {
 
 // 1 - Phi(y): coefficients of t^0 to t^5 in each sixteenth.
@@ -64,48 +64,32 @@ alignas(64) constexpr float kSlope[6][16] = {
      6.87414649e-06f, 4.13482849e-06f, 1.67856933e-06f, 5.18583306e-07f, 1.27775749e-07f,
      2.57220982e-08f}};
 
-struct Pieces {
-  Vector c[6];
-  explicit Pieces(const float (&table)[6][16]) {
-    for (int k = 0; k < 6; ++k) c[k] = _mm512_load_ps(table[k]);
-  }
-
-  // For y = |x|; 0 from 6 on, where it is less than 4e-8 (times x, that must not grow).
-  Vector operator()(Vector y) const {
-    const Vector last = _mm512_set1_ps(15.999999f);
-    // In this order NaN passes.
-    const Vector u = _mm512_min_ps(last, _mm512_mul_ps(y, _mm512_set1_ps(16.f / 6)));
-    const __m512i piece = _mm512_cvttps_epi32(u);
-    const Vector t = _mm512_reduce_ps(u, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
-    Vector p = _mm512_permutexvar_ps(piece, c[5]);
-    for (int k = 4; k >= 0; --k) p = _mm512_fmadd_ps(p, t, _mm512_permutexvar_ps(piece, c[k]));
-    return _mm512_mask_mov_ps(p, _mm512_cmp_ps_mask(u, last, _CMP_GE_OQ), _mm512_setzero_ps());
-  }
-};
+// For y = |x|; 0 from 6 on, where it is less than 4e-8 (times x, that must not grow).
+inline __attribute__((always_inline)) __m512 tail_piece(const float (&table)[6][16], __m512 y) {
+  const __m512 last = _mm512_set1_ps(15.999999f);
+  // In this order NaN passes.
+  const __m512 u = _mm512_min_ps(last, _mm512_mul_ps(y, _mm512_set1_ps(16.f / 6)));
+  const __m512i piece = _mm512_cvttps_epi32(u);
+  const __m512 t = _mm512_reduce_ps(u, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+  __m512 p = _mm512_permutexvar_ps(piece, _mm512_load_ps(table[5]));
+#pragma GCC unroll 5
+  for (int k = 4; k >= 0; --k)
+    p = _mm512_fmadd_ps(p, t, _mm512_permutexvar_ps(piece, _mm512_load_ps(table[k])));
+  return _mm512_mask_mov_ps(p, _mm512_cmp_ps_mask(u, last, _CMP_GE_OQ), _mm512_setzero_ps());
+}
 
 // The tail for negative x, what it leaves of 1 for positive.
-inline Vector by_sign(Vector x, Vector tail) {
+inline __attribute__((always_inline)) __m512 by_sign(__m512 x, __m512 tail) {
   const __mmask16 positive = _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_GE_OQ);
   return _mm512_mask_sub_ps(tail, positive, _mm512_set1_ps(1.f), tail);
 }
 
-void gelu_tile_avx512(float* dst, const float* x, int n) {
-  const Pieces tail(kTail);
-  for (int i = 0; i < n; i += 16) {
-    const __mmask16 m = lanes(n - i);
-    const Vector v = load(x + i, m);
-    store(dst + i, m, _mm512_mul_ps(v, by_sign(v, tail(_mm512_abs_ps(v)))));
-  }
+[[maybe_unused]] inline __attribute__((always_inline)) __m512 gelu_ps(__m512 x) {
+  return _mm512_mul_ps(x, by_sign(x, tail_piece(kTail, _mm512_abs_ps(x))));
 }
-
-void gelu_grad_tile_avx512(float* dst, const float* x, const float* dy, int n) {
-  const Pieces slope(kSlope);
-  for (int i = 0; i < n; i += 16) {
-    const __mmask16 m = lanes(n - i);
-    const Vector v = load(x + i, m);
-    store(dst + i, m, _mm512_mul_ps(load(dy + i, m), by_sign(v, slope(_mm512_abs_ps(v)))));
-  }
+[[maybe_unused]] inline __attribute__((always_inline)) __m512 gelu_slope_ps(__m512 x) {
+  return by_sign(x, tail_piece(kSlope, _mm512_abs_ps(x)));
 }
 
 }  // namespace
-}  // namespace trireme
+}  // namespace trireme::cpu
