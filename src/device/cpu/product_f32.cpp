@@ -108,15 +108,15 @@ class RowProduct final : public Product {
     block_ = std::max<int64_t>(1, 96 * 1024 / s_.k / unit_) * unit_;
   }
 
+  // Rows are dealt out one by one: the kernel makes its tiles as equal as they can be.
   void plan_rows(int64_t threads) {
-    work_.cols = ceil_div(s_.m, unit_);
+    work_.cols = s_.m;
     work_.panels = panels_;
-    const auto vectors = static_cast<double>(s_.k * vectors_of(s_.n));
-    work_.cell = vectors * static_cast<double>(unit_);
+    work_.cell = static_cast<double>(s_.k * vectors_of(s_.n));
     grid_ = choose_grid(work_, threads);
-    const int64_t most = std::max<int64_t>(1, block_pixels(s_.k, s_.k, s_.n) / unit_);
-    const int64_t units = ceil_div(work_.cols, grid_.cols);
-    block_ = ceil_div(units, ceil_div(units, most)) * unit_;
+    const int64_t most = std::max<int64_t>(unit_, block_pixels(s_.k, s_.k, s_.n));
+    const int64_t rows = ceil_div(s_.m, grid_.cols);
+    block_ = round_up(ceil_div(rows, ceil_div(rows, most)), unit_);
   }
 
   void turn_rows(const float* a, float* turned) const {
@@ -136,7 +136,7 @@ class RowProduct final : public Product {
       GemmRun run = gemm_run(s_, d, epilogue_);
       run.w = packed;
       run.panel_begin = part.panel[0], run.panel_end = part.panel[1];
-      run_blocks(run, d, part.col[0] * unit_, std::min(s_.m, part.col[1] * unit_));
+      run_blocks(run, d, part.col[0], part.col[1]);
     });
   }
 
