@@ -2,6 +2,7 @@
 // every vector tail and every way of cutting the work.
 #include <cmath>
 
+#include "ops/matmul.h"
 #include "ops/norm.h"
 #include "ops/op_test.h"
 #include "ops/pool.h"
@@ -228,6 +229,18 @@ TEST(Norms, ErrorsTellWhatWasExpected) {
       {[&] { ops::reduce(ops::mean_op, ints, {0}, false); },
        "[mean] x expects a floating dtype, got int32"}};
   for (const auto& [f, text] : cases) EXPECT_EQ(error_of(f), text);
+}
+
+// Such weights took a hundred times as long; 1e-40 as much as vanishes beside 1.
+TEST(Matmul, WeightsBelowTheSmallestNormalNumberCountAsZero) {
+  const Array x = Array::from<float>({1, 1, 2}, std::vector<float>{1e35f, 1}, DType::kFloat32);
+  const Array w =
+      Array::from<float>({2, 2}, std::vector<float>{1e-40f, 0.5f, 1, -1e-40f}, DType::kFloat32);
+  const auto y =
+      run_ops([](const auto& v) { return std::vector{ops::matmul(v[0], v[1], nullptr)}; }, {x, w},
+              {.constants = true});
+  expect_near(y[0], {1, 5e34}, 0, 1e-6, "matmul");
+  EXPECT_EQ(w.as<float>()[0], 1e-40f);  // the caller's stay
 }
 
 }  // namespace
