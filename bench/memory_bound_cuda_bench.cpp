@@ -124,10 +124,10 @@ void Speed::stem() {
   const BatchNormPoolAttrs a{
       .kernel = {3, 3}, .strides = {2, 2}, .paddings = {1, 1}, .size = {56, 56}};
   const auto bytes = static_cast<double>(x.bytes());
-  run("stem forward: 2.4 passes", ops::fused_batch_norm_act_pool_op, {c, c, x, c, c}, a,
-      2.375 * bytes);
-  run("stem backward: 3.8", ops::fused_batch_norm_act_pool_grad_op, {x, c, c, c, c, y, index, {}},
-      a, 3.75 * bytes);
+  run("stem forward: 2.6 passes", ops::fused_batch_norm_act_pool_op, {c, c, x, c, c}, a,
+      2.625 * bytes);
+  run("stem backward: 2.9", ops::fused_batch_norm_act_pool_grad_op,
+      {x, c, c, c, c, y, index, y, {}}, a, 2.875 * bytes);
 }
 
 void Speed::rows() {

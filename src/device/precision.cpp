@@ -1,4 +1,4 @@
-// How exact products of float32 are on a GPU.
+// How exact and how repeatable products are on a GPU.
 #include "device/precision.h"
 
 #include <atomic>
@@ -25,5 +25,7 @@ std::atomic<bool>& setting(Products products) {
 
 bool allows_tf32(Products products) { return setting(products); }
 void allow_tf32(Products products, bool allowed) { setting(products) = allowed; }
+
+bool cudnn_deterministic(bool otherwise) { return flag("FLAGS_cudnn_deterministic", otherwise); }
 
 }  // namespace trireme

@@ -1,4 +1,4 @@
-// How exact products of float32 are on a GPU.
+// How exact and how repeatable products are on a GPU.
 #pragma once
 
 namespace trireme {
@@ -11,5 +11,9 @@ enum class Products { kConvolutions, kMatrices };
 // they are. Thread-safe.
 bool allows_tf32(Products products);
 void allow_tf32(Products products, bool allowed);
+
+// $FLAGS_cudnn_deterministic ("0", "1"): whether cuDNN's kernels give the same bits for the same
+// inputs, more slowly. Without it convolutions do, attention's gradients do not.
+bool cudnn_deterministic(bool otherwise);
 
 }  // namespace trireme

@@ -1,6 +1,8 @@
 // Batch norm on the GPU: 16-byte accesses; sums over parts of the rows, which a second kernel joins
 // in a fixed order; then one pass that applies one factor and one offset a channel.
 #include "ops/batch_norm_device.cuh"
+#include "ops/conv.h"
+#include "ops/conv_cuda.h"
 
 namespace trireme {
 namespace cuda {
@@ -10,7 +12,7 @@ constexpr size_t kX = 2;  // of batch_norm_train's inputs (mean, variance, x, sc
 
 // Sums of dy and dy (x - mean).
 template <int N, bool kRows, class T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 3)
     grad_sums(const T* __restrict__ x, const T* __restrict__ dy, Small mean, Acc<T>* partial,
               int64_t count, int64_t channels, int64_t run, int64_t images) {
   using A = Acc<T>;
@@ -18,7 +20,7 @@ __global__ void __launch_bounds__(kThreads)
     A m[N];
 #pragma unroll
     for (int i = 0; i < N; ++i) m[i] = mean.at(kRows ? c + i : c, A(0));
-    walk([&](int64_t at, int64_t step, auto unroll, A(&a)[N], A(&b)[N]) {
+    walk([&](int64_t at, int64_t step, auto unroll, A(&sums)[2][N]) {
       constexpr int U = decltype(unroll)::value;
       A v[U][N], g[U][N];
 #pragma unroll
@@ -28,8 +30,8 @@ __global__ void __launch_bounds__(kThreads)
       for (int u = 0; u < U; ++u) {
 #pragma unroll
         for (int i = 0; i < N; ++i) {
-          a[i] += g[u][i];
-          b[i] += g[u][i] * (v[u][i] - m[i]);
+          sums[0][i] += g[u][i];
+          sums[1][i] += g[u][i] * (v[u][i] - m[i]);
         }
       }
     });
@@ -49,23 +51,34 @@ __global__ void __launch_bounds__(kThreads)
   offset[c] = bias.at(c, A(0)) - mean.at(c, A(0)) * factor[c];
 }
 
+// From sums around each channel's first element to those around zero.
+template <class T>
+__global__ void __launch_bounds__(1024)
+    finish_sums(const T* x, const Acc<T>* partial, int parts, int64_t channels, int64_t stride,
+                double count, Acc<T>* sums) {
+  join_parts(partial, parts, channels, [&](int64_t c, const double(&s)[2]) {
+    const double shift = up(x[c * stride]);
+    sums[c] = static_cast<Acc<T>>(s[0] + count * shift);
+    sums[channels + c] = static_cast<Acc<T>>(s[1] + 2 * shift * s[0] + count * shift * shift);
+  });
+}
+
 template <class T> Kernel train_kernel(const Prepare& p) {
   using A = Acc<T>;
   const Form f(p.in(kX), sizeof(T));
-  const SmallInput scale(p, 3), bias(p, 4);
-  const auto attrs = p.attrs<BatchNormAttrs>();
+  const auto& attrs = p.attrs<BatchNormAttrs>();
+  const Statistics<T> statistics(p, f, {}, attrs.momentum, attrs.epsilon);
   const auto run = [=](const Launch& l) {
-    const T* x = l.input<T>(kX);
-    const A* factor = batch_statistics<T>(f, x, scale, bias, attrs.momentum, attrs.epsilon, l);
-    run_apply<false, T>(f, x, nullptr, l.output<T>(2), factor, nullptr, factor + f.channels,
-                        stream_of(l));
+    const A* factor = statistics.take(l, static_cast<A*>(l.scratch));
+    run_apply<false, T>(f, l.input<T>(kX), nullptr, l.output<T>(2), factor, nullptr,
+                        factor + f.channels, stream_of(l));
   };
-  return {run, statistics_scratch(f) * sizeof(A)};
+  return {run, statistics.scratch() * sizeof(A)};
 }
 
 template <class T> Kernel grad_kernel(const Prepare& p) {
   using A = Acc<T>;
-  const Form f(channels_last(p.in(4)) ? p.in(4) : p.in(0), sizeof(T));
+  const Form f(channels_last(p.in(4)) ? p.in(4) : p.in(0), sizeof(T), 3);
   const SmallInput scale(p, 1), mean(p, 2), inverse(p, 3);
   const auto run = [=](const Launch& l) {
     auto* partial = static_cast<A*>(l.scratch);
@@ -100,6 +113,24 @@ template <class T> Kernel inference_kernel(const Prepare& p) {
 }
 
 }  // namespace
+
+size_t channel_sums_scratch(const Type& x) {
+  return Form(x, size_of(x.dtype)).partials() * sizeof(double);
+}
+
+void channel_sums(const Type& x, const void* data, void* sums, void* scratch, void* stream) {
+  with_cuda_floating(ops::conv2d_statistics_op, x.dtype, [&]<class T>(Tag<T>) {
+    const Form f(x, sizeof(T));
+    auto* partial = static_cast<Acc<T>*>(scratch);
+    const auto s = static_cast<cudaStream_t>(stream);
+    partial_moments<T>(f, static_cast<const T*>(data), partial, s);
+    finish_sums<T><<<blocks_for(f.channels, 32), 1024, 0, s>>>(
+        static_cast<const T*>(data), partial, static_cast<int>(f.parts), f.channels,
+        f.run ? f.run : 1, static_cast<double>(f.count), static_cast<Acc<T>*>(sums));
+    TRI_CUDA_LAUNCHED();
+  });
+}
+
 }  // namespace cuda
 
 Kernel cuda_batch_norm(const Prepare& p) {

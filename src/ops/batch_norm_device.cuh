@@ -4,6 +4,7 @@
 
 #include <numeric>
 
+#include "ops/batch_norm_fused.h"
 #include "ops/cuda_common.cuh"
 #include "ops/norm.h"
 
@@ -15,16 +16,19 @@ struct Form {
   int64_t run, images;
   unsigned slabs, parts;  // of the grid of sums
 
-  Form(const Type& x, size_t element) : channels(x.shape[1]), count(x.shape.numel() / channels) {
+  // per_sm: blocks of the kernel that sums which an SM holds at a time (by their registers); all
+  // run at once.
+  Form(const Type& x, size_t element, int64_t per_sm = 4)
+      : channels(x.shape[1]), count(x.shape.numel() / channels) {
     const int64_t pixels = split_at(x.shape, 1).inner;
     run = cuda_last(x) || pixels == 1 ? 0 : pixels;
     images = x.shape[0];
     const int64_t n = width(element), groups = channels / n;
     slabs = static_cast<unsigned>(run ? channels : (groups + 31) / 32);
-    // Enough blocks for the largest GPU twice over, but 16 rows for a thread.
+    // Enough blocks for the largest GPU, but 16 rows for a thread.
     const int64_t work = run ? count / (kThreads * n * 4) : count / (16 * rows_at_once(groups));
-    parts =
-        static_cast<unsigned>(std::clamp<int64_t>(work, 1, std::max<int64_t>(1, 132 * 4 / slabs)));
+    parts = static_cast<unsigned>(
+        std::clamp<int64_t>(work, 1, std::max<int64_t>(1, 132 * per_sm / slabs)));
     if (run) parts = static_cast<unsigned>(std::min<int64_t>(parts, 64));
   }
   static bool cuda_last(const Type& x) { return channels_last(x); }
@@ -41,71 +45,96 @@ __device__ __forceinline__ int64_t divided(int64_t i, int64_t by) {
   return (i | by) >> 32 ? i / by : static_cast<unsigned>(i) / static_cast<unsigned>(by);
 }
 
-// Sums a and b of the threads that share a channel, into partial[part][2][channels].
-template <int N, class A>
-__device__ void block_sums(A (&a)[N], A (&b)[N], int tx, int ty, int columns, int rows,
-                           int64_t first, int64_t channels, A* partial) {
-  __shared__ A sums[kThreads * N];
-  A* own = partial + static_cast<int64_t>(blockIdx.y) * 2 * channels;
-  for (int which = 0; which < 2; ++which) {
-    __syncthreads();
-    if (ty < rows) {
+// Joins the K sums of the threads that share a channel, into partial[part][K][channels]. columns:
+// threads side by side, of N channels each.
+template <int K, int N, class A>
+__device__ void block_sums(A (&sums)[K][N], int columns, int64_t first, int64_t channels,
+                           A* partial) {
+  constexpr int kWarps = kThreads / 32;
+  __shared__ A shared[kWarps * 32 * N];
+  // Within a warp first, where several of its rows have the same columns.
+  const bool folded = columns < 32 && 32 % columns == 0;
+  if (folded) {
 #pragma unroll
-      for (int i = 0; i < N; ++i) sums[(ty * columns + tx) * N + i] = which ? b[i] : a[i];
+    for (int which = 0; which < K; ++which) {
+#pragma unroll
+      for (int i = 0; i < N; ++i)
+        for (int o = columns; o < 32; o *= 2)
+          sums[which][i] += __shfl_xor_sync(~0u, sums[which][i], o);
+    }
+  }
+  const int rows = folded ? kWarps : kThreads / columns;
+  const int tx = threadIdx.x % columns, ty = folded ? threadIdx.x / 32 : threadIdx.x / columns;
+  const bool writes = folded ? static_cast<int>(threadIdx.x % 32) < columns : ty < rows;
+  A* own = partial + static_cast<int64_t>(blockIdx.y) * K * channels;
+#pragma unroll
+  for (int which = 0; which < K; ++which) {
+    __syncthreads();
+    if (writes) {
+#pragma unroll
+      for (int i = 0; i < N; ++i) shared[(ty * columns + tx) * N + i] = sums[which][i];
     }
     __syncthreads();
     for (int c = threadIdx.x; c < columns * N; c += kThreads) {
       if (first + c >= channels) continue;
       A sum = 0;
-      for (int r = 0; r < rows; ++r) sum += sums[r * columns * N + c];
+#pragma unroll 8
+      for (int r = 0; r < rows; ++r) sum += shared[r * columns * N + c];
       own[which * channels + first + c] = sum;
     }
   }
 }
 
-// f(offset, N values of channels c...) -> two terms; the rows of channels.
-template <int N, int kUnroll = 4, class A, class F>
+// K sums over the rows of channels. f(first channel of N, walk) calls walk(piece), which calls
+// piece(offset, offset to the next row, how many rows, sums).
+template <int N, int kUnroll = 4, int K = 2, class A, class F>
 __device__ void sum_rows(int64_t count, int64_t channels, A* partial, F f) {
   const int groups = static_cast<int>(channels / N);
   const int columns = min(groups, 32), rows = kThreads / columns;
   const int tx = threadIdx.x % columns, ty = threadIdx.x / columns;
   const int64_t group = static_cast<int64_t>(blockIdx.x) * columns + tx;
-  A a[N] = {}, b[N] = {};
+  A sums[K][N] = {};
   if (ty < rows && group < groups) {
     const int64_t step = static_cast<int64_t>(gridDim.y) * rows;
     f(group * N, [&](auto piece) {
       int64_t r = static_cast<int64_t>(blockIdx.y) * rows + ty;
       for (; r + (kUnroll - 1) * step < count; r += kUnroll * step)
-        piece(r * channels + group * N, step * channels, Width<kUnroll>{}, a, b);
-      for (; r < count; r += step) piece(r * channels + group * N, 0, Width<1>{}, a, b);
+        piece(r * channels + group * N, step * channels, Width<kUnroll>{}, sums);
+      if constexpr (kUnroll > 2) {
+        if (r + step < count) {
+          piece(r * channels + group * N, step * channels, Width<2>{}, sums);
+          r += 2 * step;
+        }
+      }
+      for (; r < count; r += step) piece(r * channels + group * N, 0, Width<1>{}, sums);
     });
   }
-  block_sums<N>(a, b, tx, ty, columns, rows, static_cast<int64_t>(blockIdx.x) * columns * N,
-                channels, partial);
+  let_next_begin();
+  block_sums<K>(sums, columns, static_cast<int64_t>(blockIdx.x) * columns * N, channels, partial);
 }
 
 // One channel's runs: gridDim.x channels, gridDim.y parts.
-template <int N, class A, class F>
+template <int N, int K = 2, class A, class F>
 __device__ void sum_runs(int64_t run, int64_t images, int64_t channels, A* partial, F f) {
   const int64_t c = blockIdx.x;
-  A a[N] = {}, b[N] = {};
+  A sums[K][N] = {};
   const int64_t vectors = run / N, all = vectors * images;
   f(c, [&](auto piece) {
     for (int64_t i = static_cast<int64_t>(blockIdx.y) * kThreads + threadIdx.x; i < all;
          i += static_cast<int64_t>(gridDim.y) * kThreads) {
       const int64_t image = divided(i, vectors);
-      piece((image * channels + c) * run + (i - image * vectors) * N, 0, Width<1>{}, a, b);
+      piece((image * channels + c) * run + (i - image * vectors) * N, 0, Width<1>{}, sums);
     }
   });
-  A first = 0, second = 0;
+  A* own = partial + static_cast<int64_t>(blockIdx.y) * K * channels;
 #pragma unroll
-  for (int i = 0; i < N; ++i) first += a[i], second += b[i];
-  first = group_reduce<kThreads>(first, Plus{});
-  second = group_reduce<kThreads>(second, Plus{});
-  if (threadIdx.x != 0) return;
-  A* own = partial + static_cast<int64_t>(blockIdx.y) * 2 * channels;
-  own[c] = first;
-  own[channels + c] = second;
+  for (int which = 0; which < K; ++which) {
+    A sum = 0;
+#pragma unroll
+    for (int i = 0; i < N; ++i) sum += sums[which][i];
+    sum = group_reduce<kThreads>(sum, Plus{});
+    if (threadIdx.x == 0) own[which * channels + c] = sum;
+  }
 }
 
 // Sums around one value of the channel, so that a large mean does not drown the variance.
@@ -122,7 +151,7 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
       for (int i = 0; i < N; ++i) shift[i] = up(x[c * run]);
     }
-    walk([&](int64_t at, int64_t step, auto unroll, A(&a)[N], A(&b)[N]) {
+    walk([&](int64_t at, int64_t step, auto unroll, A(&sums)[2][N]) {
       constexpr int U = decltype(unroll)::value;
       A v[U][N];
 #pragma unroll
@@ -132,8 +161,8 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
         for (int i = 0; i < N; ++i) {
           const A d = v[u][i] - shift[i];
-          a[i] += d;
-          b[i] += d * d;
+          sums[0][i] += d;
+          sums[1][i] += d * d;
         }
       }
     });
@@ -156,26 +185,29 @@ template <int N> __device__ __forceinline__ unsigned get_bits(const uint8_t* mas
   return static_cast<unsigned>(mask[at / 8]) >> at % 8;
 }
 
-// Joins the parts of 32 channels; f(channel, first sum, second sum) once a channel.
-template <class A, class F>
+// Joins the parts of 32 channels; f(channel, K sums) once a channel.
+template <int K = 2, class A, class F>
 __device__ void join_parts(const A* partial, int parts, int64_t channels, F f) {
-  __shared__ double sums[2][32][33];
+  __shared__ double shared[K][32][33];
   const int x = threadIdx.x % 32, y = threadIdx.x / 32;
   const int64_t c = static_cast<int64_t>(blockIdx.x) * 32 + x;
-  double a = 0, b = 0;
+  double sums[K] = {};
   if (c < channels) {
 #pragma unroll 4
-    for (int k = y; k < parts; k += 32) {
-      a += partial[static_cast<int64_t>(k) * 2 * channels + c];
-      b += partial[static_cast<int64_t>(k) * 2 * channels + channels + c];
+    for (int part = y; part < parts; part += 32) {
+#pragma unroll
+      for (int which = 0; which < K; ++which)
+        sums[which] += partial[(static_cast<int64_t>(part) * K + which) * channels + c];
     }
   }
-  sums[0][y][x] = a;
-  sums[1][y][x] = b;
+#pragma unroll
+  for (int which = 0; which < K; ++which) shared[which][y][x] = sums[which];
   __syncthreads();
   if (y > 0 || c >= channels) return;
-  for (int k = 1; k < 32; ++k) a += sums[0][k][x], b += sums[1][k][x];
-  f(c, a, b);
+#pragma unroll
+  for (int which = 0; which < K; ++which)
+    for (int row = 1; row < 32; ++row) sums[which] += shared[which][row][x];
+  f(c, sums);
 }
 
 // y = factor x + offset. What the gradients compute again from the saved statistics has the same
@@ -199,9 +231,12 @@ template <class T>
 __global__ void __launch_bounds__(1024)
     finish_train(const T* x, const Acc<T>* partial, int parts, int64_t channels, Train<Acc<T>> t) {
   using A = Acc<T>;
-  join_parts(partial, parts, channels, [&](int64_t c, double a, double b) {
-    const double d = a / t.count, mean = static_cast<double>(up(x[c * t.stride])) + d;
-    const double variance = fmax(0.0, b / t.count - d * d),
+  let_next_begin();
+  wait_for_previous();
+  join_parts(partial, parts, channels, [&](int64_t c, const double(&sums)[2]) {
+    const double shift = x ? static_cast<double>(up(x[c * t.stride])) : 0;
+    const double d = sums[0] / t.count, mean = shift + d;
+    const double variance = fmax(0.0, sums[1] / t.count - d * d),
                  inverse = 1 / sqrt(variance + t.epsilon);
     t.mean[c] = static_cast<A>(t.momentum * t.mean_in[c] + (1 - t.momentum) * mean);
     t.variance[c] = static_cast<A>(t.momentum * t.variance_in[c] + (1 - t.momentum) * variance);
@@ -212,25 +247,33 @@ __global__ void __launch_bounds__(1024)
   });
 }
 
+// dscale, dbias and the numbers of dx = a g + b x + k.
 template <class A> struct Back {
   Small scale, mean, inverse;
   A *dscale, *dbias, *a, *b, *k;
   double count;
+
+  // From the sums of g and of g (x - mean).
+  __device__ __forceinline__ void finish(int64_t c, double g, double gx) const {
+    const double s = scale.at(c, 1.0), r = inverse.at(c, 1.0), m = mean.at(c, 0.0);
+    dscale[c] = static_cast<A>(gx * r);
+    dbias[c] = static_cast<A>(g);
+    const double by_x = -s * r * r * r * gx / count;
+    a[c] = static_cast<A>(s * r);
+    b[c] = static_cast<A>(by_x);
+    k[c] = static_cast<A>(-s * r * g / count - by_x * m);
+  }
 };
 
 template <class A>
 __global__ void __launch_bounds__(1024)
     finish_grad(const A* partial, int parts, int64_t channels, Back<A> t) {
-  join_parts(partial, parts, channels, [&](int64_t c, double g, double gx) {
-    const double s = t.scale.at(c, 1.0), r = t.inverse.at(c, 1.0), m = t.mean.at(c, 0.0);
-    t.dscale[c] = static_cast<A>(gx * r);
-    t.dbias[c] = static_cast<A>(g);
-    const double by_x = -s * r * r * r * gx / t.count;
-    t.a[c] = static_cast<A>(s * r);
-    t.b[c] = static_cast<A>(by_x);
-    t.k[c] = static_cast<A>(-s * r * g / t.count - by_x * m);
-  });
+  let_next_begin();
+  wait_for_previous();
+  join_parts(partial, parts, channels,
+             [&](int64_t c, const double(&sums)[2]) { t.finish(c, sums[0], sums[1]); });
 }
+
 // launch(width, rows) with the constants that this form has.
 template <class T, class F> void with_form(const Form& f, F launch) {
   using Rows = std::true_type;
@@ -297,6 +340,7 @@ __global__ void __launch_bounds__(kThreads)
       v[n] = kGrad ? fa[n] * g[n] + (fb[n] * v[n] + fk[n]) : fa[n] * v[n] + fk[n];
   };
   const bool constant = kRows && step % groups == 0;
+  wait_for_previous();
   if (i < vectors) numbers(i);
   for (; i + step < vectors; i += 2 * step) {
     A v[2][N], g[2][N];
@@ -325,58 +369,74 @@ __global__ void __launch_bounds__(kThreads)
 template <bool kGrad, class T>
 void run_apply(const Form& f, const T* x, const T* dy, T* out, const Acc<T>* a, const Acc<T>* b,
                const Acc<T>* k, cudaStream_t stream) {
-  const auto go = [&](auto n, auto rows) {
+  with_form<T>(f, [&](auto n, auto rows) {
     const int64_t vectors = f.channels * f.count / n(),
                   groups = (rows() ? f.channels : f.run) / n();
-    apply<n(), rows(), kGrad, T><<<steady_blocks(f, vectors, groups), kThreads, 0, stream>>>(
-        x, dy, out, a, b, k, vectors, groups, f.channels);
-  };
-  using Rows = std::true_type;
-  using Runs = std::false_type;
-  if (f.width(sizeof(T)) > 1)
-    f.run ? go(Width<kVector<T>>{}, Runs{}) : go(Width<kVector<T>>{}, Rows{});
-  else f.run ? go(Width<1>{}, Runs{}) : go(Width<1>{}, Rows{});
-  TRI_CUDA_LAUNCHED();
+    launch_next(apply<n(), rows(), kGrad, T>, steady_blocks(f, vectors, groups), kThreads, stream,
+                x, dy, out, a, b, k, vectors, groups, f.channels);
+  });
 }
 
-// Numbers of scratch that batch_statistics needs.
-inline size_t statistics_scratch(const Form& f) {
-  return f.partials() + 2 * static_cast<size_t>(f.channels);
-}
-
-// The statistics of x, into the outputs of a batch_norm_train or fused_batch_norm node; returns the
-// factors of y = factor x + offset, behind which the offsets stand.
+// The sums of x and of its squares around each channel's first element, into the partial sums.
 template <class T>
-const Acc<T>* batch_statistics(const Form& f, const T* x, const SmallInput& scale,
-                               const SmallInput& bias, double momentum, double epsilon,
-                               const Launch& l) {
-  using A = Acc<T>;
-  auto* partial = static_cast<A*>(l.scratch);
-  A *factor = partial + f.partials(), *offset = factor + f.channels;
+void partial_moments(const Form& f, const T* x, Acc<T>* partial, cudaStream_t stream) {
   with_form<T>(f, [&](auto n, auto rows) {
-    moments<n(), rows(), T><<<dim3(f.slabs, f.parts), kThreads, 0, stream_of(l)>>>(
+    moments<n(), rows(), T><<<dim3(f.slabs, f.parts), kThreads, 0, stream>>>(
         x, partial, f.count, f.channels, f.run, f.images);
   });
   TRI_CUDA_LAUNCHED();
-  const Train<A> t{l.input<A>(0),
-                   l.input<A>(1),
-                   l.output<A>(0),
-                   l.output<A>(1),
-                   l.output<A>(3),
-                   l.output<A>(4),
-                   factor,
-                   offset,
-                   scale.get(l),
-                   bias.get(l),
-                   static_cast<double>(f.count),
-                   momentum,
-                   epsilon,
-                   f.run ? f.run : 1};
-  finish_train<T><<<blocks_for(f.channels, 32), 1024, 0, stream_of(l)>>>(
-      x, partial, static_cast<int>(f.parts), f.channels, t);
-  TRI_CUDA_LAUNCHED();
-  return factor;
 }
+
+// Takes the statistics of x and puts them into the node's outputs.
+template <class T> class Statistics {
+ public:
+  using A = Acc<T>;
+
+  Statistics(const Prepare& p, const Form& form, const NormPlaces& places, double momentum,
+             double epsilon)
+      : f_(form),
+        at_(places),
+        scale_(p, places.scale),
+        bias_(p, places.bias),
+        given_(p.has(places.sums)),
+        momentum_(momentum),
+        epsilon_(epsilon) {}
+
+  // Numbers of scratch.
+  size_t scratch() const { return f_.partials() + 2 * static_cast<size_t>(f_.channels); }
+
+  // The factors of y = factor x + offset, behind which the offsets stand, in `scratch`.
+  const A* take(const Launch& l, A* scratch) const {
+    A *factor = scratch + f_.partials(), *offset = factor + f_.channels;
+    const T* x = l.input<T>(at_.x);
+    if (!given_) partial_moments<T>(f_, x, scratch, stream_of(l));
+    const Train<A> t{l.input<A>(at_.mean),
+                     l.input<A>(at_.variance),
+                     l.output<A>(at_.mean_out),
+                     l.output<A>(at_.variance_out),
+                     l.output<A>(at_.saved_mean),
+                     l.output<A>(at_.saved_mean + 1),
+                     factor,
+                     offset,
+                     scale_.get(l),
+                     bias_.get(l),
+                     static_cast<double>(f_.count),
+                     momentum_,
+                     epsilon_,
+                     f_.run ? f_.run : 1};
+    launch_next(finish_train<T>, blocks_for(f_.channels, 32), 1024, stream_of(l),
+                given_ ? nullptr : x, given_ ? l.input<A>(at_.sums) : scratch,
+                given_ ? 1 : static_cast<int>(f_.parts), f_.channels, t);
+    return factor;
+  }
+
+ private:
+  Form f_;
+  NormPlaces at_;
+  SmallInput scale_, bias_;
+  bool given_;
+  double momentum_, epsilon_;
+};
 
 // The same for the gradients: from the sums in l.scratch to dscale and dbias (outputs 1 and 2) and
 // the numbers of dx = a g + b x + k, which stand behind the sums.
@@ -391,9 +451,8 @@ Back<A> gradient_numbers(const Form& f, const SmallInput& scale, const SmallInpu
   const Back<A> back{scale.get(l),   mean.get(l),        inverse.get(l),
                      l.output<A>(1), l.output<A>(2),     a,
                      a + f.channels, a + 2 * f.channels, static_cast<double>(f.count)};
-  finish_grad<A><<<blocks_for(f.channels, 32), 1024, 0, stream_of(l)>>>(
-      partial, static_cast<int>(f.parts), f.channels, back);
-  TRI_CUDA_LAUNCHED();
+  launch_next(finish_grad<A>, blocks_for(f.channels, 32), 1024, stream_of(l), partial,
+              static_cast<int>(f.parts), f.channels, back);
   return back;
 }
 

@@ -26,6 +26,7 @@ __global__ void __launch_bounds__(kThreads)
     numbers_at<N, kRows>(k, c, fk);
   };
   const bool constant = kRows && step % groups == 0;
+  wait_for_previous();
   numbers(first);
   for (int64_t i = first; i - threadIdx.x % 32 < vectors; i += U * step) {
     A v[U][N];
@@ -77,14 +78,14 @@ template <class A> struct Saved {
 
 // Sums of g and g (x - mean), where g is dy on the side of the kink where y is computed to lie.
 template <int N, bool kRows, class T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 2)
     act_grad_sums(const T* __restrict__ x, const T* __restrict__ dy, Saved<Acc<T>> saved,
                   Acc<T>* partial, int64_t count, int64_t channels, int64_t run, int64_t images) {
   using A = Acc<T>;
   const auto body = [&](int64_t c, auto walk) {
     A m[N], factor[N], offset[N];
     saved.template affine<N, kRows>(c, factor, offset, m);
-    walk([&](int64_t at, int64_t step, auto unroll, A(&a)[N], A(&b)[N]) {
+    walk([&](int64_t at, int64_t step, auto unroll, A(&sums)[2][N]) {
       constexpr int U = decltype(unroll)::value;
       A v[U][N], g[U][N];
 #pragma unroll
@@ -95,8 +96,8 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
         for (int i = 0; i < N; ++i) {
           const A d = fma(factor[i], v[u][i], offset[i]) > A(0) ? g[u][i] : A(0);
-          a[i] += d;
-          b[i] += d * (v[u][i] - m[i]);
+          sums[0][i] += d;
+          sums[1][i] += d * (v[u][i] - m[i]);
         }
       }
     });
@@ -107,7 +108,7 @@ __global__ void __launch_bounds__(kThreads)
 
 // The same where a mask tells the side, of dy + dy2 (dy2 may be null); g is written, and may be dy.
 template <int N, bool kRows, bool kSecond, class T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 3)
     mask_grad_sums(const T* __restrict__ x, const T* dy, const T* __restrict__ dy2,
                    const uint8_t* __restrict__ mask, T* g, const Acc<T>* mean, Acc<T>* partial,
                    int64_t count, int64_t channels, int64_t run, int64_t images) {
@@ -115,7 +116,7 @@ __global__ void __launch_bounds__(kThreads)
   const auto body = [&](int64_t c, auto walk) {
     A m[N];
     numbers_at<N, kRows>(mean, c, m);
-    walk([&](int64_t at, int64_t step, auto unroll, A(&a)[N], A(&b)[N]) {
+    walk([&](int64_t at, int64_t step, auto unroll, A(&sums)[2][N]) {
       constexpr int U = decltype(unroll)::value;
       A v[U][N], d[U][N];
       [[maybe_unused]] A e[U][N];
@@ -132,8 +133,8 @@ __global__ void __launch_bounds__(kThreads)
         for (int i = 0; i < N; ++i) {
           if constexpr (kSecond) d[u][i] += e[u][i];
           d[u][i] = bits[u] >> i & 1 ? d[u][i] : A(0);
-          a[i] += d[u][i];
-          b[i] += d[u][i] * (v[u][i] - m[i]);
+          sums[0][i] += d[u][i];
+          sums[1][i] += d[u][i] * (v[u][i] - m[i]);
         }
         store<N>(g + at + u * step, d[u]);
       }
@@ -143,27 +144,27 @@ __global__ void __launch_bounds__(kThreads)
   else sum_runs<N>(run, images, channels, partial, body);
 }
 
-// dx = a g + b x + k, where g is dy on the side of the kink where y is computed to lie.
+// dx = a g + b x + k, where g is dy on the side of the kink where y is computed to lie; a is the
+// factor of y.
 template <int N, bool kRows, class T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 3)
     apply_act_grad(const T* x, const T* __restrict__ dy, T* dx,  // dx may be x
-                   Saved<Acc<T>> saved, const Acc<T>* __restrict__ a, const Acc<T>* __restrict__ b,
-                   const Acc<T>* __restrict__ k, int64_t vectors, int64_t groups,
-                   int64_t channels) {
+                   Saved<Acc<T>> saved, const Acc<T>* __restrict__ b, const Acc<T>* __restrict__ k,
+                   int64_t vectors, int64_t groups, int64_t channels) {
   using A = Acc<T>;
   constexpr int U = 2;
   const int64_t step = static_cast<int64_t>(gridDim.x) * kThreads;
   const int64_t first = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-  A fa[N], fb[N], fk[N], factor[N], offset[N];
+  A fb[N], fk[N], factor[N], offset[N];
   const auto numbers = [&](int64_t at) {
     const int64_t c = channel_of<N, kRows>(at, groups, channels);
-    numbers_at<N, kRows>(a, c, fa);
     numbers_at<N, kRows>(b, c, fb);
     numbers_at<N, kRows>(k, c, fk);
     A mean[N];
     saved.template affine<N, kRows>(c, factor, offset, mean);
   };
   const bool constant = kRows && step % groups == 0;
+  wait_for_previous();
   numbers(first);
   for (int64_t i = first; i < vectors; i += U * step) {
     A v[U][N], g[U][N];
@@ -180,7 +181,7 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
       for (int n = 0; n < N; ++n) {
         const A d = fma(factor[n], v[u][n], offset[n]) > A(0) ? g[u][n] : A(0);
-        v[u][n] = fa[n] * d + (fb[n] * v[u][n] + fk[n]);
+        v[u][n] = factor[n] * d + (fb[n] * v[u][n] + fk[n]);
       }
       store<N>(dx + (i + u * step) * N, v[u]);
     }
@@ -190,30 +191,30 @@ __global__ void __launch_bounds__(kThreads)
 template <class T> Kernel train_kernel(const Prepare& p) {
   using A = Acc<T>;
   const Form f(p.in(kX), sizeof(T));
-  const SmallInput scale(p, 3), bias(p, 4);
-  const auto attrs = p.attrs<BatchNormAttrs>();
-  const bool residual = p.has(5);
+  const bool residual = p.node.op == &ops::fused_bn_add_activation_op;
+  const auto& attrs = p.attrs<BatchNormAttrs>();
+  const Statistics<T> statistics(p, f, {.sums = residual ? size_t{6} : size_t{5}}, attrs.momentum,
+                                 attrs.epsilon);
   const auto run = [=](const Launch& l) {
     const T* x = l.input<T>(kX);
-    const A* factor = batch_statistics<T>(f, x, scale, bias, attrs.momentum, attrs.epsilon, l);
+    const A* factor = statistics.take(l, static_cast<A*>(l.scratch));
     with_form<T>(f, [&](auto n, auto rows) {
       const int64_t vectors = f.channels * f.count / n(),
                     groups = (rows() ? f.channels : f.run) / n();
-      (residual ? apply_act<n(), rows(), true, T>
-                : apply_act<n(), rows(), false,
-                            T>)<<<steady_blocks(f, vectors, groups), kThreads, 0, stream_of(l)>>>(
-          x, residual ? l.input<T>(5) : nullptr, l.output<T>(2),
-          residual ? l.output<uint8_t>(5) : nullptr, factor, factor + f.channels, vectors, groups,
-          f.channels);
+      launch_next(residual ? apply_act<n(), rows(), true, T> : apply_act<n(), rows(), false, T>,
+                  steady_blocks(f, vectors, groups), kThreads, stream_of(l), x,
+                  residual ? l.input<T>(5) : nullptr, l.output<T>(2),
+                  residual ? l.output<uint8_t>(5) : nullptr, factor, factor + f.channels, vectors,
+                  groups, f.channels);
     });
     TRI_CUDA_LAUNCHED();
   };
-  return {run, statistics_scratch(f) * sizeof(A)};
+  return {run, statistics.scratch() * sizeof(A)};
 }
 
 template <class T> Kernel act_grad_kernel(const Prepare& p) {
   using A = Acc<T>;
-  const Form f(p.in(0), sizeof(T));
+  const Form f(p.in(0), sizeof(T), 2);
   const SmallInput scale(p, 1), mean(p, 2), inverse(p, 3);
   const auto run = [=](const Launch& l) {
     auto* partial = static_cast<A*>(l.scratch);
@@ -228,9 +229,9 @@ template <class T> Kernel act_grad_kernel(const Prepare& p) {
     with_form<T>(f, [&](auto n, auto rows) {
       const int64_t vectors = f.channels * f.count / n(),
                     groups = (rows() ? f.channels : f.run) / n();
-      apply_act_grad<n(), rows(), T>
-          <<<steady_blocks(f, vectors, groups), kThreads, 0, stream_of(l)>>>(
-              x, dy, l.output<T>(0), saved, back.a, back.b, back.k, vectors, groups, f.channels);
+      launch_next(apply_act_grad<n(), rows(), T>, steady_blocks(f, vectors, groups), kThreads,
+                  stream_of(l), x, dy, l.output<T>(0), saved, back.b, back.k, vectors, groups,
+                  f.channels);
     });
     TRI_CUDA_LAUNCHED();
   };
@@ -239,7 +240,7 @@ template <class T> Kernel act_grad_kernel(const Prepare& p) {
 
 template <class T> Kernel add_grad_kernel(const Prepare& p) {
   using A = Acc<T>;
-  const Form f(p.in(0), sizeof(T));
+  const Form f(p.in(0), sizeof(T), 3);
   const SmallInput scale(p, 1), mean(p, 2), inverse(p, 4);
   const bool second = p.has(6);
   const auto run = [=](const Launch& l) {

@@ -40,6 +40,9 @@ void infer(const Infer& i) {
   for (const size_t k : {kMean, kVariance})
     TRI_CHECK(i.dtype(k) == own, message(i.op.name, kNames[k], " expects ", own, " for x of ",
                                          i.dtype(kX), ", got ", i.dtype(k)));
+  if (i.has(5))
+    TRI_CHECK(i.shape(5) == Shape({2, x[1]}) && i.dtype(5) == own,
+              message(i.op.name, "sums expects ", own, " [2, ", x[1], "], got ", i.type(5).str()));
   TRI_CHECK(x.numel() > 0 || x[1] == 0, message(i.op.name, "x of shape ", x, " has no elements"));
   const double momentum = i.attrs<BatchNormAttrs>().momentum;
   TRI_CHECK(momentum >= 0 && momentum <= 1, message(i.op.name, "momentum expects 0 to 1"));
@@ -224,7 +227,7 @@ void grad(Grad& g) {
 namespace ops {
 
 constinit const Op batch_norm_train_op{.name = "batch_norm_train",
-                                       .inputs = 5,
+                                       .inputs = 6,
                                        .outputs = 5,
                                        .attrs = &attr_info<BatchNormAttrs>,
                                        .infer = infer,

@@ -27,6 +27,9 @@ extern const Op
 // The gradient of conv2d by its weight: (x, gradient of the result) -> [O, C/groups, kh, kw]. Its
 // gradient by x is conv2d_transpose of the result's gradient by the same weight.
 extern const Op conv2d_wgrad_op;
+// (x, weight) -> (conv2d's result y, float32 [2, O]: each channel's sums of y and of y * y, before
+// or after y is rounded; float64 for y of float64).
+extern const Op conv2d_statistics_op;
 Value* conv2d(Value* x, Value* weight, Value* bias, const Conv2dAttrs& attrs);
 Value* conv2d_transpose(Value* x, Value* weight, Value* bias, const Conv2dAttrs& attrs);
 Value* conv2d_wgrad(Value* x, Value* dout, const Conv2dAttrs& attrs);

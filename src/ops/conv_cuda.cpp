@@ -3,10 +3,12 @@
 #include "ops/conv_cuda.h"
 
 #include <cstring>
+#include <optional>
 
 #include "device/cuda/cudnn.h"
 #include "device/precision.h"
 #include "ops/conv.h"
+#include "ops/cuda_choice.h"
 #include "ops/cuda_kernels.h"
 #include "ops/elements.h"
 
@@ -131,6 +133,7 @@ struct Parts {
   int x = 0, weight = 1, bias = -1, residual = -1;
   const Type* residual_type = nullptr;
   cpu::Epilogue epilogue;
+  bool sums = false;  // the result's statistics as a second output
   const void* in(const Launch& l, int i) const { return i < 0 ? nullptr : l.in[i]; }
 };
 
@@ -143,7 +146,9 @@ DnnConv geometry_of(const Conv2dAttrs& a) {
 
 DType compute_of(DType dtype) { return dtype == DType::kFloat64 ? dtype : DType::kFloat32; }
 
-DnnOptions options() { return {.tf32 = allows_tf32(Products::kConvolutions)}; }
+DnnOptions options() {
+  return {.tf32 = allows_tf32(Products::kConvolutions), .deterministic = cudnn_deterministic(true)};
+}
 
 Kernel forward(const Prepare& p, const Parts& parts) {
   const Node& n = *parts.anchor;
@@ -187,11 +192,14 @@ Kernel forward(const Prepare& p, const Parts& parts) {
   }
   if (act) y = graph.pointwise(DnnOp::kRelu, y);
   graph.output(y, out.tensor());
+  if (parts.sums)
+    for (const int sum : graph.statistics(y))
+      graph.output(sum, dnn_channels_last(DType::kFloat32, {1, outputs, 1, 1}));
   const auto plan = graph.plan(*p.device, options());
   const size_t workspace = scratch.take(plan->workspace());
   return {[=, count = w.shape[0]](const Launch& l) {
             char* memory = static_cast<char*>(l.scratch);
-            void* pointers[5] = {in.given(l, l.in[parts.x]), weight.given(l, l.in[parts.weight])};
+            void* pointers[6] = {in.given(l, l.in[parts.x]), weight.given(l, l.in[parts.weight])};
             int k = 2;
             if (parts.residual >= 0) pointers[k++] = residual.given(l, l.in[parts.residual]);
             if (bias_copied)
@@ -200,6 +208,10 @@ Kernel forward(const Prepare& p, const Parts& parts) {
             if (biased)
               pointers[k++] = bias_copied ? memory + bias_at : const_cast<void*>(l.in[parts.bias]);
             pointers[k] = out.place(l, l.out[0]);
+            if (parts.sums) {
+              pointers[k + 1] = l.out[1];
+              pointers[k + 2] = static_cast<float*>(l.out[1]) + outputs;
+            }
             plan->run(pointers, memory + workspace, l.stream);
             if (out.copied) out.copy.take_back(pointers[k], l.out[0], nullptr, dtype, l.stream);
           },
@@ -335,6 +347,21 @@ Kernel convolution(const Prepare& p, const Parts& parts) {
   return n.op == &ops::conv2d_transpose_op ? dgrad(p, parts) : forward(p, parts);
 }
 
+// The convolution and its sums in one kernel, where cuDNN has one.
+std::optional<Kernel> with_sums(const Prepare& p, Parts parts) {
+  const Type &x = p.in(0), &y = p.out();
+  if (x.dtype != DType::kFloat16 || is_own_depthwise(p.node) ||
+      padded_channels(y.shape[1], y.dtype, 1, false) != y.shape[1])
+    return std::nullopt;
+  parts.sums = true;
+  try {
+    return forward(p, parts);
+  } catch (const Error& e) {
+    if (e.code() != Code::kUnimplemented) throw;
+    return std::nullopt;
+  }
+}
+
 void check_dtype(const Node& n) {
   const DType dtype = n.inputs[0]->type.dtype;
   if (!is_floating(dtype))
@@ -352,6 +379,24 @@ Kernel cuda_conv2d(const Prepare& p) {
     return cuda_zero_outputs(p);
   }
   return cuda::convolution(p, {.anchor = &p.node, .result = &p.out(), .bias = p.has(2) ? 2 : -1});
+}
+
+// cuDNN sums behind the convolution in the same kernel, for float16 alone, and not always to
+// advantage: whichever is faster with a pass over the result is taken.
+Kernel cuda_conv2d_statistics(const Prepare& p) {
+  cuda::check_dtype(p.node);
+  if (p.in(0).shape.numel() == 0 || p.out().shape.numel() == 0) return cuda_zero_outputs(p);
+  const cuda::Parts parts{.anchor = &p.node, .result = &p.out()};
+  const Kernel conv = cuda::convolution(p, parts);
+  const size_t at = (conv.scratch + 255) / 256 * 256;
+  const Kernel apart{[conv, at, y = p.out()](const Launch& l) {
+                       conv.run(l);
+                       cuda::channel_sums(y, l.out[0], l.out[1],
+                                          static_cast<char*>(l.scratch) + at, l.stream);
+                     },
+                     at + cuda::channel_sums_scratch(p.out())};
+  const std::optional<Kernel> joined = cuda::with_sums(p, parts);
+  return joined && cuda::is_faster(p, *joined, apart, "sums joined or apart") ? *joined : apart;
 }
 
 Kernel cuda_conv2d_wgrad(const Prepare& p) {

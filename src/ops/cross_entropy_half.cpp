@@ -17,6 +17,8 @@ Shape line_shape(const Infer& i) {
             message(i.op.name, "logits expect half precision, got ", i.dtype(0)));
   TRI_CHECK(!a.soft_label && a.axis >= 0 && a.axis < s.rank() && s[static_cast<int>(a.axis)] > 0,
             message(i.op.name, "expects hard labels and classes along a dimension of ", s));
+  TRI_CHECK(a.classes >= 0 && a.classes <= s[static_cast<int>(a.axis)],
+            message(i.op.name, a.classes, " classes in logits of shape ", s));
   s[static_cast<int>(a.axis)] = 1;
   TRI_CHECK(i.shape(1) == s, message(i.op.name, "label expects shape ", s, ", got ", i.shape(1)));
   check_index_dtype(i, 1);
@@ -41,23 +43,25 @@ template <class T> Kernel kernel_as(const Prepare& p, bool backward) {
   const auto a = p.attrs<CrossEntropyAttrs>();
   const AxisSplit s = split_at(p.in().shape, a.axis);
   const Indices label(p, 1);
+  const int64_t classes = a.classes ? a.classes : s.size;
   return {[=, op = p.node.op](const Launch& l) {
     for (int64_t r = 0; r < s.outer * s.inner; ++r) {
       const int64_t at = r / s.inner * s.size * s.inner + r % s.inner, own = label.get(l, r);
       const bool skipped = own == a.ignore_index;
-      TRI_CHECK(skipped || (own >= 0 && own < s.size),
-                message(op->name, "label ", r, " expects a class in [0, ", s.size, "), got ", own));
+      TRI_CHECK(skipped || (own >= 0 && own < classes),
+                message(op->name, "label ", r, " expects a class in [0, ", classes, "), got ", own));
       const T* x = l.input<T>(0) + at;
       if (backward) {
         const float sum = l.input<float>(2)[r], slope = skipped ? 0 : l.input<float>(3)[r];
-        for (int64_t c = 0; c < s.size; ++c)
+        for (int64_t c = 0; c < classes; ++c)
           l.output<T>()[at + c * s.inner] =
               T((std::exp(float(x[c * s.inner]) - sum) - (c == own ? 1.f : 0.f)) * slope);
+        for (int64_t c = classes; c < s.size; ++c) l.output<T>()[at + c * s.inner] = T(0.f);
         continue;
       }
       float most = float(x[0]), sum = 0;
-      for (int64_t c = 1; c < s.size; ++c) most = std::max(most, float(x[c * s.inner]));
-      for (int64_t c = 0; c < s.size; ++c) sum += std::exp(float(x[c * s.inner]) - most);
+      for (int64_t c = 1; c < classes; ++c) most = std::max(most, float(x[c * s.inner]));
+      for (int64_t c = 0; c < classes; ++c) sum += std::exp(float(x[c * s.inner]) - most);
       l.output<float>(0)[r] = skipped ? 0 : (most - float(x[own * s.inner])) + std::log(sum);
       l.output<float>(1)[r] = most + std::log(sum);
     }

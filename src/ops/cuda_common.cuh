@@ -78,14 +78,20 @@ template <class To, class From> __device__ __forceinline__ To as(From from) {
   return to;
 }
 
-// N elements at once: one 16-byte access (a struct of halves would be read in pieces), or one
-// element.
+// N elements at once: one access of 16 or 8 bytes (a struct of halves would be read in pieces), or
+// one element.
 template <int N, class T> __device__ __forceinline__ void load(const T* p, Acc<T> (&v)[N]) {
   if constexpr (N == 1) {
     v[0] = up(*p);
   } else {
-    const uint4 u = *reinterpret_cast<const uint4*>(p);
-    const unsigned w[4] = {u.x, u.y, u.z, u.w};
+    unsigned w[N * sizeof(T) / 4];
+    if constexpr (N * sizeof(T) == 8) {
+      const uint2 u = *reinterpret_cast<const uint2*>(p);
+      w[0] = u.x, w[1] = u.y;
+    } else {
+      const uint4 u = *reinterpret_cast<const uint4*>(p);
+      w[0] = u.x, w[1] = u.y, w[2] = u.z, w[3] = u.w;
+    }
 #pragma unroll
     for (int i = 0; i < N; ++i) {
       if constexpr (sizeof(T) == 4) {
@@ -102,9 +108,10 @@ template <int N, class T> __device__ __forceinline__ void store(T* p, const Acc<
   if constexpr (N == 1) {
     *p = down<T>(v[0]);
   } else {
-    unsigned w[4];
+    constexpr int kWords = N * static_cast<int>(sizeof(T)) / 4;
+    unsigned w[kWords];
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
+    for (int i = 0; i < kWords; ++i) {
       if constexpr (sizeof(T) == 4) {
         w[i] = as<unsigned>(down<T>(v[i]));
       } else if constexpr (sizeof(T) == 8) {
@@ -115,7 +122,8 @@ template <int N, class T> __device__ __forceinline__ void store(T* p, const Acc<
                static_cast<unsigned>(as<unsigned short>(down<T>(v[2 * i + 1]))) << 16;
       }
     }
-    *reinterpret_cast<uint4*>(p) = make_uint4(w[0], w[1], w[2], w[3]);
+    if constexpr (kWords == 2) *reinterpret_cast<uint2*>(p) = make_uint2(w[0], w[1]);
+    else *reinterpret_cast<uint4*>(p) = make_uint4(w[0], w[1], w[2], w[3]);
   }
 }
 
@@ -170,6 +178,44 @@ inline unsigned blocks_for(int64_t n, int64_t per_block = kThreads) {
 inline unsigned walking_blocks(int64_t n, int64_t per_block = kThreads) {
   return static_cast<unsigned>(std::clamp<int64_t>((n + per_block - 1) / per_block, 1, 132 * 16));
 }
+// ---- a chain of kernels, each of which needs what the one before it wrote
+
+// A kernel that is launched by launch_next() calls this before it touches memory.
+__device__ __forceinline__ void wait_for_previous() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+// All blocks of a kernel have called this or ended: the next one's blocks may come to the SMs, where
+// they wait.
+__device__ __forceinline__ void let_next_begin() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+// Launches a kernel that hides its launch behind the end of the one before it (from compute
+// capability 9.0 on).
+template <class... P, class... Args>
+void launch_next(void (*kernel)(P...), dim3 blocks, unsigned threads, cudaStream_t stream,
+                 Args... args) {
+  static const bool overlaps = [] {
+    int device = 0, major = 0;
+    TRI_CUDA_CALL(cudaGetDevice(&device));
+    TRI_CUDA_CALL(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
+    return major >= 9;
+  }();
+  cudaLaunchAttribute attribute{};
+  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attribute.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = blocks;
+  config.blockDim = dim3(threads);
+  config.stream = stream;
+  config.attrs = &attribute;
+  config.numAttrs = overlaps ? 1 : 0;
+  TRI_CUDA_CALL(cudaLaunchKernelEx(&config, kernel, static_cast<P>(args)...));
+}
+
 inline Kernel nothing() {
   return {[](const Launch&) {}};
 }

@@ -30,6 +30,7 @@ Kernel cuda_flash_attn(const Prepare& p);
 Kernel cuda_flash_attn_grad(const Prepare& p);
 
 Kernel cuda_conv2d(const Prepare& p);  // conv2d_transpose too
+Kernel cuda_conv2d_statistics(const Prepare& p);
 Kernel cuda_conv2d_wgrad(const Prepare& p);
 Kernel cuda_fused_conv(const Prepare& p, const Graph& body, const AnchorMatch& match);
 
@@ -50,6 +51,8 @@ Kernel cuda_batch_norm_grad(const Prepare& p);
 Kernel cuda_fused_batch_norm(const Prepare& p);  // fused_batch_norm_act, fused_bn_add_activation
 Kernel cuda_fused_batch_norm_act_grad(const Prepare& p);
 Kernel cuda_fused_bn_add_activation_grad(const Prepare& p);
+Kernel cuda_fused_dual_bn_add_activation(const Prepare& p);
+Kernel cuda_fused_dual_bn_add_activation_grad(const Prepare& p);
 Kernel cuda_fused_batch_norm_act_pool(const Prepare& p);
 Kernel cuda_fused_batch_norm_act_pool_grad(const Prepare& p);
 

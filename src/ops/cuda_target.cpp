@@ -17,10 +17,10 @@ class CudaTarget : public Target {
   // Tensor cores want channels innermost; a picture's few planes are read as they lie, since the
   // first convolution pads them anyway.
   Layout input_layout(const Node& anchor) const override {
-    if (anchor.op == &ops::conv2d_op && anchor.inputs[0]->type.shape[1] <= 4 &&
-        anchor.get<Conv2dAttrs>().groups == 1)
+    const bool conv = anchor.op == &ops::conv2d_op || anchor.op == &ops::conv2d_wgrad_op;
+    if (conv && anchor.inputs[0]->type.shape[1] <= 4 && anchor.get<Conv2dAttrs>().groups == 1)
       return Layout::kPlain;
-    const bool picture = anchor.op->layouts == Layouts::kPrefersChannelsLast &&
+    const bool picture = anchor.op->layouts != Layouts::kPlainOnly &&
                          anchor.inputs[0]->type.shape.rank() == 4;
     return picture ? Layout::kChannelsLast : Layout::kPlain;
   }

@@ -1,9 +1,8 @@
 // flash_attn by cuDNN's attention: strides instead of copies, its random numbers from our state.
 #include "ops/flash_attn.h"
 
-#include <cstdlib>
-
 #include "device/cuda/cudnn.h"
+#include "device/precision.h"
 #include "ops/cuda_kernels.h"
 #include "ops/flash_attn_seed.h"
 #include "ops/strided_copy.h"
@@ -130,15 +129,6 @@ Kernel kernel_of(const Extras& extras, const std::shared_ptr<const cuda::DnnPlan
 constexpr cuda::DnnOptions kOptions{
     .deterministic = false, .precompiled = false, .any_rounding = true, .wide_search = false};
 
-// $FLAGS_cudnn_deterministic: backward gives the same bits for the same inputs, more slowly.
-bool deterministic() {
-  static const bool on = [] {
-    const char* flag = std::getenv("FLAGS_cudnn_deterministic");
-    return flag != nullptr && (*flag == '1' || *flag == 't' || *flag == 'T');
-  }();
-  return on;
-}
-
 }  // namespace
 
 Kernel cuda_flash_attn(const Prepare& p) {
@@ -165,8 +155,9 @@ Kernel cuda_flash_attn_grad(const Prepare& p) {
   DnnGraph g;
   const auto q = g.input(o.query()), k = g.input(o.key()), v = g.input(o.key());
   const auto out = g.input(o.result()), dout = g.input(o.result()), sums = g.input(o.sums());
-  const auto grads = g.attention_backward(
-      q, k, v, out, dout, sums, extras.declare(g, p.attrs<FlashAttnAttrs>()), deterministic());
+  const auto grads =
+      g.attention_backward(q, k, v, out, dout, sums, extras.declare(g, p.attrs<FlashAttnAttrs>()),
+                           cudnn_deterministic(false));
   g.output(grads[0], o.query());
   g.output(grads[1], o.key());
   g.output(grads[2], o.key());

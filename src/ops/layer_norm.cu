@@ -58,6 +58,84 @@ __global__ void __launch_bounds__(kThreads)
   });
 }
 
+// N numbers of shared memory in 16-byte pieces: single ones, N apart from thread to thread, would
+// meet in the same banks.
+template <int N, class A> __device__ __forceinline__ void get(const A* p, A (&v)[N]) {
+  if constexpr (N % kVector<A> == 0) {
+#pragma unroll
+    for (int n = 0; n < N; n += kVector<A>) {
+      A part[kVector<A>];
+      load<kVector<A>>(p + n, part);
+#pragma unroll
+      for (int k = 0; k < kVector<A>; ++k) v[n + k] = part[k];
+    }
+  } else {
+#pragma unroll
+    for (int n = 0; n < N; ++n) v[n] = p[n];
+  }
+}
+
+// layer_norm of rows that fit into a warp's registers, K vectors of N a thread: read once. Scale
+// and bias lie in shared memory.
+template <int N, int K, class T>
+__global__ void __launch_bounds__(kThreads)
+    layer_norm_rows(const T* __restrict__ x, T* __restrict__ y, Small scale, Small bias,
+                    int64_t rows, int n, Acc<T> epsilon) {
+  using A = Acc<T>;
+  __shared__ __align__(16) A factor[K * 32 * N], offset[K * 32 * N];
+  for (int c = threadIdx.x; c < n; c += kThreads) {
+    factor[c] = scale.at(c, A(1));
+    offset[c] = bias.at(c, A(0));
+  }
+  __syncthreads();
+  const int lane = threadIdx.x % 32;
+  const auto column = [&](int k) { return (k * 32 + lane) * N; };
+  constexpr int kWarps = kThreads / 32;
+  for (int64_t r = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32; r < rows;
+       r += static_cast<int64_t>(gridDim.x) * kWarps) {
+    A v[K][N] = {};
+    A sum = 0, squares = 0;
+#pragma unroll
+    for (int k = 0; k < K; ++k)
+      if (column(k) < n) load<N>(x + r * n + column(k), v[k]);
+#pragma unroll
+    for (int k = 0; k < K; ++k) {
+#pragma unroll
+      for (int i = 0; i < N; ++i) sum += v[k][i];
+    }
+    const A mean = group_reduce<32>(sum, Plus{}) / static_cast<A>(n);
+#pragma unroll
+    for (int k = 0; k < K; ++k) {
+      if (column(k) >= n) continue;
+#pragma unroll
+      for (int i = 0; i < N; ++i) squares += (v[k][i] - mean) * (v[k][i] - mean);
+    }
+    const A inverse = inverse_root(group_reduce<32>(squares, Plus{}) / static_cast<A>(n) + epsilon);
+#pragma unroll
+    for (int k = 0; k < K; ++k) {
+      if (column(k) >= n) continue;
+      A f[N], o[N];
+      get<N>(factor + column(k), f);
+      get<N>(offset + column(k), o);
+#pragma unroll
+      for (int i = 0; i < N; ++i) v[k][i] = (v[k][i] - mean) * inverse * f[i] + o[i];
+      store<N>(y + r * n + column(k), v[k]);
+    }
+  }
+}
+
+template <int K, class T> Kernel layer_norm_rows_kernel(const Prepare& p, const AxisSplit& s) {
+  const SmallInput scale(p, 1), bias(p, 2);
+  const auto epsilon = static_cast<Acc<T>>(p.attrs<NormAttrs>().epsilon);
+  const auto blocks = std::min<unsigned>(blocks_for(s.outer, kThreads / 32), 132 * 8);
+  return {[=](const Launch& l) {
+    layer_norm_rows<kVector<T>, K, T><<<blocks, kThreads, 0, stream_of(l)>>>(
+        l.input<T>(0), l.output<T>(), scale.get(l), bias.get(l), s.outer, static_cast<int>(s.size),
+        epsilon);
+    TRI_CUDA_LAUNCHED();
+  }};
+}
+
 template <class T> Kernel norm_kernel(const Prepare& p, const Lines& s, const Affine& form) {
   const SmallInput scale(p, 1), bias(p, 2);
   const auto epsilon = static_cast<Acc<T>>(p.attrs<NormAttrs>().epsilon);
@@ -76,72 +154,114 @@ template <class T> Kernel norm_kernel(const Prepare& p, const Lines& s, const Af
 
 // ---- gradient: dx = inverse (g - mean(g) - xhat mean(g xhat)) with g = dy scale
 
-// A block walks over rows; each thread keeps its columns, K vectors of N, and their sums over the
-// rows of the block: everything is read once. partial: [blocks, 2, n].
-template <int N, int K, class T>
-__global__ void __launch_bounds__(N > 1 ? 512 : 1024)
+// Sums of four numbers over a group of threads, which all get them: one round for all four.
+template <int G, class A> __device__ __forceinline__ void reduce4(A (&v)[4]) {
+#pragma unroll
+  for (int i = 0; i < 4; ++i) v[i] = group_reduce<32>(v[i], Plus{});
+  if constexpr (G > 32) {
+    __shared__ A parts[32][4];
+    const int warp = threadIdx.x / 32, warps = (blockDim.x + 31) / 32;
+    __syncthreads();
+    if (threadIdx.x % 32 == 0) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) parts[warp][i] = v[i];
+    }
+    __syncthreads();
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      v[i] = parts[0][i];
+      for (int w = 1; w < warps; ++w) v[i] += parts[w][i];
+    }
+  }
+}
+
+// A group (G: a warp, or kThreads for a whole block of any size) walks over rows; each thread keeps
+// its columns, K vectors of N, and their sums over its rows: everything is read once. The moments
+// are taken around the row's first element. partial: [blocks, kSums, n]; the third sum is of dx.
+constexpr int kWarpThreads = 128;  // of a block whose warps have a row each
+template <int K> constexpr int kWarpBlocks = K == 1 ? 5 : 3;  // of them that an SM holds
+
+template <int G, int N, int K, int kSums, class T>
+__global__ void __launch_bounds__(G == 32 ? kWarpThreads
+                                  : N > 1 ? 512
+                                          : 1024,
+                                  G == 32 ? kWarpBlocks<K> : 1)
     layer_norm_grad_rows(const T* x, Small scale, const T* dy, T* dx, Acc<T>* partial, int64_t rows,
                          int64_t n, Acc<T> epsilon) {
   using A = Acc<T>;
+  extern __shared__ __align__(16) unsigned char memory[];  // sums of the groups
+  A* shared = reinterpret_cast<A*>(memory);
+  const int threads = G == 32 ? 32 : static_cast<int>(blockDim.x), lane = threadIdx.x % threads;
+  const int group = threadIdx.x / threads, groups = blockDim.x / threads;
   const A count = static_cast<A>(n);
-  A dscale[K][N] = {}, dbias[K][N] = {}, factor[K][N];
-  const auto column = [&](int k) {
-    return (static_cast<int64_t>(k) * blockDim.x + threadIdx.x) * N;
-  };
+  const auto column = [&](int k) { return (k * threads + lane) * N; };
+  A factor[K][N] = {}, columns[kSums][K][N] = {};
 #pragma unroll
-  for (int k = 0; k < K; ++k)
+  for (int k = 0; k < K; ++k) {
 #pragma unroll
-    for (int i = 0; i < N; ++i) factor[k][i] = column(k) < n ? scale.at(column(k) + i, A(1)) : A(0);
-  for (int64_t r = blockIdx.x; r < rows; r += gridDim.x) {
+    for (int i = 0; i < N; ++i)
+      if (column(k) < n) factor[k][i] = scale.at(column(k) + i, A(1));
+  }
+  for (int64_t r = static_cast<int64_t>(blockIdx.x) * groups + group; r < rows;
+       r += static_cast<int64_t>(gridDim.x) * groups) {
     A v[K][N] = {}, g[K][N] = {};
-    A sum = 0, squares = 0, a = 0, b = 0;
+    const A shift = up(x[r * n]);
 #pragma unroll
     for (int k = 0; k < K; ++k) {
       if (column(k) >= n) continue;
       load<N>(x + r * n + column(k), v[k]);
       load<N>(dy + r * n + column(k), g[k]);
-#pragma unroll
-      for (int i = 0; i < N; ++i) sum += v[k][i];
     }
-    const A mean = group_reduce<kThreads>(sum, Plus{}) / count;
+    A sums[4] = {};  // of d = x - shift, d^2, g scale, g scale d
 #pragma unroll
     for (int k = 0; k < K; ++k) {
       if (column(k) >= n) continue;
 #pragma unroll
-      for (int i = 0; i < N; ++i) squares += (v[k][i] - mean) * (v[k][i] - mean);
+      for (int i = 0; i < N; ++i) {
+        const A d = v[k][i] - shift, f = g[k][i] * factor[k][i];
+        v[k][i] = d;
+        sums[0] += d;
+        sums[1] += d * d;
+        sums[2] += f;
+        sums[3] += f * d;
+      }
     }
-    const A inverse = inverse_root(group_reduce<kThreads>(squares, Plus{}) / count + epsilon);
+    reduce4<G>(sums);
+    const A mean = sums[0] / count, variance = sums[1] / count - mean * mean;
+    const A inverse = inverse_root((variance > A(0) ? variance : A(0)) + epsilon);
+    const A a = sums[2] / count, b = (sums[3] / count - mean * a) * inverse;
 #pragma unroll
     for (int k = 0; k < K; ++k) {
+      if (column(k) >= n) continue;
 #pragma unroll
       for (int i = 0; i < N; ++i) {
         const A xhat = (v[k][i] - mean) * inverse;
-        v[k][i] = xhat;
-        dscale[k][i] += g[k][i] * xhat;
-        dbias[k][i] += g[k][i];
-        g[k][i] *= factor[k][i];
-        a += g[k][i];
-        b += g[k][i] * xhat;
+        columns[0][k][i] += g[k][i] * xhat;
+        columns[1][k][i] += g[k][i];
+        v[k][i] = inverse * (g[k][i] * factor[k][i] - a - xhat * b);
+        if constexpr (kSums > 2) columns[2][k][i] += v[k][i];
       }
-    }
-    a = group_reduce<kThreads>(a, Plus{}) / count;
-    b = group_reduce<kThreads>(b, Plus{}) / count;
-#pragma unroll
-    for (int k = 0; k < K; ++k) {
-      if (column(k) >= n) continue;
-#pragma unroll
-      for (int i = 0; i < N; ++i) v[k][i] = inverse * (g[k][i] - a - v[k][i] * b);
       store<N>(dx + r * n + column(k), v[k]);
     }
   }
-  A* own = partial + static_cast<int64_t>(blockIdx.x) * 2 * n;
+  A* own = partial + static_cast<int64_t>(blockIdx.x) * kSums * n;
+  // The groups' sums, one group after the other.
+  for (int turn = 0; turn < groups; ++turn) {
+    __syncthreads();
+    if (group != turn) continue;
 #pragma unroll
-  for (int k = 0; k < K; ++k) {
-    if (column(k) >= n) continue;
+    for (int which = 0; which < kSums; ++which) {
 #pragma unroll
-    for (int i = 0; i < N; ++i) {
-      own[column(k) + i] = dscale[k][i];
-      own[n + column(k) + i] = dbias[k][i];
+      for (int k = 0; k < K; ++k) {
+        if (column(k) >= n) continue;
+#pragma unroll
+        for (int i = 0; i < N; ++i) {
+          const int64_t c = which * n + column(k) + i;
+          const A sum = columns[which][k][i] + (turn == 0 ? A(0) : shared[c]);
+          if (turn == groups - 1) own[c] = sum;
+          else shared[c] = sum;
+        }
+      }
     }
   }
 }
@@ -199,44 +319,65 @@ __global__ void __launch_bounds__(kThreads)
   dbias[c] = b;
 }
 
-// Blocks' sums into the results: 32 columns a block, 8 threads a column.
-template <class A>
-__global__ void __launch_bounds__(kThreads)
-    join_partials(const A* partial, A* first, A* second, int64_t parts, int64_t n) {
-  __shared__ A sums[8][33];
+// Blocks' sums into the results: 32 columns a block, 32 threads a column. third may be null.
+template <class T>
+__global__ void __launch_bounds__(1024)
+    join_partials(const Acc<T>* partial, Acc<T>* first, Acc<T>* second, T* third, int64_t parts,
+                  int64_t n) {
+  using A = Acc<T>;
+  __shared__ A sums[32][33];
   const int x = threadIdx.x % 32, y = threadIdx.x / 32;
-  const int64_t c = static_cast<int64_t>(blockIdx.x) * 32 + x;
+  const int64_t c = static_cast<int64_t>(blockIdx.x) * 32 + x, all = (third ? 3 : 2) * n;
   A sum = 0;
-  if (c < 2 * n)
-    for (int64_t k = y; k < parts; k += 8) sum += partial[k * 2 * n + c];
+  if (c < all) {
+#pragma unroll 4
+    for (int64_t k = y; k < parts; k += 32) sum += partial[k * all + c];
+  }
   sums[y][x] = sum;
   __syncthreads();
-  if (y > 0 || c >= 2 * n) return;
-  for (int k = 1; k < 8; ++k) sum += sums[k][x];
-  (c < n ? first[c] : second[c - n]) = sum;
+  if (y > 0 || c >= all) return;
+  for (int k = 1; k < 32; ++k) sum += sums[k][x];
+  if (c < n) first[c] = sum;
+  else if (c < 2 * n) second[c - n] = sum;
+  else third[c - 2 * n] = down<T>(sum);
 }
 
-template <int N, int K, class T>
+// `threads` a block, each group of which has a row at a time.
+template <int G, int N, int K, int kSums, class T>
 Kernel grad_rows_kernel(const Prepare& p, int64_t rows, int64_t n, unsigned threads) {
   using A = Acc<T>;
   const SmallInput scale(p, 1);
   const auto epsilon = static_cast<A>(p.attrs<NormAttrs>().epsilon);
-  const int64_t per_sm = std::clamp<int64_t>(1024 / threads, 1, 8);
-  const auto blocks = static_cast<unsigned>(std::min<int64_t>(rows, 132 * per_sm));
+  const int64_t per_sm = G == 32 ? kWarpBlocks<K>
+                                 : std::clamp<int64_t>((kSums > 2 ? 682 : 768) / threads, 1, 16),
+                at_once = G == 32 ? kWarpThreads / 32 : 1;
+  const auto blocks =
+      static_cast<unsigned>(std::min<int64_t>((rows + at_once - 1) / at_once, 132 * per_sm));
+  const size_t sums = kSums * static_cast<size_t>(n), shared = G == 32 ? sums * sizeof(A) : 0;
   return {[=](const Launch& l) {
             auto* partial = static_cast<A*>(l.scratch);
-            layer_norm_grad_rows<N, K, T>
-                <<<blocks, threads, 0, stream_of(l)>>>(l.input<T>(0), scale.get(l), l.input<T>(2),
-                                                       l.output<T>(0), partial, rows, n, epsilon);
+            layer_norm_grad_rows<G, N, K, kSums, T><<<blocks, threads, shared, stream_of(l)>>>(
+                l.input<T>(0), scale.get(l), l.input<T>(2), l.output<T>(0), partial, rows, n,
+                epsilon);
             TRI_CUDA_LAUNCHED();
-            join_partials<A><<<blocks_for(2 * n, 32), kThreads, 0, stream_of(l)>>>(
-                partial, l.output<A>(1), l.output<A>(2), blocks, n);
+            join_partials<T><<<blocks_for(kSums * n, 32), 1024, 0, stream_of(l)>>>(
+                partial, l.output<A>(1), l.output<A>(2), kSums > 2 ? l.output<T>(3) : nullptr,
+                blocks, n);
             TRI_CUDA_LAUNCHED();
           },
-          static_cast<size_t>(blocks) * 2 * static_cast<size_t>(n) * sizeof(A)};
+          blocks * sums * sizeof(A)};
 }
 
-template <class T> Kernel grad_long_kernel(const Prepare& p, int64_t rows, int64_t n) {
+template <class T>
+__global__ void __launch_bounds__(kThreads) add_rows(const T* dx, T* sum, int64_t rows, int64_t n) {
+  const int64_t c = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (c >= n) return;
+  Acc<T> all = 0;
+  for (int64_t r = 0; r < rows; ++r) all += up(dx[r * n + c]);
+  sum[c] = down<T>(all);
+}
+
+template <int kSums, class T> Kernel grad_long_kernel(const Prepare& p, int64_t rows, int64_t n) {
   using A = Acc<T>;
   const SmallInput scale(p, 1);
   const auto epsilon = static_cast<A>(p.attrs<NormAttrs>().epsilon);
@@ -251,20 +392,32 @@ template <class T> Kernel grad_long_kernel(const Prepare& p, int64_t rows, int64
             layer_norm_grad_long<T><<<blocks_for(rows, 1), kThreads, 0, stream_of(l)>>>(
                 l.input<T>(0), scale.get(l), l.input<T>(2), l.output<T>(0), stats, n);
             TRI_CUDA_LAUNCHED();
+            if constexpr (kSums > 2) {
+              add_rows<T><<<blocks_for(n), kThreads, 0, stream_of(l)>>>(l.output<T>(0),
+                                                                        l.output<T>(3), rows, n);
+              TRI_CUDA_LAUNCHED();
+            }
           },
           static_cast<size_t>(4 * rows) * sizeof(A)};
 }
 
-template <class T> Kernel grad_kernel(const Prepare& p, int64_t rows, int64_t n) {
+template <int kSums, class T> Kernel grad_kernel(const Prepare& p, int64_t rows, int64_t n) {
   constexpr int kN = kVector<T>;
   const auto threads_for = [](int64_t vectors) {
     return static_cast<unsigned>((vectors + 31) / 32 * 32);
   };
   const bool wide = vectors_fit(sizeof(T), n);
-  if (wide && n / kN <= 512) return grad_rows_kernel<kN, 1, T>(p, rows, n, threads_for(n / kN));
-  if (!wide && n <= 1024) return grad_rows_kernel<1, 1, T>(p, rows, n, threads_for(n));
-  if (!wide && n <= 4096) return grad_rows_kernel<1, 4, T>(p, rows, n, threads_for((n + 3) / 4));
-  return grad_long_kernel<T>(p, rows, n);
+  const int64_t vectors = n / kN;
+  if (wide && vectors <= 32) return grad_rows_kernel<32, kN, 1, kSums, T>(p, rows, n, kWarpThreads);
+  if (wide && vectors <= 64) return grad_rows_kernel<32, kN, 2, kSums, T>(p, rows, n, kWarpThreads);
+  if (wide && vectors <= 96) return grad_rows_kernel<32, kN, 3, kSums, T>(p, rows, n, kWarpThreads);
+  if (wide && vectors <= 512)
+    return grad_rows_kernel<kThreads, kN, 1, kSums, T>(p, rows, n, threads_for(vectors));
+  if (!wide && n <= 1024)
+    return grad_rows_kernel<kThreads, 1, 1, kSums, T>(p, rows, n, threads_for(n));
+  if (!wide && n <= 4096)
+    return grad_rows_kernel<kThreads, 1, 4, kSums, T>(p, rows, n, threads_for((n + 3) / 4));
+  return grad_long_kernel<kSums, T>(p, rows, n);
 }
 
 // ---- group_norm, channels-last: a block a group of an image
@@ -325,6 +478,12 @@ Kernel cuda_layer_norm(const Prepare& p) {
   if (p.in().shape.numel() == 0) return cuda::nothing();
   const AxisSplit s = cuda::rows_of(p.in().shape, p.attrs<NormAttrs>().axis);
   return cuda::with_cuda_floating(*p.node.op, p.in().dtype, [&]<class T>(Tag<T>) {
+    const int64_t vectors = s.size / cuda::kVector<T>;
+    if (cuda::vectors_fit(sizeof(T), s.size)) {
+      if (vectors <= 32) return cuda::layer_norm_rows_kernel<1, T>(p, s);
+      if (vectors <= 64) return cuda::layer_norm_rows_kernel<2, T>(p, s);
+      if (vectors <= 96) return cuda::layer_norm_rows_kernel<3, T>(p, s);
+    }
     return cuda::norm_kernel<T>(p, {s.outer, s.size, 1}, {{}, {}, 1, s.size, 0});
   });
 }
@@ -332,8 +491,10 @@ Kernel cuda_layer_norm(const Prepare& p) {
 Kernel cuda_layer_norm_grad(const Prepare& p) {
   if (p.in().shape.numel() == 0) return cuda_zero_outputs(p);
   const AxisSplit s = cuda::rows_of(p.in().shape, p.attrs<NormAttrs>().axis);
+  const bool sum = p.node.op == &ops::layer_norm_grad_sum_op;
   return cuda::with_cuda_floating(*p.node.op, p.in().dtype, [&]<class T>(Tag<T>) {
-    return cuda::grad_kernel<T>(p, s.outer, s.size);
+    return sum ? cuda::grad_kernel<3, T>(p, s.outer, s.size)
+               : cuda::grad_kernel<2, T>(p, s.outer, s.size);
   });
 }
 

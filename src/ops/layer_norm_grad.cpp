@@ -1,5 +1,5 @@
 // layer_norm_grad: mean and deviation of each row are computed again, which costs less than to keep
-// them.
+// them. layer_norm_grad_sum also sums dx over the rows, which is the gradient of a bias in front.
 #include <cstring>
 
 #include "base/parallel.h"
@@ -35,8 +35,21 @@ void infer(const Infer& i) {
   i.out(own, Shape{n});
 }
 
+void infer_sum(const Infer& i) {
+  infer(i);
+  i.out(i.dtype(0), Shape{rows_of(i.shape(0), i.attrs<NormAttrs>().axis).size});
+}
+
+// The rows of dx, added.
+template <class T> void add_rows(const T* dx, T* sum, int64_t rows, int64_t n) {
+  std::vector<double> sums(static_cast<size_t>(n));
+  for (int64_t i = 0; i < rows * n; ++i) sums[static_cast<size_t>(i % n)] += Compute<T>(dx[i]);
+  for (int64_t c = 0; c < n; ++c) sum[c] = T(Compute<T>(sums[static_cast<size_t>(c)]));
+}
+
 template <class T> Kernel prepare_as(const Prepare& p) {
   using A = Compute<T>;
+  const bool with_sum = p.node.op == &ops::layer_norm_grad_sum_op;
   const auto& attrs = p.attrs<NormAttrs>();
   const AxisSplit s = rows_of(p.in().shape, attrs.axis);
   const int64_t rows = s.outer, n = s.size;
@@ -65,17 +78,13 @@ template <class T> Kernel prepare_as(const Prepare& p) {
         l.output<A>(k + 1)[i] = sum;
       }
     }
+    if (with_sum) add_rows(l.output<T>(0), l.output<T>(3), rows, n);
   };
   return {run, static_cast<size_t>(2 * n * parts + scale_of.scratch()) * sizeof(A)};
 }
 
 Kernel prepare(const Prepare& p) {
-  if (p.in().shape.numel() == 0) {
-    return {[bytes = p.out(1).bytes()](const Launch& l) {
-      for (const size_t k : {1, 2})
-        if (bytes > 0) std::memset(l.out[k], 0, bytes);
-    }};
-  }
+  if (p.in().shape.numel() == 0) { return zero_outputs(p); }
   return with_floating(*p.node.op, p.in().dtype, [&]<class T>(Tag<T>) { return prepare_as<T>(p); });
 }
 
@@ -91,6 +100,14 @@ constinit const Op layer_norm_grad_op{.name = "layer_norm_grad",
                                       .cpu = prepare,
                                       .cuda = TRI_CUDA(cuda_layer_norm_grad),
                                       .in_place = 1};
+constinit const Op layer_norm_grad_sum_op{.name = "layer_norm_grad_sum",
+                                          .inputs = 3,
+                                          .outputs = 4,
+                                          .attrs = &attr_info<NormAttrs>,
+                                          .infer = infer_sum,
+                                          .cpu = prepare,
+                                          .cuda = TRI_CUDA(cuda_layer_norm_grad),
+                                          .in_place = 1};
 
 }  // namespace ops
 }  // namespace trireme

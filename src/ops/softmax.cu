@@ -8,22 +8,48 @@ namespace trireme {
 namespace cuda {
 namespace {
 
-// The largest of a line, and the sum of e^(x - most): all threads of the group get it.
+// The largest of a line, and the sum of e^(x - most): all threads of the group get it. kPadded:
+// what lies at `end` and behind it does not count.
 template <class A> struct Whole { A most, sum; };
 
-template <int G, int N, class T> __device__ Whole<Acc<T>> whole_of(const T* x, const Lines& s) {
+// kFast: the hardware's exponential, within 2^-21 of the largest.
+template <int G, int N, bool kPadded = false, bool kFast = false, class T>
+__device__ Whole<Acc<T>> whole_of(const T* x, const Lines& s, int64_t end = 0) {
   using A = Acc<T>;
   A most = lowest<A>(), sum = 0;
-  for_pieces<G, N>(s.size, [&](int64_t i) {
-    A v[N], top = most;
-    load<N>(x + i * s.inner, v);
+  const auto power = [](A v) {
+    if constexpr (kFast) return __expf(v);
+    else return exp_of(v);
+  };
+  const auto take = [&](A(&v)[N], int64_t i) {
+    A top = most;
+    if (kPadded && i + N > end) {
 #pragma unroll
-    for (int k = 0; k < N; ++k) top = v[k] > top || v[k] != v[k] ? v[k] : top;
-    sum *= exp_of(most - top);
+      for (int k = 0; k < N; ++k) v[k] = i + k < end ? v[k] : -static_cast<A>(INFINITY);
+    }
 #pragma unroll
-    for (int k = 0; k < N; ++k) sum += exp_of(v[k] - top);
+    for (int k = 0; k < N; ++k) top = v[k] > top ? v[k] : top;  // a NaN shows in the sum
+    sum *= power(most - top);
+#pragma unroll
+    for (int k = 0; k < N; ++k) sum += power(v[k] - top);
     most = top;
-  });
+  };
+  // Several loads are under way at a time.
+  constexpr int kAhead = G > 32 && N > 1 ? 4 : 1;
+  const int64_t size = kPadded ? end : s.size;
+  int64_t i = static_cast<int64_t>(threadIdx.x % G) * N;
+  for (; i + (kAhead - 1) * G * N < size; i += kAhead * G * N) {
+    A v[kAhead][N];
+#pragma unroll
+    for (int u = 0; u < kAhead; ++u) load<N>(x + (i + u * G * N) * s.inner, v[u]);
+#pragma unroll
+    for (int u = 0; u < kAhead; ++u) take(v[u], i + u * G * N);
+  }
+  for (; i < size; i += G * N) {
+    A v[N];
+    load<N>(x + i * s.inner, v);
+    take(v, i);
+  }
   const A all = group_reduce<G>(most, Larger{});
   return {all, group_reduce<G>(sum * exp_of(most - all), Plus{})};
 }
@@ -157,17 +183,19 @@ __global__ void __launch_bounds__(kThreads)
 // Of half logits: the softmax stays unwritten, log_sum is what makes it again.
 template <int G, int N, class T>
 __global__ void __launch_bounds__(kThreads)
-    cross_entropy_half_lines(const T* x, Labels hard, float* loss, float* log_sum, Lines s) {
+    cross_entropy_half_lines(const T* x, Labels hard, float* loss, float* log_sum, Lines s,
+                             int64_t classes) {
   const int64_t r = own_line<G>(s);
   if (r < 0) return;
   x += s.begin(r);
-  const Whole<float> w = whole_of<G, N>(x, s);
+  const Whole<float> w = classes < s.size ? whole_of<G, N, true, true>(x, s, classes)
+                                          : whole_of<G, N, false, true>(x, s);
   if (threadIdx.x % G != 0) return;
   const int64_t label = hard.at[r];
   const float log = log_of(w.sum);
   float result = 0;
   if (label != hard.ignored)
-    result = label >= 0 && label < s.size ? (w.most - up(x[label * s.inner])) + log : NAN;
+    result = label >= 0 && label < classes ? (w.most - up(x[label * s.inner])) + log : NAN;
   loss[r] = result;
   log_sum[r] = w.most + log;
 }
@@ -176,7 +204,7 @@ __global__ void __launch_bounds__(kThreads)
 template <int G, int N, class T>
 __global__ void __launch_bounds__(kThreads)
     cross_entropy_half_grad_lines(const T* x, Labels hard, const float* log_sum, const float* dloss,
-                                  T* dx, Lines s) {
+                                  T* dx, Lines s, int64_t classes) {
   const int64_t r = own_line<G>(s);
   if (r < 0) return;
   const int64_t at = s.begin(r), own = hard.at[r];
@@ -187,7 +215,10 @@ __global__ void __launch_bounds__(kThreads)
     float v[N];
     load<N>(x + at + i * s.inner, v);
 #pragma unroll
-    for (int k = 0; k < N; ++k) v[k] = (__expf(v[k] - sum) - (i + k == label ? 1.f : 0.f)) * slope;
+    for (int k = 0; k < N; ++k) {
+      v[k] = (__expf(v[k] - sum) - (i + k == label ? 1.f : 0.f)) * slope;
+      if (i + k >= classes) v[k] = 0;
+    }
     store<N>(dx + at + i * s.inner, v);
   });
 }
@@ -266,16 +297,17 @@ template <class T> Kernel cross_entropy_half_kernel(const Prepare& p, bool backw
   const auto a = p.attrs<CrossEntropyAttrs>();
   const Lines s = lines_of(p.in().shape, a.axis);
   const bool wide = p.in(1).dtype == DType::kInt64;
+  const int64_t classes = a.classes ? a.classes : s.size;
   return {[=](const Launch& l) {
     const Labels labels{{l.in[1], wide}, a.ignore_index};
     choose_lines<T>(s, [&](auto g, auto n) {
       const unsigned blocks = blocks_for(s.count, kThreads / g());
       if (backward)
         cross_entropy_half_grad_lines<g(), n(), T><<<blocks, kThreads, 0, stream_of(l)>>>(
-            l.input<T>(0), labels, l.input<float>(2), l.input<float>(3), l.output<T>(), s);
+            l.input<T>(0), labels, l.input<float>(2), l.input<float>(3), l.output<T>(), s, classes);
       else
         cross_entropy_half_lines<g(), n(), T><<<blocks, kThreads, 0, stream_of(l)>>>(
-            l.input<T>(0), labels, l.output<float>(0), l.output<float>(1), s);
+            l.input<T>(0), labels, l.output<float>(0), l.output<float>(1), s, classes);
     });
     TRI_CUDA_LAUNCHED();
   }};

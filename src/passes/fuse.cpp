@@ -55,4 +55,26 @@ void fuse_nodes(const std::vector<Node*>& nodes) {
   last->attrs = FusedAttrs{std::move(body)};
 }
 
+Node* Rewriter::only_reader(const Value* v) const {
+  const auto it = readers_.find(v);
+  return it != readers_.end() && it->second.size() == 1 && uses_.at(v) == 1 ? it->second[0]
+                                                                            : nullptr;
+}
+bool Rewriter::only_read(const Value* v) const {
+  const auto it = readers_.find(v);
+  return it != readers_.end() && static_cast<size_t>(uses_.at(v)) == it->second.size();
+}
+
+std::vector<Value*> Rewriter::add(const Node& old, const Op& op, std::vector<Value*> inputs,
+                                  Attrs attrs) {
+  set_location(old.where);
+  return graph_.add(op, std::move(inputs), std::move(attrs));
+}
+
+void Rewriter::finish() {
+  set_location({});
+  graph_.sort();
+  graph_.drop_unused();
+}
+
 }  // namespace trireme

@@ -1,16 +1,18 @@
 // fuse_norm: training batch norm takes in the residual, ReLU and max pooling behind it, and its
-// gradient theirs, where the target has kernels for that; cross entropy
-// of half logits the casts around it. Forward and backward stand in one graph;
+// gradient theirs; two of them that are added become one; the convolution in front sums their
+// statistics; where the target has kernels for that. Forward and backward stand in one graph;
 // each side is rewritten on its own, the backward where it finds a rewritten forward.
 //
 // It comes after `layout`, so that the masks are in the order of memory.
 #include <algorithm>
 
 #include "ops/batch_norm_fused.h"
-#include "ops/cross_entropy.h"
+#include "ops/conv.h"
 #include "ops/norm.h"
 #include "ops/pointwise.h"
 #include "ops/pool.h"
+#include "ops/reduce.h"
+#include "ops/shape.h"
 #include "passes/fuse.h"
 #include "passes/pass.h"
 
@@ -22,44 +24,26 @@ constexpr size_t kY = 2, kMean = 3, kInverse = 4, kKept = 5;  // outputs; kKept:
 
 bool same_type(const Value* a, const Value* b) { return a->type == b->type; }
 
-class NormFuser {
+class NormFuser : Rewriter {
  public:
-  explicit NormFuser(Graph& graph) : graph_(graph) {}
+  using Rewriter::Rewriter;
 
   void run() {
-    graph_.fold_below = 0;
-    for_nodes(&ops::batch_norm_train_op, [&](Node* n) { forward(n); });
-    for_nodes(&ops::relu_grad_op, [&](Node* n) { backward(n); });
+    for_nodes(ops::batch_norm_train_op, [&](Node* n) { forward(n); });
+    for_nodes(ops::relu_grad_op, [&](Node* n) { backward(n); });
     graph_.drop_unused();  // the replaced ones no longer read
-    for_nodes(&ops::fused_batch_norm_act_op, [&](Node* n) { with_pool(n); });
-    for_nodes(&ops::cross_entropy_with_softmax_op, [&](Node* n) { half_loss(n); });
-    set_location({});
-    graph_.sort();
+    for_nodes(ops::fused_batch_norm_act_op, [&](Node* n) { with_pool(n); });
     graph_.drop_unused();
+    for_nodes(ops::conv2d_op, [&](Node* n) { with_statistics(n); });
+    for_nodes(ops::layer_norm_grad_op, [&](Node* n) { with_sum(n); });
+    finish();
   }
 
  private:
-  template <class F> void for_nodes(const Op* op, F f) {
-    readers_ = find_readers(graph_);
-    uses_ = graph_.count_uses();
-    std::vector<Node*> nodes;
-    for (const auto& n : graph_.nodes)
-      if (n->op == op) nodes.push_back(n.get());
-    for (Node* n : nodes) f(n);
-  }
-
-  // The node that reads v, if there is only one and v is no result of the graph.
-  Node* only_reader(const Value* v) const {
-    const auto it = readers_.find(v);
-    return it != readers_.end() && it->second.size() == 1 && uses_.at(v) == 1 ? it->second[0]
-                                                                              : nullptr;
-  }
-
   // A node in the place of `old`; its outputs have the layouts of `like`, null: row-major.
   std::vector<Value*> record(const Node& old, const Op& op, std::vector<Value*> inputs, Attrs attrs,
                              const std::vector<const Value*>& like) {
-    set_location(old.where);
-    std::vector<Value*> out = graph_.add(op, std::move(inputs), std::move(attrs));
+    const std::vector<Value*> out = add(old, op, std::move(inputs), std::move(attrs));
     for (size_t i = 0; i < like.size(); ++i)
       if (like[i]) out[i]->type.layout = like[i]->type.layout;
     return out;
@@ -84,6 +68,7 @@ class NormFuser {
     }
     if (next->op != &ops::relu_op) return;
     taken_.insert(next);
+    if (z != nullptr && can_join(*norm, *z)) return dual(norm, z->node, next);
     std::vector<Value*> inputs = norm->inputs;
     if (z) inputs.push_back(z);
     const Op& op = z ? ops::fused_bn_add_activation_op : ops::fused_batch_norm_act_op;
@@ -92,11 +77,33 @@ class NormFuser {
     graph_.replace_uses(next->out(), now[kY]);
   }
 
-  // Whether `n` is the gradient of the normalisation in `fused` with `dy` coming in.
-  static bool is_gradient_of(const Node* n, const Node* fused, const Value* dy) {
-    return n->op == &ops::batch_norm_grad_op && n->inputs[0] == fused->inputs[kX] &&
-           n->inputs[1] == fused->inputs[kScale] && n->inputs[2] == fused->out(kMean) &&
-           n->inputs[3] == fused->out(kInverse) && n->inputs[4] == dy;
+  // Whether the residual z is a normalisation's result like `norm`'s that nothing else reads.
+  bool can_join(const Node& norm, const Value& z) const {
+    const Node* n = z.node;
+    if (n->op != &ops::batch_norm_train_op || &z != n->out(kY) || only_reader(&z) == nullptr)
+      return false;
+    for (const size_t k : {kScale, kBias})
+      if (!same_type(n->inputs[k], n->inputs[0])) return false;
+    return same_type(n->inputs[kX], &z) && n->attrs == norm.attrs;
+  }
+  void dual(Node* norm, Node* other, Node* relu) {
+    std::vector<Value*> inputs(norm->inputs.begin(), norm->inputs.begin() + 5);
+    inputs.insert(inputs.end(), other->inputs.begin(), other->inputs.begin() + 5);
+    const auto now = record(*norm, ops::fused_dual_bn_add_activation_op, std::move(inputs),
+                            norm->attrs, {nullptr, nullptr, norm->out(kY)});
+    replace(norm, now, 5);
+    constexpr size_t kOf[] = {0, 1, kMean, kInverse};
+    for (size_t k = 0; k < 4; ++k) graph_.replace_uses(other->out(kOf[k]), now[5 + k]);
+    graph_.replace_uses(relu->out(), now[kY]);
+  }
+
+  // Whether `n` is the gradient of the normalisation in `fused` that stands at `at`, with `dy`
+  // coming in.
+  static bool is_gradient_of(const Node* n, const Node* fused, const NormPlaces& at,
+                             const Value* dy) {
+    return n->op == &ops::batch_norm_grad_op && n->inputs[0] == fused->inputs[at.x] &&
+           n->inputs[1] == fused->inputs[at.scale] && n->inputs[2] == fused->out(at.saved_mean) &&
+           n->inputs[3] == fused->out(at.saved_mean + 1) && n->inputs[4] == dy;
   }
 
   // The two gradients whose sum `dy` is and that nothing else reads; else dy and null.
@@ -112,12 +119,13 @@ class NormFuser {
     const Value* y = kink->inputs[0];
     const Node* fused = y->node;
     Value *dy = kink->inputs[1], *g = kink->out();
+    if (fused->op == &ops::fused_dual_bn_add_activation_op) return dual_backward(kink, fused);
     const bool residual = fused->op == &ops::fused_bn_add_activation_op;
     if ((!residual && fused->op != &ops::fused_batch_norm_act_op) || y != fused->out(kY)) return;
     if (!same_type(dy, y) || !readers_.contains(g)) return;
     const auto& readers = readers_.at(g);
     const auto norm = std::find_if(readers.begin(), readers.end(),
-                                   [&](const Node* n) { return is_gradient_of(n, fused, g); });
+                                   [&](const Node* n) { return is_gradient_of(n, fused, {}, g); });
     if (norm == readers.end() || (!residual && only_reader(g) == nullptr)) return;
     Value *x = fused->inputs[kX], *scale = fused->inputs[kScale], *mean = fused->out(kMean),
           *inverse = fused->out(kInverse);
@@ -133,6 +141,86 @@ class NormFuser {
                             {(*norm)->out(0), nullptr, nullptr, g});
     replace(*norm, now, 3);
     graph_.replace_uses(g, now[3]);
+  }
+
+  void dual_backward(Node* kink, const Node* fused) {
+    constexpr size_t kMask = 9;
+    Value *y = kink->inputs[0], *g = kink->out();
+    if (y != fused->out(kY) || !same_type(kink->inputs[1], y) || !readers_.contains(g)) return;
+    const auto& readers = readers_.at(g);
+    if (readers.size() != 2 || uses_.at(g) != 2) return;
+    Node* norms[2] = {};
+    std::vector<Value*> inputs{fused->inputs[kDualPlaces[0].x], fused->inputs[kDualPlaces[1].x]};
+    for (size_t k = 0; k < 2; ++k) {
+      const NormPlaces& at = kDualPlaces[k];
+      for (Node* n : readers)
+        if (is_gradient_of(n, fused, at, g)) norms[k] = n;
+      if (norms[k] == nullptr) return;
+      inputs.insert(inputs.end(), {fused->inputs[at.scale], fused->out(at.saved_mean),
+                                   fused->out(at.saved_mean + 1)});
+    }
+    const auto [first, second] = summands(kink->inputs[1]);
+    inputs.insert(inputs.end(), {first, fused->out(kMask), second});
+    const auto now = record(*norms[0], ops::fused_dual_bn_add_activation_grad_op, std::move(inputs),
+                            {}, {norms[0]->out(0), norms[1]->out(0)});
+    for (size_t k = 0; k < 2; ++k) {
+      graph_.replace_uses(norms[k]->out(0), now[k]);
+      graph_.replace_uses(norms[k]->out(1), now[2 + 2 * k]);
+      graph_.replace_uses(norms[k]->out(2), now[3 + 2 * k]);
+    }
+  }
+
+  // The input at which a normalisation of x takes x's sums; 0 where it does not take x.
+  static size_t place_of_sums(const Node& n, const Value* x) {
+    if (n.op == &ops::fused_dual_bn_add_activation_op) {
+      for (const NormPlaces& at : kDualPlaces)
+        if (n.inputs[at.x] == x) return at.sums;
+    } else if (n.op == &ops::batch_norm_train_op || n.op == &ops::fused_batch_norm_act_op ||
+               n.op == &ops::fused_bn_add_activation_op) {
+      if (n.inputs[kX] == x) return n.op == &ops::fused_bn_add_activation_op ? 6 : 5;
+    }
+    return 0;
+  }
+
+  // cuDNN sums behind convolutions of float16 alone.
+  void with_statistics(Node* conv) {
+    Value* x = conv->out();
+    if (x->type.dtype != DType::kFloat16 || x->type.layout != Layout::kChannelsLast ||
+        conv->get<Conv2dAttrs>().groups != 1 || (conv->inputs.size() > 2 && conv->inputs[2]) ||
+        !readers_.contains(x))
+      return;
+    Node* norm = nullptr;
+    for (Node* n : readers_.at(x))
+      if (place_of_sums(*n, x) > 0) norm = norm == nullptr ? n : norm;
+    if (norm == nullptr) return;
+    const auto now = record(*conv, ops::conv2d_statistics_op, {conv->inputs[0], conv->inputs[1]},
+                            conv->attrs, {x});
+    const size_t at = place_of_sums(*norm, x);
+    norm->inputs.resize(std::max(norm->inputs.size(), at + 1), nullptr);
+    norm->inputs[at] = now[1];
+    graph_.replace_uses(x, now[0]);
+  }
+
+  // A layer norm's gradient is that of a product with a bias in front of it, whose sum over the
+  // rows is wanted.
+  void with_sum(Node* grad) {
+    const Value* dx = grad->out(0);
+    const int rank = dx->type.shape.rank();
+    if (grad->get<NormAttrs>().axis != rank - 1 || !readers_.contains(dx)) return;
+    std::vector<Node*> sums;
+    for (Node* n : readers_.at(dx))
+      if (n->op == &ops::sum_op &&
+          n->get<ReduceAttrs>().axis.size() == static_cast<size_t>(rank - 1) &&
+          n->out()->type.shape.numel() == dx->type.shape.back())
+        sums.push_back(n);
+    if (sums.empty()) return;
+    const auto now = record(*grad, ops::layer_norm_grad_sum_op, grad->inputs, grad->attrs, {dx});
+    for (Node* n : sums) {
+      const BuilderScope scope(graph_);
+      const Shape& shape = n->out()->type.shape;
+      graph_.replace_uses(n->out(), ops::reshape(now[3], {shape.begin(), shape.end()}));
+    }
+    replace(grad, now, 3);
   }
 
   static bool poolable(const Node& pool) {
@@ -176,58 +264,18 @@ class NormFuser {
                                    .size = {out[2], out[3]}};
     const Value* like = pool->out();
     const auto now = record(*norm, ops::fused_batch_norm_act_pool_op, norm->inputs, attrs,
-                            {nullptr, nullptr, like, nullptr, nullptr, like});
+                            {nullptr, nullptr, like, nullptr, nullptr, like, like});
     for (const size_t i : {0, 1, 3, 4}) graph_.replace_uses(norm->out(i), now[i]);
     graph_.replace_uses(pool->out(), now[kY]);
     if (norm_back == nullptr) return;
     const auto [first, second] = summands(pool_back->inputs[0]);
     const auto back = record(*norm_back, ops::fused_batch_norm_act_pool_grad_op,
                              {norm->inputs[kX], norm->inputs[kScale], now[kMean], now[kInverse],
-                              norm->inputs[kBias], first, now[kKept], second},
+                              norm->inputs[kBias], first, now[kKept], now[kKept + 1], second},
                              attrs, {norm_back->out(0)});
     replace(norm_back, back, 3);
   }
 
-  // The value of half precision that was widened to v; else null.
-  static Value* widened(const Value* v) {
-    if (v->node->op != &ops::cast_op || v->type.dtype != DType::kFloat32) return nullptr;
-    Value* from = v->node->inputs[0];
-    const bool half = from->type.dtype == DType::kFloat16 || from->type.dtype == DType::kBFloat16;
-    return half ? from : nullptr;
-  }
-
-  // The softmax may be wanted by gradients alone that are rounded to half again.
-  void half_loss(Node* loss) {
-    Value *logits = widened(loss->inputs[0]), *label = loss->inputs[1];
-    const auto attrs = loss->get<CrossEntropyAttrs>();
-    const Value* softmax = loss->out(0);
-    if (logits == nullptr || attrs.soft_label) return;
-    std::vector<std::pair<Node*, Node*>> backs;  // a gradient and the cast behind it
-    if (const auto it = readers_.find(softmax); it != readers_.end()) {
-      if (static_cast<size_t>(uses_.at(softmax)) != it->second.size()) return;
-      for (Node* n : it->second) {
-        Node* cast =
-            n->op == &ops::cross_entropy_with_softmax_grad_op ? only_reader(n->out()) : nullptr;
-        if (cast == nullptr || n->inputs[0] != label || cast->op != &ops::cast_op ||
-            cast->out()->type != logits->type)
-          return;
-        backs.emplace_back(n, cast);
-      }
-    } else if (uses_.contains(softmax) && uses_.at(softmax) > 0) {
-      return;  // a result of the graph
-    }
-    const auto now = record(*loss, ops::cross_entropy_half_op, {logits, label}, attrs, {});
-    graph_.replace_uses(loss->out(1), now[0]);
-    for (const auto& [back, cast] : backs) {
-      const auto d = record(*back, ops::cross_entropy_half_grad_op,
-                            {logits, label, now[1], back->inputs[2]}, attrs, {});
-      graph_.replace_uses(cast->out(), d[0]);
-    }
-  }
-
-  Graph& graph_;
-  Readers readers_;
-  std::unordered_map<const Value*, int> uses_;
   std::unordered_set<const Node*> taken_;
 };
 

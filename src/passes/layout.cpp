@@ -67,7 +67,7 @@ class LayoutRewriter {
         if (i == 0) inputs[i] = in(inputs[i], anchor ? target_.input_layout(n) : layout);
         else inputs[i] = in(inputs[i], anchor ? Layout::kPlain : layout);
       } else if (n.op->layouts == Layouts::kPlainOnly || inputs[i]->type.shape.rank() == rank) {
-        inputs[i] = in(inputs[i], layout);
+        inputs[i] = in(inputs[i], reads && i == 0 ? target_.input_layout(n) : layout);
       }
     }
     set_location(n.where);

@@ -17,6 +17,7 @@ constexpr Pass kPasses[] = {{"clean", clean},
                             {"amp", amp},
                             {"layout", layout},
                             {"fuse_norm", fuse_norm},
+                            {"fuse_loss", fuse_loss},
                             {"fuse_anchor", fuse_anchor},
                             {"fuse_pointwise", fuse_pointwise},
                             {"schedule", schedule}};

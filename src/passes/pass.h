@@ -37,6 +37,7 @@ void clean(Graph& graph, const PassContext& context);   // folds, simplifies, re
 void layout(Graph& graph, const PassContext& context);  // channels-last where anchors want it
 // Training batch norm with a residual, ReLU and max pooling, for targets that want it.
 void fuse_norm(Graph& graph, const PassContext& context);
+void fuse_loss(Graph& graph, const PassContext& context);  // cross entropy of half logits, likewise
 void fuse_anchor(Graph& graph,
                  const PassContext& context);  // anchors with what stands before and after
 void fuse_pointwise(Graph& graph, const PassContext& context);  // clusters of pointwise operators

@@ -135,17 +135,33 @@ const SampleList fused_norms([] {
     if (residual) all.push_back(noise(x, 6));
     return all;
   };
+  const Record dual = [=](const Values& x) {
+    const Values other(x.begin() + 5, x.end());
+    return Values{ops::relu(ops::add(norm(x), norm(other)))};
+  };
+  const auto two = [](const Shape& x) {
+    const Shape c{x[1]};
+    return std::vector<Array>{noise(c, 1), noise(c, 2, 0.5, 2), noise(x, 3), noise(c, 4),
+                              noise(c, 5), noise(c, 6),         noise(c, 7, 0.5, 2),
+                              noise(x, 8), noise(c, 9),         noise(c, 10)};
+  };
+  const GradOptions options2{.second = false, .fixed = {0, 1, 5, 6}};
   const GradOptions own{.layouts = false, .second = false, .fixed = {0, 1}};
+  const GradOptions own2{.layouts = false, .second = false, .fixed = {0, 1, 5, 6}};
   return std::vector<Sample>{
       {"relu", act, inputs({2, 8, 3, 4}), options},
       {"relu, odd channels", act, inputs({3, 5, 2, 3}), options},
       {"relu, rows", act, inputs({5, 16}), options},
       {"add and relu", added, inputs({2, 8, 3, 4}, true), options},
       {"add and relu, odd channels", added, inputs({3, 5, 2, 3}, true), options},
+      {"two norms and relu", dual, two({2, 8, 3, 4}), options2},
+      {"two norms and relu, odd channels", dual, two({3, 5, 2, 3}), options2},
       {"max pool", with_pool, inputs({2, 8, 6, 5}), options},
       {"fused relu", fused(ops::fused_batch_norm_act_op), inputs({2, 6, 3, 4}), own},
       {"fused add and relu", fused(ops::fused_bn_add_activation_op), inputs({2, 6, 3, 5}, true),
        own},
+      {"fused two norms and relu", fused(ops::fused_dual_bn_add_activation_op), two({2, 6, 3, 5}),
+       own2},
   };
 });
 

@@ -83,6 +83,8 @@ class DnnGraph {
   Id conv(Id x, Id weight, const DnnConv& geometry);
   Id conv_dgrad(Id dy, Id weight, const DnnConv& geometry, const std::vector<int64_t>& x_dims);
   Id conv_wgrad(Id dy, Id x, const DnnConv& geometry, const std::vector<int64_t>& weight_dims);
+  // Each channel's sums of x and of x * x: float32 [1, C, 1, 1].
+  std::array<Id, 2> statistics(Id x);
   // a, b: numbers of kClip (borders), kLeakyRelu (slope), kSwish (beta).
   Id pointwise(DnnOp op, Id x, double a = 0, double b = 0);
   Id pointwise(DnnOp op, Id x, Id y);
