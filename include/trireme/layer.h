@@ -113,6 +113,9 @@ class Layer {
   std::string str() const;         // the tree with shapes, for printing
 
   // Called before and after forward(); a tensor that a post hook returns takes the result's place.
+  bool has_forward_hooks() const {
+    return !state_->pre_hooks.empty() || !state_->post_hooks.empty();
+  }
   void register_forward_pre_hook(std::function<void(const std::vector<Tensor>&)> hook);
   void register_forward_post_hook(
       std::function<Tensor(const std::vector<Tensor>&, const Tensor&)> hook);

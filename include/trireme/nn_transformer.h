@@ -38,6 +38,7 @@ struct MultiHeadAttention : Layer {
 
  private:
   Tensor heads(const Tensor& x) const;
+  Tensor attend_to_itself(const Tensor& x, const Tensor& mask, double factor);
 };
 
 struct TransformerLayerOptions {

@@ -13,11 +13,15 @@ namespace {
 
 bool takes(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& mask, double dropout) {
   if (dropout >= 1 || q.device() == "cpu" || recorder_for({&q}).tracing()) return false;
-  if (q.ndim() != 4 || k.ndim() != 4 || v.ndim() != 4) return false;
-  const Shape &s = q.shape(), &t = k.shape();
-  const bool fits = flash_attn_takes(q.dtype(), s[3]) && k.dtype() == q.dtype() &&
-                    v.dtype() == q.dtype() && v.shape() == t && s[0] == t[0] && s[3] == t[3] &&
-                    s.numel() > 0 && t.numel() > 0 && s[2] % t[2] == 0;
+  const bool packed = !k.defined() && !v.defined();
+  if (packed ? q.ndim() != 5 : q.ndim() != 4 || k.ndim() != 4 || v.ndim() != 4) return false;
+  const Shape &given = q.shape(),
+              s = packed ? Shape{given[0], given[1], given[3], given[4]} : given,
+              t = packed ? s : k.shape();
+  const bool fits = flash_attn_takes(q.dtype(), s[3]) && s.numel() > 0 &&
+                    (packed || (k.dtype() == q.dtype() && v.dtype() == q.dtype() &&
+                                v.shape() == t && s[0] == t[0] && s[3] == t[3] && t.numel() > 0 &&
+                                s[2] % t[2] == 0));
   if (!fits || !mask.defined()) return fits;
   const bool wants_gradient = is_grad_enabled() && !mask.stop_gradient();
   const int rank = mask.ndim();
