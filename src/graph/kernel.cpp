@@ -9,6 +9,7 @@ std::shared_ptr<const void> Prepare::packed(
     size_t i, const std::string& tag, size_t bytes,
     const std::function<void(const Array&, void*)>& pack) const {
   const Array& source = *constant(i);
+  unread.push_back(i);
   const auto make = [&] {
     Array t(DType::kUInt8, Shape{static_cast<int64_t>(bytes)});
     pack(source, t.data());

@@ -61,6 +61,10 @@ struct Prepare {
   const Array* constant(size_t i) const { return has(i) ? constant_of(node.inputs[i]) : nullptr; }
   template <class A> const A& attrs() const { return node.attrs.get<A>(); }
 
+  // Constant inputs that packed() was called for: the kernel does not read them as they are, and on
+  // a GPU they need not be there.
+  mutable std::vector<size_t> unread;
+
   // A form of constant input i made once per model: `tag` names the form and its parameters. On a
   // GPU `pack` writes host memory, and the result is the copy on the device.
   std::shared_ptr<const void> packed(

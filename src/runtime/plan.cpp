@@ -44,9 +44,9 @@ Plan::Plan(std::unique_ptr<Graph> graph, ModelCache* cache, Device* device)
   const StageTimer timer("prepare");
   if (device_ != nullptr) device_->activate();
   place(*graph_);
-  if (device_ != nullptr) upload_constants(cache);
   for (const auto& n : graph_->nodes)
     if (!is_leaf(*n)) prepare_step(*n, cache);
+  if (device_ != nullptr) upload_constants(cache);
   size_t scratch = 0;
   for (const Step& s : steps_) scratch = std::max(scratch, s.kernel.scratch);
   scratch_offset_ = aligned(static_cast<size_t>(planned_peak_bytes_));
@@ -79,6 +79,8 @@ void Plan::prepare_step(const Node& n, ModelCache* cache) {
     throw e.at(n.where);
   }
   for (const Value* v : n.inputs) step.in.push_back(source_of(v));
+  if (device_ != nullptr)
+    for (const size_t i : p.unread) step.in[i] = {};
   for (const auto& v : n.outputs) step.out.push_back(source_of(v.get()));
   steps_.push_back(std::move(step));
 }
@@ -123,26 +125,35 @@ void Plan::place(const Graph& graph) {
     where_[value] = roots.contains(root) ? roots.at(root) : where_.at(root);
 }
 
-// Once for all plans that share the cache.
+// Those that a step reads or that are results; once for all plans that share the cache.
 void Plan::upload_constants(ModelCache* cache) {
+  std::unordered_map<const void*, const Array*> constants;
+  for (const auto& n : graph_->nodes)
+    if (const Array* t = n->op == &kConstant ? constant_of(n->out()) : nullptr)
+      constants[t->data()] = t;
   std::unordered_map<const void*, void*> there;
-  for (const auto& n : graph_->nodes) {
-    const Array* t = n->op == &kConstant ? constant_of(n->out()) : nullptr;
-    if (t == nullptr) continue;
+  const auto move = [&](Source& source) {
+    if (source.kind != Source::kConstant) return;
+    if (const auto it = there.find(source.data); it != there.end()) {
+      source.data = it->second;
+      return;
+    }
+    const Array& t = *constants.at(source.data);
     const auto upload = [&] {
-      const Storage s = device_->upload(t->data(), static_cast<int64_t>(t->bytes()), "a constant");
-      return Array(t->dtype(), t->shape(), s.data, s.owner);
+      const Storage s = device_->upload(t.data(), static_cast<int64_t>(t.bytes()), "a constant");
+      return Array(t.dtype(), t.shape(), s.data, s.owner);
     };
     const Array copy =
         cache == nullptr
             ? upload()
-            : cache->get("constant " + std::to_string(reinterpret_cast<uintptr_t>(t->data())), {*t},
+            : cache->get("constant " + std::to_string(reinterpret_cast<uintptr_t>(t.data())), {t},
                          upload, false);
     held_.push_back(copy.owner());
-    there[t->data()] = const_cast<void*>(copy.data());
-  }
-  for (auto& [value, source] : where_)
-    if (source.kind == Source::kConstant) source.data = there.at(source.data);
+    source.data = there[t.data()] = const_cast<void*>(copy.data());
+  };
+  for (Step& step : steps_)
+    for (Source& source : step.in) move(source);
+  for (const Value* v : graph_->outputs) move(where_.at(v));
 }
 
 std::string Plan::largest_values(size_t count) const {

@@ -101,6 +101,7 @@ class Bench {
     const int64_t each = (wanted + windows - 1) / windows;
     Profiler profiler;
     if (options_.profile) recorder.set_profiler(&profiler);
+    recorder.device().pool().reset_peak();  // of steady steps: autotuning's buffers are gone
     std::vector<double> times;
     for (int64_t w = 0; w < windows; ++w) {
       start = now_ms();
