@@ -15,7 +15,7 @@ inline Vector over_window(const T* x, const PoolWindow& w, int64_t row, int64_t 
     for (int64_t k = w.w0; k < w.w1; ++k, p += channels)
       v = kMax ? _mm512_max_ps(v, load(p, m)) : _mm512_add_ps(v, load(p, m));
   }
-  return kMax ? v : _mm512_mul_ps(v, _mm512_set1_ps(w.factor));
+  return kMax ? v : _mm512_mul_ps(v, _mm512_set1_ps(static_cast<float>(w.factor)));
 }
 
 template <class T>

@@ -9,7 +9,7 @@ namespace trireme {
 // The pixels [h0, h1) x [w0, w1) of one image that go into one result.
 struct PoolWindow {
   int64_t h0, h1, w0, w1;
-  float factor;  // avg: one over the number of pixels that count
+  double factor;  // avg: one over the number of pixels that count
 };
 
 // y[c] = max or factor * sum over the window, for `channels` adjacent channels; rows of x are `row`

@@ -41,7 +41,7 @@ struct PoolWindows {
   PoolWindow at(int64_t oh, int64_t ow) const {
     const PoolSpan &y = h[static_cast<size_t>(oh)], &x = w[static_cast<size_t>(ow)];
     const int64_t counted = y.counted * x.counted;
-    return {y.begin, y.end, x.begin, x.end, counted > 0 ? 1.f / static_cast<float>(counted) : 0.f};
+    return {y.begin, y.end, x.begin, x.end, counted > 0 ? 1.0 / static_cast<double>(counted) : 0.0};
   }
 };
 
