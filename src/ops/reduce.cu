@@ -117,24 +117,35 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// partial [outer, parts, inner] -> y [outer, inner]; a warp a result when inner is 1.
+// partial [outer, parts, inner] -> y [outer, inner]; a warp a result when inner is 1, else 32
+// columns by 32 parts a block.
 template <class R, class A, class Out>
 __global__ void __launch_bounds__(kThreads)
-    join_parts(const A* partial, Out* y, Sizes s, double factor, bool rows) {
-  const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-  if (rows) {
-    const int64_t row = i / 32;
-    if (row >= s.outer) return;
-    A all = R::template neutral<A>();
-    for (int64_t k = i % 32; k < s.parts; k += 32) all = R{}(all, partial[row * s.parts + k]);
-    all = group_reduce<32>(all, R{});
-    if (i % 32 == 0) y[row] = finish<Out>(all, factor);
-    return;
-  }
-  if (i >= s.outer * s.inner) return;
-  const int64_t o = i / s.inner, c = i % s.inner;
+    join_rows(const A* partial, Out* y, Sizes s, double factor) {
+  const int64_t row = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) / 32;
+  if (row >= s.outer) return;
   A all = R::template neutral<A>();
-  for (int64_t k = 0; k < s.parts; ++k) all = R{}(all, partial[(o * s.parts + k) * s.inner + c]);
+  for (int64_t k = threadIdx.x % 32; k < s.parts; k += 32)
+    all = R{}(all, partial[row * s.parts + k]);
+  all = group_reduce<32>(all, R{});
+  if (threadIdx.x % 32 == 0) y[row] = finish<Out>(all, factor);
+}
+template <class R, class A, class Out>
+__global__ void __launch_bounds__(1024)
+    join_columns(const A* partial, Out* y, Sizes s, double factor) {
+  __shared__ A sums[32][33];
+  const int tx = threadIdx.x % 32, ty = threadIdx.x / 32;
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * 32 + tx;
+  A all = R::template neutral<A>();
+  if (i < s.outer * s.inner) {
+    const A* own = partial + i / s.inner * s.parts * s.inner + i % s.inner;
+#pragma unroll 4
+    for (int64_t k = ty; k < s.parts; k += 32) all = R{}(all, own[k * s.inner]);
+  }
+  sums[ty][tx] = all;
+  __syncthreads();
+  if (ty > 0 || i >= s.outer * s.inner) return;
+  for (int k = 1; k < 32; ++k) all = R{}(all, sums[k][tx]);
   y[i] = finish<Out>(all, factor);
 }
 
@@ -169,10 +180,12 @@ template <class R, class T, class Out> class Reduction {
     }
     TRI_CUDA_LAUNCHED();
     if (s_.parts == 1) return;
-    const bool rows = s_.inner == 1;
-    join_parts<R, Acc<T>, Out>
-        <<<blocks_for(rows ? s_.outer * 32 : s_.outer * s_.inner), kThreads, 0, stream>>>(
-            partial, y, s_, factor_, rows);
+    if (s_.inner == 1)
+      join_rows<R, Acc<T>, Out>
+          <<<blocks_for(s_.outer * 32), kThreads, 0, stream>>>(partial, y, s_, factor_);
+    else
+      join_columns<R, Acc<T>, Out>
+          <<<blocks_for(s_.outer * s_.inner, 32), 1024, 0, stream>>>(partial, y, s_, factor_);
     TRI_CUDA_LAUNCHED();
   }
 

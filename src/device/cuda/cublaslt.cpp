@@ -24,7 +24,7 @@ namespace trireme::cuda {
 namespace {
 
 constexpr size_t kMostWorkspace = size_t{32} << 20;  // what NVIDIA advises for Hopper
-constexpr int kProposals = 8;
+constexpr int kProposals = 16;
 constexpr int64_t kLarge = int64_t{256} << 20;
 
 void check_lt(cublasStatus_t status, const char* call) {
@@ -241,11 +241,12 @@ Algorithm measure(const LtProduct& product, const std::vector<Algorithm>& list, 
   }
 }
 
-// Small products are bound by their launch: nothing is gained by measuring them.
+// The smallest products are bound by their launch: nothing is gained by measuring them. Those with
+// long sums and few results are not: the library's first proposal may leave most of the GPU idle.
 bool worth_measuring(const ProductSpec& s) {
   return static_cast<double>(s.batch) * static_cast<double>(s.m) * static_cast<double>(s.n) *
              static_cast<double>(s.k) >
-         1e7;
+         1e6;
 }
 
 // What is kept of an algorithm: its description, which lives as long as the library's version.
