@@ -240,6 +240,9 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=2, help="of one measurement of a peer")
     parser.add_argument("--only", default="", help=f"by commas, of {', '.join(CASES)}")
+    parser.add_argument(
+        "--results", type=pathlib.Path, help="JSON: rows of earlier calls are kept, new ones added"
+    )
     parser.add_argument("--no-peers", action="store_true")
     parser.add_argument("--no-cpu", action="store_true")
     parser.add_argument("--page", type=pathlib.Path, default=ROOT / "docs/benchmarks.md")
@@ -249,9 +252,13 @@ def main():
     if unknown:
         parser.error(f"no such case: {', '.join(unknown)}; there are {', '.join(CASES)}")
     results = {}
+    if args.results and args.results.exists():
+        results = json.loads(args.results.read_text())
     with tempfile.TemporaryDirectory() as models:
         for name in only:
             results[name] = measure(args, name, pathlib.Path(models))
+            if args.results:
+                args.results.write_text(json.dumps(results))
             write_page(args.page, report(args, results))
     text = report(args, results, cpu_line(args, results))
     write_page(args.page, text)

@@ -19,8 +19,8 @@ class Target {
   // Whether products read through strides as fast as side by side, so that a transpose is best left
   // to them even when several read it.
   virtual bool products_take_strides() const { return false; }
-  // The layout in which an anchor wants input 0, and gives output 0; in which an operator that reads
-  // channels-last pictures wants input 0.
+  // The layout in which an anchor wants input 0, and gives output 0; in which an operator that
+  // reads channels-last pictures wants input 0.
   virtual Layout input_layout(const Node& anchor) const = 0;
 };
 

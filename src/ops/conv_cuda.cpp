@@ -391,8 +391,8 @@ Kernel cuda_conv2d_statistics(const Prepare& p) {
   const size_t at = (conv.scratch + 255) / 256 * 256;
   const Kernel apart{[conv, at, y = p.out()](const Launch& l) {
                        conv.run(l);
-                       cuda::channel_sums(y, l.out[0], l.out[1],
-                                          static_cast<char*>(l.scratch) + at, l.stream);
+                       cuda::channel_sums(y, l.out[0], l.out[1], static_cast<char*>(l.scratch) + at,
+                                          l.stream);
                      },
                      at + cuda::channel_sums_scratch(p.out())};
   const std::optional<Kernel> joined = cuda::with_sums(p, parts);

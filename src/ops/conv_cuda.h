@@ -38,8 +38,8 @@ struct WeightCopy {
 void copy_vector(const void* from, DType from_dtype, int64_t count, void* to, DType to_dtype,
                  int64_t to_count, void* stream);
 
-// Each channel's sums of x and of its squares, [2, C] of float32 (float64: float64), of a picture as
-// it lies.
+// Each channel's sums of x and of its squares, [2, C] of float32 (float64: float64), of a picture
+// as it lies.
 size_t channel_sums_scratch(const Type& x);
 void channel_sums(const Type& x, const void* data, void* sums, void* scratch, void* stream);
 

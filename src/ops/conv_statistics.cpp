@@ -35,8 +35,7 @@ template <class T> Kernel with_sums(const Prepare& p) {
 
 Kernel prepare(const Prepare& p) {
   if (p.out().shape.numel() == 0 || p.in(0).shape.numel() == 0) return zero_outputs(p);
-  return with_floating(*p.node.op, p.in().dtype,
-                       [&]<class T>(Tag<T>) { return with_sums<T>(p); });
+  return with_floating(*p.node.op, p.in().dtype, [&]<class T>(Tag<T>) { return with_sums<T>(p); });
 }
 
 }  // namespace

@@ -12,10 +12,9 @@ struct CrossEntropyAttrs {
   int64_t classes = 0;          // cross_entropy_half: logits behind them are padding; 0: none are
   static const Field fields[];
 };
-inline constexpr Field CrossEntropyAttrs::fields[] = {TRI_FIELD(CrossEntropyAttrs, soft_label),
-                                                      TRI_FIELD(CrossEntropyAttrs, ignore_index),
-                                                      TRI_FIELD(CrossEntropyAttrs, axis),
-                                                      TRI_FIELD(CrossEntropyAttrs, classes)};
+inline constexpr Field CrossEntropyAttrs::fields[] = {
+    TRI_FIELD(CrossEntropyAttrs, soft_label), TRI_FIELD(CrossEntropyAttrs, ignore_index),
+    TRI_FIELD(CrossEntropyAttrs, axis), TRI_FIELD(CrossEntropyAttrs, classes)};
 
 namespace ops {
 // (logits, label) -> softmax, loss. The loss has the logits' shape with 1 along the axis. Hard

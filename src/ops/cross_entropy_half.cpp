@@ -48,8 +48,9 @@ template <class T> Kernel kernel_as(const Prepare& p, bool backward) {
     for (int64_t r = 0; r < s.outer * s.inner; ++r) {
       const int64_t at = r / s.inner * s.size * s.inner + r % s.inner, own = label.get(l, r);
       const bool skipped = own == a.ignore_index;
-      TRI_CHECK(skipped || (own >= 0 && own < classes),
-                message(op->name, "label ", r, " expects a class in [0, ", classes, "), got ", own));
+      TRI_CHECK(
+          skipped || (own >= 0 && own < classes),
+          message(op->name, "label ", r, " expects a class in [0, ", classes, "), got ", own));
       const T* x = l.input<T>(0) + at;
       if (backward) {
         const float sum = l.input<float>(2)[r], slope = skipped ? 0 : l.input<float>(3)[r];

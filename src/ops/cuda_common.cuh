@@ -186,8 +186,8 @@ __device__ __forceinline__ void wait_for_previous() {
   asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
 }
-// All blocks of a kernel have called this or ended: the next one's blocks may come to the SMs, where
-// they wait.
+// All blocks of a kernel have called this or ended: the next one's blocks may come to the SMs,
+// where they wait.
 __device__ __forceinline__ void let_next_begin() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");

@@ -20,8 +20,8 @@ class CudaTarget : public Target {
     const bool conv = anchor.op == &ops::conv2d_op || anchor.op == &ops::conv2d_wgrad_op;
     if (conv && anchor.inputs[0]->type.shape[1] <= 4 && anchor.get<Conv2dAttrs>().groups == 1)
       return Layout::kPlain;
-    const bool picture = anchor.op->layouts != Layouts::kPlainOnly &&
-                         anchor.inputs[0]->type.shape.rank() == 4;
+    const bool picture =
+        anchor.op->layouts != Layouts::kPlainOnly && anchor.inputs[0]->type.shape.rank() == 4;
     return picture ? Layout::kChannelsLast : Layout::kPlain;
   }
 };

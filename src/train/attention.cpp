@@ -18,10 +18,10 @@ bool takes(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& mask
   const Shape &given = q.shape(),
               s = packed ? Shape{given[0], given[1], given[3], given[4]} : given,
               t = packed ? s : k.shape();
-  const bool fits = flash_attn_takes(q.dtype(), s[3]) && s.numel() > 0 &&
-                    (packed || (k.dtype() == q.dtype() && v.dtype() == q.dtype() &&
-                                v.shape() == t && s[0] == t[0] && s[3] == t[3] && t.numel() > 0 &&
-                                s[2] % t[2] == 0));
+  const bool fits =
+      flash_attn_takes(q.dtype(), s[3]) && s.numel() > 0 &&
+      (packed || (k.dtype() == q.dtype() && v.dtype() == q.dtype() && v.shape() == t &&
+                  s[0] == t[0] && s[3] == t[3] && t.numel() > 0 && s[2] % t[2] == 0));
   if (!fits || !mask.defined()) return fits;
   const bool wants_gradient = is_grad_enabled() && !mask.stop_gradient();
   const int rank = mask.ndim();

@@ -82,8 +82,8 @@ MultiHeadAttention::Cache MultiHeadAttention::static_cache(const Tensor& key, co
   return {heads(k_proj(key)), heads(v_proj(value.defined() ? value : key)), true};
 }
 
-// Query, key and value from one product on a GPU: a third of the launches, and x is read once. Empty
-// where the projections differ in form, have hooks, or the attention is not one operator.
+// Query, key and value from one product on a GPU: a third of the launches, and x is read once.
+// Empty where the projections differ in form, have hooks, or the attention is not one operator.
 Tensor MultiHeadAttention::attend_to_itself(const Tensor& x, const Tensor& mask, double factor) {
   const Linear* all[] = {&q_proj, &k_proj, &v_proj};
   std::vector<Tensor> weights, biases;
@@ -94,8 +94,8 @@ Tensor MultiHeadAttention::attend_to_itself(const Tensor& x, const Tensor& mask,
     weights.push_back(one->weight);
     if (one->bias.defined()) biases.push_back(one->bias);
   }
-  const Tensor wide = functional::linear(x, concat(weights, 1),
-                                         biases.empty() ? Tensor() : concat(biases, 0));
+  const Tensor wide =
+      functional::linear(x, concat(weights, 1), biases.empty() ? Tensor() : concat(biases, 0));
   const int64_t size = wide.size(2) / 3;
   return flash_attention(reshape(wide, {0, 0, 3, num_heads, size / num_heads}), {}, {},
                          additive(mask, wide.dtype()), factor, training() ? dropout : 0, false);
@@ -112,8 +112,7 @@ Tensor MultiHeadAttention::attend(const Tensor& query, const Tensor& key_or_none
   const bool half = query.dtype() == DType::kFloat16 || query.dtype() == DType::kBFloat16;
   if (cache == nullptr && own && half && query.device() != "cpu") {
     const int64_t size = q_proj.weight.size(1) / num_heads;
-    const Tensor joined =
-        attend_to_itself(query, mask, std::pow(static_cast<double>(size), -0.5));
+    const Tensor joined = attend_to_itself(query, mask, std::pow(static_cast<double>(size), -0.5));
     if (joined.defined()) return out_proj(join_heads(joined));
   }
   const Tensor wide_q = q_proj(query), wide_k = fixed ? Tensor() : k_proj(key),

@@ -170,10 +170,9 @@ TEST(FuseNorm, BiasesInFrontOfLayerNormsGiveTheSameNumbers) {
 
 // A vocabulary of 1,030 words becomes one of 1,088 on the way.
 TEST(FuseLoss, PaddedClassesGiveTheSameNumbers) {
-  const std::vector<Array> inputs{noise({2, 3, 16}, 1).to(DType::kBFloat16),
-                                  noise({1030, 16}, 2).to(DType::kBFloat16),
-                                  noise({1030}, 3).to(DType::kBFloat16),
-                                  ints({2, 3, 1}, {0, 1029, 5, -100, 77, 1028})};
+  const std::vector<Array> inputs{
+      noise({2, 3, 16}, 1).to(DType::kBFloat16), noise({1030, 16}, 2).to(DType::kBFloat16),
+      noise({1030}, 3).to(DType::kBFloat16), ints({2, 3, 1}, {0, 1029, 5, -100, 77, 1028})};
   const auto recorded = [&] {
     auto graph = std::make_unique<Graph>();
     graph->fold_below = 0;

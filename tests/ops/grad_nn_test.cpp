@@ -141,9 +141,9 @@ const SampleList fused_norms([] {
   };
   const auto two = [](const Shape& x) {
     const Shape c{x[1]};
-    return std::vector<Array>{noise(c, 1), noise(c, 2, 0.5, 2), noise(x, 3), noise(c, 4),
-                              noise(c, 5), noise(c, 6),         noise(c, 7, 0.5, 2),
-                              noise(x, 8), noise(c, 9),         noise(c, 10)};
+    return std::vector<Array>{noise(c, 1), noise(c, 2, 0.5, 2), noise(x, 3),         noise(c, 4),
+                              noise(c, 5), noise(c, 6),         noise(c, 7, 0.5, 2), noise(x, 8),
+                              noise(c, 9), noise(c, 10)};
   };
   const GradOptions options2{.second = false, .fixed = {0, 1, 5, 6}};
   const GradOptions own{.layouts = false, .second = false, .fixed = {0, 1}};

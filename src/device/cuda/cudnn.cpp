@@ -415,8 +415,8 @@ DnnGraph::Id DnnGraph::conv_wgrad(Id dy, Id x, const DnnConv& g,
 std::array<DnnGraph::Id, 2> DnnGraph::statistics(Id x) {
   Impl& m = *impl_;
   m.say("statistics " + std::to_string(x));
-  const auto sums = m.graph->genstats(
-      m.at(x), fe::graph::Genstats_attributes().set_compute_data_type(m.compute));
+  const auto sums =
+      m.graph->genstats(m.at(x), fe::graph::Genstats_attributes().set_compute_data_type(m.compute));
   return {m.keep(sums[0]), m.keep(sums[1])};
 }
 
