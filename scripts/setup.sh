@@ -11,7 +11,8 @@ set -euo pipefail
 packages=(build-essential g++ cmake ninja-build ccache pkg-config python3 python3-venv python3-pip
   ca-certificates libopencv-core-dev libopencv-imgproc-dev libjpeg62-turbo-dev libpng-dev
   libwebp-dev libpolyclipping-dev libfreetype-dev libtinyxml2-dev libprotobuf-dev protobuf-compiler
-  nlohmann-json3-dev libyaml-cpp-dev libcli11-dev libssl-dev libgtest-dev libbenchmark-dev)
+  nlohmann-json3-dev libyaml-cpp-dev libcli11-dev libssl-dev libgtest-dev libbenchmark-dev
+  fonts-dejavu-core)
 cuda=''
 for extra in "$@"; do
   case $extra in

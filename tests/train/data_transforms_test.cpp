@@ -158,15 +158,18 @@ TEST(Transforms, ColoursMoveAsNamed) {
   EXPECT_THROW(ColorJitter(0, 0, 0, 0.6), Error);
 }
 
+// What f makes of a copy of `from`.
+template <class F> Array changed_by(F& f, const Array& from) {
+  Array copy(DType::kUInt8, from.shape());
+  std::memcpy(copy.data(), from.data(), from.bytes());
+  Picture picture(copy, Colour::kRgb);
+  f(picture);
+  return picture.pixels();
+}
+
 TEST(Transforms, FunctionsDoWhatTheirNamesSay) {
   const Array from = picture_of(6, 4);
-  const auto changed = [&](auto&& f) {
-    Array copy(DType::kUInt8, from.shape());
-    std::memcpy(copy.data(), from.data(), from.bytes());
-    Picture picture(copy, Colour::kRgb);
-    f(picture);
-    return picture.pixels();
-  };
+  const auto changed = [&](auto&& f) { return changed_by(f, from); };
   EXPECT_EQ(at(changed([](Picture& p) { hflip(p); }), 1, 0), at(from, 1, 5));
   EXPECT_EQ(at(changed([](Picture& p) { vflip(p); }), 0, 2), at(from, 3, 2));
   EXPECT_EQ(at(changed([](Picture& p) { crop(p, 1, 2, 2, 3); }), 0, 0), at(from, 1, 2));
@@ -186,13 +189,7 @@ TEST(Transforms, FunctionsDoWhatTheirNamesSay) {
 
 TEST(Transforms, AffinePerspectiveAndErase) {
   const Array from = picture_of(7, 7);
-  const auto changed = [&](auto&& f) {
-    Array copy(DType::kUInt8, from.shape());
-    std::memcpy(copy.data(), from.data(), from.bytes());
-    Picture picture(copy, Colour::kRgb);
-    f(picture);
-    return picture.pixels();
-  };
+  const auto changed = [&](auto&& f) { return changed_by(f, from); };
   const Array turned = changed([](Picture& p) { affine(p, {.angle = 90}); });
   const Array moved =
       changed([](Picture& p) { affine(p, {.translate_x = 2, .translate_y = -1, .fill = 9}); });
