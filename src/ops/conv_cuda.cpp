@@ -1,13 +1,16 @@
-// Convolutions on the GPU: cuDNN's plans on channels-last pictures, depthwise ones by our own
-// kernels.
+// Convolutions on the GPU: cuDNN's plans on channels-last pictures, our own kernels for depthwise
+// ones and, where that is faster, for few pixels.
 #include "ops/conv_cuda.h"
 
+#include <algorithm>
 #include <cstring>
 #include <optional>
 
+#include "base/switches.h"
 #include "device/cuda/cudnn.h"
 #include "device/precision.h"
 #include "ops/conv.h"
+#include "ops/conv_few_pixels.h"
 #include "ops/cuda_choice.h"
 #include "ops/cuda_kernels.h"
 #include "ops/elements.h"
@@ -150,7 +153,8 @@ DnnOptions options() {
   return {.tf32 = allows_tf32(Products::kConvolutions), .deterministic = cudnn_deterministic(true)};
 }
 
-Kernel forward(const Prepare& p, const Parts& parts) {
+// cuDNN's.
+Kernel library_forward(const Prepare& p, const Parts& parts) {
   const Node& n = *parts.anchor;
   const auto& a = n.get<Conv2dAttrs>();
   const Type &x = n.inputs[0]->type, &w = n.inputs[1]->type;
@@ -216,6 +220,79 @@ Kernel forward(const Prepare& p, const Parts& parts) {
             if (out.copied) out.copy.take_back(pointers[k], l.out[0], nullptr, dtype, l.stream);
           },
           scratch.bytes()};
+}
+
+// ---- few pixels
+
+int small(int64_t v) { return static_cast<int>(std::min<int64_t>(v, 1 << 30)); }
+
+FewPixelsConv few_pixels_of(const Parts& parts, DType bias_dtype) {
+  const Node& n = *parts.anchor;
+  const auto& a = n.get<Conv2dAttrs>();
+  const Shape &x = n.inputs[0]->type.shape, &w = n.inputs[1]->type.shape, &y = parts.result->shape;
+  return {.dtype = n.inputs[0]->type.dtype,
+          .bias_dtype = bias_dtype,
+          .n = small(x[0]),
+          .h = small(x[2]),
+          .w = small(x[3]),
+          .c = small(x[1]),
+          .oh = small(y[2]),
+          .ow = small(y[3]),
+          .o = small(w[0]),
+          .kh = small(w[2]),
+          .kw = small(w[3]),
+          .stride_h = small(a.strides[0]),
+          .stride_w = small(a.strides[1]),
+          .top = small(a.paddings[0]),
+          .left = small(a.paddings[2]),
+          .relu = parts.epilogue.act == cpu::Act::kRelu};
+}
+
+// Whether our own kernel may stand in for cuDNN's: weights and bias are constants, pictures are
+// channels-last, and there are no more pixels than where it could still win.
+bool may_be_few_pixels(const Prepare& p, const Parts& parts) {
+  constexpr int64_t kMostPixels = 8 * 56 * 56;
+  const Node& n = *parts.anchor;
+  const auto& a = n.get<Conv2dAttrs>();
+  const Shape& y = parts.result->shape;
+  const auto constant = [&](int input) {
+    return input < 0 || p.constant(static_cast<size_t>(input)) != nullptr;
+  };
+  const auto fits = [](const Type* t) { return t == nullptr || strides_of(*t)[1] == 1; };
+  return !parts.sums && is_half(n.inputs[0]->type.dtype) && a.groups == 1 && a.dilations[0] == 1 &&
+         a.dilations[1] == 1 && y[0] * y[2] * y[3] <= kMostPixels && constant(parts.weight) &&
+         constant(parts.bias) && fits(&n.inputs[0]->type) && fits(parts.result) &&
+         fits(parts.residual_type) && p.device->info().major >= 9;
+}
+
+// Our own kernel in every way that is worth timing; none where it does not serve.
+std::vector<Alternative> few_pixels(const Prepare& p, const Parts& parts) {
+  std::vector<Alternative> all;
+  if (!may_be_few_pixels(p, parts)) return all;
+  const DType dtype = parts.result->dtype;
+  const DType bias_dtype = parts.bias < 0 ? dtype : p.in(static_cast<size_t>(parts.bias)).dtype;
+  const FewPixelsConv conv = few_pixels_of(parts, bias_dtype);
+  const auto tilings = likely_tilings(conv, p.device->info().multiprocessors);
+  if (tilings.empty()) return all;
+  const Shape& w = parts.anchor->inputs[1]->type.shape;
+  Scratch none;
+  const Weight weight = weight_of(
+      p, parts.weight,
+      {parts.anchor->inputs[1]->type.dtype, dtype, {w[0], w[1], w[2], w[3]}, w[0], w[1]}, none);
+  for (const FewPixelsTiling& tiling : tilings)
+    all.push_back({tiling.str(), {[=, run = few_pixels_kernel(conv, tiling)](const Launch& l) {
+                     run({l.in[parts.x], weight.given(l, l.in[parts.weight]),
+                          parts.in(l, parts.bias), parts.in(l, parts.residual), l.out[0]},
+                         l.stream);
+                   }}});
+  return all;
+}
+
+Kernel forward(const Prepare& p, const Parts& parts) {
+  std::vector<Alternative> all = few_pixels(p, parts);
+  if (all.empty() || !is_disabled("cudnn_conv"))
+    all.insert(all.begin(), {"cuDNN", library_forward(p, parts)});
+  return all[fastest_of(p, all, "cuDNN or few pixels")].kernel;
 }
 
 // The transposed convolution: the gradient of a convolution by its input. Engines with a bias would

@@ -20,11 +20,13 @@ std::string key_of(const Prepare& p, const char* what) {
 
 }  // namespace
 
-bool is_faster(const Prepare& p, const Kernel& a, const Kernel& b, const char* what) {
+size_t fastest_of(const Prepare& p, const std::vector<Alternative>& all, const char* what) {
   static const DiskCache disk("choice");
-  if (!autotunes()) return true;
+  if (all.size() < 2 || !autotunes()) return 0;
   const std::string key = key_of(p, what);
-  if (const auto known = disk.get(key)) return *known == "a";
+  if (const auto known = disk.get(key))
+    for (size_t i = 0; i < all.size(); ++i)
+      if (all[i].name == *known) return i;
   Device& device = *p.device;
   std::vector<Storage> memory;
   std::vector<void*> in, out;
@@ -37,22 +39,28 @@ bool is_faster(const Prepare& p, const Kernel& a, const Kernel& b, const char* w
       memory.push_back(device.allocate(v->type.bytes(), "a buffer of autotuning"));
       out.push_back(memory.back().data);
     }
-    const auto scratch = static_cast<int64_t>(std::max({a.scratch, b.scratch, size_t{1}}));
-    memory.push_back(device.allocate(scratch, "a buffer of autotuning"));
+    size_t scratch = 1;
+    for (const Alternative& a : all) scratch = std::max(scratch, a.kernel.scratch);
+    memory.push_back(device.allocate(static_cast<int64_t>(scratch), "a buffer of autotuning"));
   } catch (const Error& e) {
     if (e.code() != Code::kResourceExhausted) throw;
-    return true;
+    return 0;
   }
   std::vector<Candidate> candidates;
-  for (const Kernel* kernel : {&a, &b})
-    candidates.push_back([&, kernel](void* stream) {
-      kernel->run({in.data(), out.data(), memory.back().data, stream});
+  for (const Alternative& a : all)
+    candidates.push_back([&](void* stream) {
+      a.kernel.run({in.data(), out.data(), memory.back().data, stream});
     });
   const int best = fastest(device, candidates);
   memory.clear();
   device.trim();  // a plan's arena has other sizes
-  if (best >= 0) disk.put(key, best == 0 ? "a" : "b");
-  return best <= 0;
+  if (best < 0) return 0;
+  disk.put(key, all[static_cast<size_t>(best)].name);
+  return static_cast<size_t>(best);
+}
+
+bool is_faster(const Prepare& p, const Kernel& a, const Kernel& b, const char* what) {
+  return fastest_of(p, {{"a", a}, {"b", b}}, what) == 0;
 }
 
 }  // namespace trireme::cuda

@@ -193,10 +193,16 @@ __device__ __forceinline__ void let_next_begin() {
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 #endif
 }
+struct LaunchShape {
+  dim3 blocks;
+  unsigned threads = kThreads;
+  size_t shared = 0;         // bytes of dynamic shared memory
+  dim3 cluster = {1, 1, 1};  // more than one block: from compute capability 9.0 on
+};
 // Launches a kernel that hides its launch behind the end of the one before it (from compute
 // capability 9.0 on).
 template <class... P, class... Args>
-void launch_next(void (*kernel)(P...), dim3 blocks, unsigned threads, cudaStream_t stream,
+void launch_next(void (*kernel)(P...), const LaunchShape& shape, cudaStream_t stream,
                  Args... args) {
   static const bool overlaps = [] {
     int device = 0, major = 0;
@@ -204,16 +210,29 @@ void launch_next(void (*kernel)(P...), dim3 blocks, unsigned threads, cudaStream
     TRI_CUDA_CALL(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
     return major >= 9;
   }();
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attribute.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchAttribute attributes[2]{};
+  unsigned count = 0;
+  if (overlaps) {
+    attributes[count].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attributes[count++].val.programmaticStreamSerializationAllowed = 1;
+  }
+  if (shape.cluster.x * shape.cluster.y * shape.cluster.z > 1) {
+    attributes[count].id = cudaLaunchAttributeClusterDimension;
+    attributes[count++].val.clusterDim = {shape.cluster.x, shape.cluster.y, shape.cluster.z};
+  }
   cudaLaunchConfig_t config{};
-  config.gridDim = blocks;
-  config.blockDim = dim3(threads);
+  config.gridDim = shape.blocks;
+  config.blockDim = dim3(shape.threads);
+  config.dynamicSmemBytes = shape.shared;
   config.stream = stream;
-  config.attrs = &attribute;
-  config.numAttrs = overlaps ? 1 : 0;
+  config.attrs = attributes;
+  config.numAttrs = count;
   TRI_CUDA_CALL(cudaLaunchKernelEx(&config, kernel, static_cast<P>(args)...));
+}
+template <class... P, class... Args>
+void launch_next(void (*kernel)(P...), dim3 blocks, unsigned threads, cudaStream_t stream,
+                 Args... args) {
+  launch_next(kernel, LaunchShape{.blocks = blocks, .threads = threads}, stream, args...);
 }
 
 inline Kernel nothing() {

@@ -68,6 +68,10 @@ class Gpu : public Device {
   explicit Gpu(int index)
       : Device("gpu:" + std::to_string(index), std::make_shared<MemoryPool>()), index_(index) {
     activate();
+    cudaDeviceProp has;  // asking takes a millisecond
+    TRI_CUDA_CALL(cudaGetDeviceProperties(&has, index_));
+    info_ = {has.name, has.major, has.minor, has.multiProcessorCount,
+             static_cast<int64_t>(has.totalGlobalMem)};
     TRI_CUDA_CALL(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
     TRI_CUDA_CALL(cudaStreamCreateWithFlags(&copies_, cudaStreamNonBlocking));
     allocator_ = std::make_unique<CachingAllocator>(
@@ -146,12 +150,7 @@ class Gpu : public Device {
   void begin_range(const char* name) override { nvtxRangePushA(name); }
   void end_range() override { nvtxRangePop(); }
 
-  DeviceInfo info() const override {
-    cudaDeviceProp p;
-    TRI_CUDA_CALL(cudaGetDeviceProperties(&p, index_));
-    return {p.name, p.major, p.minor, p.multiProcessorCount,
-            static_cast<int64_t>(p.totalGlobalMem)};
-  }
+  DeviceInfo info() const override { return info_; }
   int64_t reserved_bytes() const override { return allocator_->reserved(); }
   int64_t peak_reserved_bytes() const override { return allocator_->peak_reserved(); }
   void trim() override {
@@ -227,6 +226,7 @@ class Gpu : public Device {
   }
 
   const int index_;
+  DeviceInfo info_;
   cudaStream_t stream_ = nullptr, copies_ = nullptr;
   std::unique_ptr<CachingAllocator> allocator_;
   Staging staging_, upload_staging_;
