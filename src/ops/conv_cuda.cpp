@@ -129,6 +129,46 @@ Weight weight_of(const Prepare& p, int input, const WeightCopy& copy, Scratch& s
   return w;
 }
 
+// A bias in the dtype and number that a kernel gets: packed once, as it lies, or copied at each run
+// (of a bias that is absent: zeros).
+struct Bias {
+  int input = -1;
+  DType from = DType::kFloat32, to = DType::kFloat32;
+  int64_t count = 0, wanted = 0;
+  bool copied = false;
+  std::shared_ptr<const void> shared;
+  size_t at = 0;
+
+  const void* given(const Launch& l) const {
+    if (shared) return shared.get();
+    const void* own = input < 0 ? nullptr : l.in[input];
+    if (!copied) return own;
+    void* copy = static_cast<char*>(l.scratch) + at;
+    copy_vector(own, from, count, copy, to, wanted, l.stream);
+    return copy;
+  }
+};
+
+Bias bias_of(const Prepare& p, int input, int64_t count, DType to, int64_t wanted,
+             Scratch& scratch) {
+  Bias b{.input = input, .to = to, .count = count, .wanted = wanted};
+  const auto i = static_cast<size_t>(input);
+  if (input >= 0) b.from = p.in(i).dtype;
+  if (input >= 0 && p.constant(i) != nullptr) {
+    const size_t bytes = static_cast<size_t>(wanted) * size_of(to);
+    b.shared =
+        p.packed(i, message("bias", to, " ", wanted), bytes, [&](const Array& t, void* there) {
+          const Array converted = t.to(to);
+          std::memset(there, 0, bytes);
+          std::memcpy(there, converted.data(), converted.bytes());
+        });
+    return b;
+  }
+  b.copied = input < 0 || b.from != to || count != wanted;
+  if (b.copied) b.at = scratch.take(static_cast<size_t>(wanted) * size_of(to));
+  return b;
+}
+
 // What one kernel computes, and where its operands are among the node's inputs (-1: absent).
 struct Parts {
   const Node* anchor;
@@ -174,11 +214,7 @@ Kernel library_forward(const Prepare& p, const Parts& parts) {
   const bool act = parts.epilogue.act == cpu::Act::kRelu;
   // The fused engines want a bias; one that is not there is zeros.
   const bool biased = parts.bias >= 0 || parts.residual >= 0 || act;
-  const DType bias_dtype =
-      parts.bias >= 0 ? p.in(static_cast<size_t>(parts.bias)).dtype : DType::kFloat32;
-  const bool bias_copied =
-      biased && (parts.bias < 0 || bias_dtype != dtype || outputs != w.shape[0]);
-  const size_t bias_at = bias_copied ? scratch.take(static_cast<size_t>(outputs) * 8) : 0;
+  const Bias bias = biased ? bias_of(p, parts.bias, w.shape[0], dtype, outputs, scratch) : Bias();
   Picture residual;
 
   DnnGraph graph(compute_of(dtype), compute_of(dtype));
@@ -201,16 +237,12 @@ Kernel library_forward(const Prepare& p, const Parts& parts) {
       graph.output(sum, dnn_channels_last(DType::kFloat32, {1, outputs, 1, 1}));
   const auto plan = graph.plan(*p.device, options());
   const size_t workspace = scratch.take(plan->workspace());
-  return {[=, count = w.shape[0]](const Launch& l) {
+  return {[=](const Launch& l) {
             char* memory = static_cast<char*>(l.scratch);
             void* pointers[6] = {in.given(l, l.in[parts.x]), weight.given(l, l.in[parts.weight])};
             int k = 2;
             if (parts.residual >= 0) pointers[k++] = residual.given(l, l.in[parts.residual]);
-            if (bias_copied)
-              copy_vector(parts.in(l, parts.bias), bias_dtype, count, memory + bias_at, dtype,
-                          outputs, l.stream);
-            if (biased)
-              pointers[k++] = bias_copied ? memory + bias_at : const_cast<void*>(l.in[parts.bias]);
+            if (biased) pointers[k++] = const_cast<void*>(bias.given(l));
             pointers[k] = out.place(l, l.out[0]);
             if (parts.sums) {
               pointers[k + 1] = l.out[1];
@@ -226,12 +258,11 @@ Kernel library_forward(const Prepare& p, const Parts& parts) {
 
 int small(int64_t v) { return static_cast<int>(std::min<int64_t>(v, 1 << 30)); }
 
-FewPixelsConv few_pixels_of(const Parts& parts, DType bias_dtype) {
+FewPixelsConv few_pixels_of(const Parts& parts) {
   const Node& n = *parts.anchor;
   const auto& a = n.get<Conv2dAttrs>();
   const Shape &x = n.inputs[0]->type.shape, &w = n.inputs[1]->type.shape, &y = parts.result->shape;
   return {.dtype = n.inputs[0]->type.dtype,
-          .bias_dtype = bias_dtype,
           .n = small(x[0]),
           .h = small(x[2]),
           .w = small(x[3]),
@@ -270,8 +301,7 @@ std::vector<Alternative> few_pixels(const Prepare& p, const Parts& parts) {
   std::vector<Alternative> all;
   if (!may_be_few_pixels(p, parts)) return all;
   const DType dtype = parts.result->dtype;
-  const DType bias_dtype = parts.bias < 0 ? dtype : p.in(static_cast<size_t>(parts.bias)).dtype;
-  const FewPixelsConv conv = few_pixels_of(parts, bias_dtype);
+  const FewPixelsConv conv = few_pixels_of(parts);
   const auto tilings = likely_tilings(conv, p.device->info().multiprocessors);
   if (tilings.empty()) return all;
   const Shape& w = parts.anchor->inputs[1]->type.shape;
@@ -279,10 +309,12 @@ std::vector<Alternative> few_pixels(const Prepare& p, const Parts& parts) {
   const Weight weight = weight_of(
       p, parts.weight,
       {parts.anchor->inputs[1]->type.dtype, dtype, {w[0], w[1], w[2], w[3]}, w[0], w[1]}, none);
+  const Bias bias =
+      parts.bias < 0 ? Bias() : bias_of(p, parts.bias, w[0], DType::kFloat32, w[0], none);
   for (const FewPixelsTiling& tiling : tilings)
     all.push_back({tiling.str(), {[=, run = few_pixels_kernel(conv, tiling)](const Launch& l) {
-                     run({l.in[parts.x], weight.given(l, l.in[parts.weight]),
-                          parts.in(l, parts.bias), parts.in(l, parts.residual), l.out[0]},
+                     run({l.in[parts.x], weight.given(l, l.in[parts.weight]), bias.given(l),
+                          parts.in(l, parts.residual), l.out[0]},
                          l.stream);
                    }}});
   return all;

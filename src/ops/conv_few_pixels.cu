@@ -38,7 +38,7 @@ struct Problem {
   int h, w, c, o, kw, stride_h, stride_w, top, left;
   int pixels, terms, chunks, column_tiles, split;
   Divisor oh, ow;
-  bool relu, wide_bias;
+  bool relu;
 };
 
 // ---- one tile
@@ -321,15 +321,6 @@ __device__ __forceinline__ void add_sums(float (&v)[8], const float* mine, int f
   }
 }
 
-template <class T>
-__device__ __forceinline__ void load_bias(const char* from, int first, bool wide, float (&v)[8]) {
-  if (!wide) return load<8>(reinterpret_cast<const T*>(from) + first, v);
-  const float4* at = reinterpret_cast<const float4*>(from) + first / 4;
-  const float4 low = at[0], high = at[1];
-  v[0] = low.x, v[1] = low.y, v[2] = low.z, v[3] = low.w;
-  v[4] = high.x, v[5] = high.y, v[6] = high.z, v[7] = high.w;
-}
-
 // ---- the kernel
 
 template <class T, int kRows, int kColumns>
@@ -354,13 +345,11 @@ __global__ void __launch_bounds__(kThreads, Tile<kRows, kColumns>::kBlocks)
 #pragma unroll
   for (int k = 0; k < kStages - 1; ++k)
     if (k < chunks) weights.fetch_next(mine + kRows * kRowBytes + stage(k));
-  const int bias_vector = p.wide_bias ? 4 : 8;  // elements
-  if (thread < kColumns / bias_vector) {
-    const int column = first_column + thread * bias_vector;
+  if (thread < kColumns / 4) {
+    const int column = first_column + thread * 4;
     const bool there = p.bias != nullptr && column < p.o;
-    const char* from = static_cast<const char*>(there ? p.bias : p.weight);
-    fetch(stages + places.bias + thread * 16, from + (there ? column * (16 / bias_vector) : 0),
-          there);
+    fetch(stages + places.bias + thread * 16,
+          there ? static_cast<const float*>(p.bias) + column : p.weight, there);
   }
   Pixels<T, kRows> pixels(p, first_row, row, at);
   wait_for_previous();
@@ -410,7 +399,7 @@ __global__ void __launch_bounds__(kThreads, Tile<kRows, kColumns>::kBlocks)
   else __syncthreads();
 
   for_results([&](int v, int r, int c, int64_t element) {
-    float y[8] = {}, bias[8];
+    float y[8] = {}, low[4], high[4];
     if (p.residual != nullptr)
       load<8>(reinterpret_cast<const T*>(memory + places.residual) + v * 8, y);
     const float* from = parts + r * Tiles::kPitch + c;
@@ -418,11 +407,12 @@ __global__ void __launch_bounds__(kThreads, Tile<kRows, kColumns>::kBlocks)
     else if (p.split == 2) add_sums<2, kRows, Tiles::kPitch>(y, from, 0);
     else
       for (int b = 0; b < p.split; b += 4) add_sums<4, kRows, Tiles::kPitch>(y, from, b);
-    load_bias<T>(memory + places.bias, c, p.wide_bias, bias);
+    load<4>(reinterpret_cast<const float*>(memory + places.bias) + c, low);
+    load<4>(reinterpret_cast<const float*>(memory + places.bias) + c + 4, high);
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
-      y[i] += bias[i];
-      if (p.relu) y[i] = fmaxf(y[i], 0.0f);
+      y[i] += i < 4 ? low[i % 4] : high[i % 4];
+      if (p.relu && y[i] < 0) y[i] = 0;
     }
     store<8>(static_cast<T*>(p.y) + element, y);
   });
@@ -452,8 +442,7 @@ FewPixelsKernel kernel_of(const FewPixelsConv& c, int split) {
                         .split = split,
                         .oh = Divisor(c.oh),
                         .ow = Divisor(c.ow),
-                        .relu = c.relu,
-                        .wide_bias = c.bias_dtype == DType::kFloat32};
+                        .relu = c.relu};
   const dim3 blocks(static_cast<unsigned>(column_tiles * row_tiles), 1,
                     static_cast<unsigned>(split));
   return [=](const FewPixelsArgs& a, void* stream) {
@@ -488,8 +477,7 @@ std::string FewPixelsTiling::str() const {
 
 std::vector<FewPixelsTiling> few_pixels_tilings(const FewPixelsConv& c) {
   const bool half = c.dtype == DType::kFloat16 || c.dtype == DType::kBFloat16;
-  const bool bias = c.bias_dtype == c.dtype || c.bias_dtype == DType::kFloat32;
-  if (!half || !bias || c.c < 8 || c.c % 8 != 0 || c.o < 8 || c.o % 8 != 0) return {};
+  if (!half || c.c < 8 || c.c % 8 != 0 || c.o < 8 || c.o % 8 != 0) return {};
   const int64_t elements = int64_t{c.n} * (c.h + 2 * c.top) * (c.w + 2 * c.left) * c.c;
   if (c.pixels() < 1 || c.pixels() > kMostPixels) return {};
   if (elements > kMostElements || c.terms() > kMostElements) return {};

@@ -14,8 +14,7 @@ namespace trireme::cuda {
 // y = relu(x * weight + residual + bias), rounded once. Pictures are channels-last, weights
 // [o, kh, kw, c]; groups and dilations are 1; c and o are multiples of 8.
 struct FewPixelsConv {
-  DType dtype = DType::kFloat16;       // or bfloat16: of all but the bias
-  DType bias_dtype = DType::kFloat16;  // `dtype` or float32
+  DType dtype = DType::kFloat16;  // or bfloat16; the bias is of float32
   int n = 0, h = 0, w = 0, c = 0, oh = 0, ow = 0, o = 0;
   int kh = 1, kw = 1, stride_h = 1, stride_w = 1, top = 0, left = 0;
   bool relu = false;

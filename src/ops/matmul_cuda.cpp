@@ -6,11 +6,14 @@
 #include <cstring>
 #include <optional>
 
+#include "base/switches.h"
 #include "device/precision.h"
 #include "ops/batch_matmul.h"
+#include "ops/cuda_choice.h"
 #include "ops/cuda_kernels.h"
 #include "ops/elements.h"
 #include "ops/matmul.h"
+#include "ops/matmul_few_rows.h"
 #include "ops/pointwise.h"
 #include "ops/strided_copy.h"
 
@@ -19,6 +22,7 @@ namespace {
 
 using cpu::BatchMatmulSpec;
 using cpu::MatrixStrides;
+using cuda::FewRows;
 using cuda::MatrixPlace;
 using cuda::ProductArgs;
 using cuda::ProductSpec;
@@ -269,13 +273,65 @@ class Planner {
     if (s.k > 0 && is_floating(s.dtype)) choose();
     plan_.workspace_at = scratch_;
     const size_t scratch = scratch_ + (plan_.run ? plan_.run->workspace() : 0);
-    return {[plan = std::make_shared<const Plan>(std::move(plan_))](const Launch& l) {
-              plan->launch(l);
-            },
-            scratch};
+    const auto plan = std::make_shared<const Plan>(std::move(plan_));
+    const Kernel library{[plan](const Launch& l) { plan->launch(l); }, scratch};
+    return plan->run && may_be_few_rows(*plan) ? few_rows_or(library, *plan) : library;
   }
 
  private:
+  // ---- few rows and a constant matrix
+
+  FewRows few_rows_of(const Plan& plan) const {
+    const BatchMatmulSpec& s = plan.spec;
+    return {s.dtype, s.m, s.n, s.k, s.m == 1 ? s.k : s.a.row, m_.act == Act::kRelu};
+  }
+  // Whether our own kernel may stand in for cuBLASLt's.
+  bool may_be_few_rows(const Plan& plan) const {
+    constexpr int64_t kMostBytes = int64_t{32} << 20;  // a turned copy beside other plans' matrix
+    const BatchMatmulSpec& s = plan.spec;
+    const auto constant = [&](int input) {
+      return input < 0 || p_.constant(static_cast<size_t>(input)) != nullptr;
+    };
+    const bool matrix = is_turned(s) || (s.b.column == 1 && s.b.row == s.n);
+    return s.outer * s.inner == 1 && !m_.residual && m_.act != Act::kGeluTanh && constant(plan.b) &&
+           constant(plan.bias) && matrix && s.a.column == 1 && (s.n == 1 || s.c.column == 1) &&
+           (s.m == 1 || s.c.row == s.n) && s.n * s.k * 2 <= kMostBytes &&
+           few_rows_of(plan).serves();
+  }
+  // Whether the terms of a column lie side by side.
+  static bool is_turned(const BatchMatmulSpec& s) { return s.b.row == 1 && s.b.column == s.k; }
+
+  Kernel few_rows_or(const Kernel& library, const Plan& plan) const {
+    const auto kernel = [&](std::shared_ptr<const void> weight) -> Kernel {
+      return {[of = few_rows_of(plan), weight = std::move(weight), x = plan.a, b = plan.b,
+               bias = plan.bias, packed_bias = plan.packed_bias](const Launch& l) {
+        const void* added = packed_bias ? packed_bias.get() : bias < 0 ? nullptr : l.in[bias];
+        cuda::run_few_rows(of, {l.in[x], weight ? weight.get() : l.in[b], added, l.out[0]},
+                           l.stream);
+      }};
+    };
+    // As long as it is timed any matrix serves.
+    const Kernel as_it_lies = kernel(plan.packed_b);
+    const bool own = is_disabled("cublaslt") ||
+                     cuda::fastest_of(p_, {{"cuBLASLt", library}, {"own", as_it_lies}},
+                                      "cuBLASLt or few rows") == 1;
+    if (!own) return library;
+    return is_turned(plan.spec) ? as_it_lies : kernel(turned_weight(plan));
+  }
+  // [columns, terms], once per model.
+  std::shared_ptr<const void> turned_weight(const Plan& plan) const {
+    const int64_t n = plan.spec.n, k = plan.spec.k;
+    const DType to = plan.spec.dtype;
+    return p_.packed(static_cast<size_t>(plan.b), "turned as " + std::string(name_of(to)),
+                     static_cast<size_t>(n * k) * 2, [=](const Array& source, void* there) {
+                       const Array t = source.to(to);
+                       const auto* from = static_cast<const uint16_t*>(t.data());
+                       auto* at = static_cast<uint16_t*>(there);
+                       for (int64_t c = 0; c < n; ++c)
+                         for (int64_t r = 0; r < k; ++r) *at++ = from[r * n + c];
+                     });
+  }
+
   int place(const Value* v) const {
     if (v == nullptr) return -1;
     const std::vector<Value*>& list = body_ ? body_->inputs : p_.node.inputs;

@@ -8,13 +8,13 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <optional>
 
 #include "device/cuda/autotune.h"
 #include "device/cuda/disk_cache.h"
 #include "device/cuda/library.h"
 #include "support/gpu.h"
 #include "support/temp.h"
+#include "support/variable.h"
 #include "trireme/error.h"
 
 namespace trireme::cuda {
@@ -132,26 +132,9 @@ TEST(DnnStatistics, HavePrecompiledPlansInFloat16) {
   }
 }
 
-// Sets a variable of the environment for the life of the object.
-class Variable {
- public:
-  Variable(const char* name, const std::string& value) : name_(name) {
-    if (const char* old = std::getenv(name)) old_ = old;
-    setenv(name, value.c_str(), 1);
-  }
-  ~Variable() {
-    if (old_) setenv(name_, old_->c_str(), 1);
-    else unsetenv(name_);
-  }
-
- private:
-  const char* name_;
-  std::optional<std::string> old_;
-};
-
 TEST(DiskCache, KeepsEntriesAndTakesDamagedOnesForNone) {
   const test::TempFolder folder;
-  const Variable place("TRIREME_CACHE_DIR", folder.path().string());
+  const test::Variable place("TRIREME_CACHE_DIR", folder.path().string());
   const DiskCache cache("things");
   EXPECT_EQ(cache.get("a"), std::nullopt);
   cache.put("a", "one");
@@ -168,7 +151,7 @@ TEST(DiskCache, KeepsEntriesAndTakesDamagedOnesForNone) {
   for (const auto& e : std::filesystem::recursive_directory_iterator(folder.path()))
     files += e.is_regular_file();
   EXPECT_EQ(files, 2);  // nothing half written is left
-  const Variable none("TRIREME_CACHE_DIR", "");
+  const test::Variable none("TRIREME_CACHE_DIR", "");
   cache.put("a", "three");
   EXPECT_EQ(cache.get("a"), std::nullopt);
 }
@@ -176,7 +159,7 @@ TEST(DiskCache, KeepsEntriesAndTakesDamagedOnesForNone) {
 TEST(GpuDnn, AChoiceIsKeptOnDiskAndAFirstProposalIsNone) {
   TRI_NEEDS_GPU();
   const test::TempFolder folder;
-  const Variable place("TRIREME_CACHE_DIR", folder.path().string());
+  const test::Variable place("TRIREME_CACHE_DIR", folder.path().string());
   Device& gpu = find_device("gpu:0");
   const Tensors t = tensors_of({"", 8, 64, 13, 24, 3, 1}, DType::kFloat16);
   const auto entries = [&] {
@@ -188,7 +171,7 @@ TEST(GpuDnn, AChoiceIsKeptOnDiskAndAFirstProposalIsNone) {
   EXPECT_EQ(entries(), 1);
   EXPECT_EQ(forward(t).plan(gpu)->name(), name);
   EXPECT_EQ(entries(), 1);
-  const Variable off("TRIREME_DISABLE", "autotune");
+  const test::Variable off("TRIREME_DISABLE", "autotune");
   EXPECT_FALSE(dgrad(t).plan(gpu)->name().empty());
   EXPECT_EQ(entries(), 1);
 }
@@ -196,7 +179,7 @@ TEST(GpuDnn, AChoiceIsKeptOnDiskAndAFirstProposalIsNone) {
 // cuDNN 9.19 wants 205 MB for it, over the limit.
 TEST(GpuDnn, AProblemWhosePlansAllWantMuchMemoryHasOne) {
   TRI_NEEDS_GPU();
-  const Variable off("TRIREME_DISABLE", "autotune");
+  const test::Variable off("TRIREME_DISABLE", "autotune");
   const Tensors t = tensors_of(kLayers[0], DType::kBFloat16);
   EXPECT_FALSE(wgrad(t).plan(find_device("gpu:0"))->name().empty());
 }

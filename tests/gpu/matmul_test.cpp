@@ -13,6 +13,7 @@
 #include "passes/pass.h"
 #include "support/gpu.h"
 #include "support/run_plan.h"
+#include "support/variable.h"
 #include "trireme/error.h"
 
 namespace trireme::test {
@@ -52,6 +53,7 @@ double allowed(DType dtype) {
 struct Case {
   Shape x, y;
   bool tx = false, ty = false, bias = false;
+  bool constants = false;  // y and the bias
 };
 
 // Elements of the product, all or some hundred of a large one, against sums in float64.
@@ -59,16 +61,22 @@ void check(const Case& c, DType dtype, const char* act = "", bool residual = fal
   Device& gpu = find_device("gpu:0");
   auto graph = std::make_unique<Graph>();
   const BuilderScope scope(*graph);
-  std::vector<Array> in{random(c.x, dtype, 1), random(c.y, dtype, 2)};
+  std::vector<Array> in{random(c.x, dtype, 1), random(c.y, dtype, 2)}, given{in[0]};
+  const auto operand = [&](const Array& t) {
+    if (c.constants) return graph->add_constant(t, "");
+    given.push_back(t);
+    return graph->add_input({dtype, t.shape()});
+  };
   const int64_t n = c.y[c.y.rank() - (c.ty ? 2 : 1)];
-  Value *x = graph->add_input({dtype, c.x}), *y = graph->add_input({dtype, c.y}), *bias = nullptr;
+  Value *x = graph->add_input({dtype, c.x}), *y = operand(in[1]), *bias = nullptr;
   if (c.bias) {
     in.push_back(random(Shape{n}, dtype, 3));
-    bias = graph->add_input({dtype, Shape{n}});
+    bias = operand(in.back());
   }
   Value* out = ops::matmul(x, y, bias, c.tx, c.ty);
   if (residual) {
     in.push_back(random(out->type.shape, dtype, 4));
+    given.push_back(in.back());
     out = ops::add(out, graph->add_input(in.back().dtype() == dtype ? Type{dtype, out->type.shape}
                                                                     : out->type));
   }
@@ -82,7 +90,7 @@ void check(const Case& c, DType dtype, const char* act = "", bool residual = fal
     kernels += node->op != &kData && node->op != &kConstant && !node->op->view;
   const bool followed = residual || *act != '\0';
   EXPECT_TRUE(!followed || kernels == 1) << "products take in what follows them: " << kernels;
-  const Array got = run_on(gpu, std::move(graph), in)[0];
+  const Array got = run_on(gpu, std::move(graph), given)[0];
   ASSERT_EQ(got.shape(), shape);
   const int64_t m = c.x[c.x.rank() - (c.tx ? 1 : 2)], k = c.x[c.x.rank() - (c.tx ? 2 : 1)];
   const auto batch_of = [&](const Shape& s, int64_t i) {  // of matrix i of the result, among own
@@ -167,6 +175,27 @@ TEST(GpuMatmul, WhatFollows) {
           check({{2, 37, 64}, {48, 64}, false, true, bias}, dtype, act, residual);
           check({{2, 3, 9, 8}, {2, 3, 8, 5}, false, false, bias}, dtype, act, residual);
         }
+}
+
+// By our own kernel, whatever is faster.
+TEST(GpuMatmul, FewRowsOfAConstantMatrix) {
+  TRI_NEEDS_GPU();
+  const Variable own("TRIREME_DISABLE", "cublaslt");
+  for (const DType dtype : {DType::kFloat16, DType::kBFloat16})
+    for (const int64_t rows : {1, 2, 3, 4, 5, 16, 17})
+      for (const bool bias : {false, true})
+        for (const char* act : {"", "relu"})
+          for (const Case& c : std::vector<Case>{{{rows, 2048}, {2048, 1000}},
+                                                 {{rows, 2048}, {1000, 2048}, false, true},
+                                                 {{rows, 2056}, {2056, 9}},
+                                                 {{rows, 8}, {8, 1}},
+                                                 {{rows, 5000}, {5000, 31}},
+                                                 {{rows, 36}, {36, 24}},
+                                                 {{rows, 1, 64}, {64, 48}}}) {
+            Case with = c;
+            with.bias = bias, with.constants = true;
+            check(with, dtype, act);
+          }
 }
 
 // Rows whose starts are not aligned are lined up in scratch memory.
