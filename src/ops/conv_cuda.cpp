@@ -312,11 +312,12 @@ std::vector<Alternative> few_pixels(const Prepare& p, const Parts& parts) {
   const Bias bias =
       parts.bias < 0 ? Bias() : bias_of(p, parts.bias, w[0], DType::kFloat32, w[0], none);
   for (const FewPixelsTiling& tiling : tilings)
-    all.push_back({tiling.str(), {[=, run = few_pixels_kernel(conv, tiling)](const Launch& l) {
-                     run({l.in[parts.x], weight.given(l, l.in[parts.weight]), bias.given(l),
-                          parts.in(l, parts.residual), l.out[0]},
-                         l.stream);
-                   }}});
+    if (const auto run = few_pixels_kernel(conv, tiling))
+      all.push_back({tiling.str(), {[=](const Launch& l) {
+                       run({l.in[parts.x], weight.given(l, l.in[parts.weight]), bias.given(l),
+                            parts.in(l, parts.residual), l.out[0]},
+                           l.stream);
+                     }}});
   return all;
 }
 

@@ -117,8 +117,8 @@ __device__ __forceinline__ void multiply_add(float (&c)[4], const uint32_t (&a)[
 __device__ __forceinline__ void meet_cluster() {
 #if __CUDA_ARCH__ >= 900
   asm volatile(
-      "barrier.cluster.arrive.release.aligned;\n"
-      "barrier.cluster.wait.acquire.aligned;" ::
+      "barrier.cluster.arrive.release;\n"
+      "barrier.cluster.wait.acquire;" ::
           : "memory");
 #endif
 }
@@ -423,6 +423,10 @@ template <class T, int kRows, int kColumns>
 FewPixelsKernel kernel_of(const FewPixelsConv& c, int split) {
   const auto kernel = few_pixels<T, kRows, kColumns>;
   const int most = memory_of<kRows, kColumns>(kChunk, 1, true).bytes;
+  int device = 0, there = 0;
+  TRI_CUDA_CALL(cudaGetDevice(&device));
+  TRI_CUDA_CALL(cudaDeviceGetAttribute(&there, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+  if (most > there) return {};
   TRI_CUDA_CALL(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most));
   const int column_tiles = (c.o + kColumns - 1) / kColumns,
             row_tiles = static_cast<int>((c.pixels() + kRows - 1) / kRows);

@@ -42,7 +42,8 @@ struct FewPixelsArgs {
   void* y = nullptr;
 };
 
-// The convolution on the active device, of compute capability 9.0 or newer.
+// The convolution on the active device, of compute capability 9.0 or newer; null where it has too
+// little shared memory for the tiling.
 using FewPixelsKernel = std::function<void(const FewPixelsArgs&, void* stream)>;
 FewPixelsKernel few_pixels_kernel(const FewPixelsConv& conv, const FewPixelsTiling& tiling);
 
