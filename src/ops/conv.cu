@@ -42,6 +42,8 @@ __device__ __forceinline__ Spot spot_of(int64_t i, int64_t height, int64_t width
 template <class T>
 __global__ void __launch_bounds__(kThreads) make_copy(const T* picture, T* copy, Copy p) {
   const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  let_next_begin();
+  wait_for_previous();
   if (i >= p.count) return;
   const Spot s = spot_of(i, p.to_h, p.to_w, p.groups, p.sc != 1);
   const bool inside = s.h < p.h && s.w < p.w;
@@ -60,6 +62,8 @@ __global__ void __launch_bounds__(kThreads) make_copy(const T* picture, T* copy,
 __global__ void __launch_bounds__(kThreads)
     make_four(const unsigned short* picture, uint2* copy, Copy p, unsigned count) {
   const unsigned i = blockIdx.x * kThreads + threadIdx.x;
+  let_next_begin();
+  wait_for_previous();
   if (i >= count) return;
   const unsigned width = static_cast<unsigned>(p.to_w), height = static_cast<unsigned>(p.to_h);
   const unsigned w = i % width, h = i / width % height, n = i / width / height;
@@ -152,17 +156,16 @@ template <class F> void with_type(DType dtype, F&& f) {
 void PictureCopy::make(const void* picture, void* copy, void* stream) const {
   const Copy p = copy_of(*this, c, h * w);
   if (c == 4 && size_of(dtype) == 2 && p.count <= 0x7fffffff) {
-    make_four<<<blocks_for(p.count), kThreads, 0, static_cast<cudaStream_t>(stream)>>>(
-        static_cast<const unsigned short*>(picture), static_cast<uint2*>(copy), p,
-        static_cast<unsigned>(p.count));
-    TRI_CUDA_LAUNCHED();
+    launch_next(make_four, dim3(blocks_for(p.count)), kThreads, static_cast<cudaStream_t>(stream),
+                static_cast<const unsigned short*>(picture), static_cast<uint2*>(copy), p,
+                static_cast<unsigned>(p.count));
     return;
   }
   with_type(dtype, [&]<class T>(Tag<T>) {
-    make_copy<T><<<blocks_for(p.count), kThreads, 0, static_cast<cudaStream_t>(stream)>>>(
-        static_cast<const T*>(picture), static_cast<T*>(copy), p);
+    launch_next(make_copy<T>, dim3(blocks_for(p.count)), kThreads,
+                static_cast<cudaStream_t>(stream), static_cast<const T*>(picture),
+                static_cast<T*>(copy), p);
   });
-  TRI_CUDA_LAUNCHED();
 }
 
 void PictureCopy::take_back(const void* copy, void* picture, const void* bias, DType bias_dtype,

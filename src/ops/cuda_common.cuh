@@ -7,6 +7,7 @@
 #include <cuda_runtime.h>
 
 #include "device/cuda/check.h"
+#include "device/cuda/launch.h"
 #include "ops/cuda_kernels.h"
 #include "ops/elements.h"
 
@@ -204,18 +205,9 @@ struct LaunchShape {
 template <class... P, class... Args>
 void launch_next(void (*kernel)(P...), const LaunchShape& shape, cudaStream_t stream,
                  Args... args) {
-  static const bool overlaps = [] {
-    int device = 0, major = 0;
-    TRI_CUDA_CALL(cudaGetDevice(&device));
-    TRI_CUDA_CALL(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
-    return major >= 9;
-  }();
   cudaLaunchAttribute attributes[2]{};
   unsigned count = 0;
-  if (overlaps) {
-    attributes[count].id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    attributes[count++].val.programmaticStreamSerializationAllowed = 1;
-  }
+  if (launches_overlap()) attributes[count++] = overlap_attribute();
   if (shape.cluster.x * shape.cluster.y * shape.cluster.z > 1) {
     attributes[count].id = cudaLaunchAttributeClusterDimension;
     attributes[count++].val.clusterDim = {shape.cluster.x, shape.cluster.y, shape.cluster.z};

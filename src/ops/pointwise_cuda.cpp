@@ -1,6 +1,7 @@
 // Pointwise clusters on the GPU: printed, compiled by NVRTC, launched.
 #include "device/cuda/check.h"
 #include "device/cuda/compile.h"
+#include "device/cuda/launch.h"
 #include "ops/cuda_kernels.h"
 #include "ops/fused.h"
 #include "ops/pointwise_print.h"
@@ -19,9 +20,15 @@ void launch(cudaKernel_t kernel, const PrintedPointwise& p, size_t inputs, size_
   std::vector<void*> arguments;
   for (void*& pointer : pointers) arguments.push_back(&pointer);
   arguments.push_back(const_cast<int64_t*>(p.numbers.data()));
-  TRI_CUDA_CALL(cudaLaunchKernel(reinterpret_cast<const void*>(kernel),
-                                 dim3(static_cast<unsigned>(p.blocks())), dim3(kPointwiseThreads),
-                                 arguments.data(), 0, static_cast<cudaStream_t>(l.stream)));
+  cudaLaunchAttribute overlap = cuda::overlap_attribute();
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(static_cast<unsigned>(p.blocks()));
+  config.blockDim = dim3(kPointwiseThreads);
+  config.stream = static_cast<cudaStream_t>(l.stream);
+  config.attrs = &overlap;
+  config.numAttrs = cuda::launches_overlap() ? 1 : 0;
+  TRI_CUDA_CALL(
+      cudaLaunchKernelExC(&config, reinterpret_cast<const void*>(kernel), arguments.data()));
 }
 
 }  // namespace

@@ -39,6 +39,14 @@ TRI_FORM(U8, int64_t, unsigned char, unsigned, return b;, return (unsigned)v & 0
 TRI_FORM(BOOL, int64_t, unsigned char, unsigned, return b;, return v != 0;)
 #undef TRI_FORM
 
+// The next kernel's blocks may come; this one goes on when the one in front has ended.
+inline void begin_behind_previous() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;");
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
 template <class F, class I> inline typename F::Value get(const void* p, I i) {
   return F::in(((const typename F::Memory*)p)[i]);
 }

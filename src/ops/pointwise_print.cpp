@@ -324,7 +324,8 @@ class Printer {
     }
     return cat("extern \"C\" __global__ void __launch_bounds__(", kPointwiseThreads, ") pointwise(",
                parameters, "const Numbers s) {\n  constexpr int V = ", vector_, ", U = ", unroll_,
-               ";\n  const Index n = (Index)s.w[0], vectors = n / V;\n  const Index first = "
+               ";\n  begin_behind_previous();\n"
+               "  const Index n = (Index)s.w[0], vectors = n / V;\n  const Index first = "
                "(Index)blockIdx.x * (",
                kPointwiseThreads, " * U) + threadIdx.x;\n", declared,
                "#pragma unroll\n  for (int u = 0; u < U; ++u) {\n    const Index at = first + u * ",

@@ -68,6 +68,8 @@ __global__ void __launch_bounds__(kThreads)
     pool(const T* x, T* y, int32_t* places, Pool p, int64_t count) {
   using A = Acc<T>;
   const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  let_next_begin();
+  wait_for_previous();
   if (i >= count) return;
   const Place at = place_of(i, p.h.out, p.w.out, p.channels / N);
   const int64_t h0 = p.h.begin(at.h), h1 = p.h.end(at.h), w0 = p.w.begin(at.w), w1 = p.w.end(at.w);
@@ -161,6 +163,8 @@ __global__ void __launch_bounds__(kThreads)
   using A = Acc<T>;
   __shared__ A parts[8][32 * N + 1];
   const int tx = threadIdx.x % 32, ty = threadIdx.x / 32;
+  let_next_begin();
+  wait_for_previous();
   const int64_t c = (static_cast<int64_t>(blockIdx.x) * 32 + tx) * N;
   A v[N];
 #pragma unroll
@@ -214,16 +218,13 @@ template <int N, class T> Kernel pool_kernel(const Pool& p, bool max, bool place
     using A = Acc<T>;
     const A factor = max ? A(1) : A(1) / static_cast<A>(counted(p.h) * counted(p.w));
     return {[=](const Launch& l) {
-      (max ? global_pool<N, true, T>
-           : global_pool<N, false, T>)<<<grid, kThreads, 0, stream_of(l)>>>(
-          l.input<T>(0), l.output<T>(), pixels, p.channels, factor);
-      TRI_CUDA_LAUNCHED();
+      launch_next(max ? global_pool<N, true, T> : global_pool<N, false, T>, grid, kThreads,
+                  stream_of(l), l.input<T>(0), l.output<T>(), pixels, p.channels, factor);
     }};
   }
   return {[=, blocks = blocks_for(count)](const Launch& l) {
-    (max ? pool<N, true, T> : pool<N, false, T>)<<<blocks, kThreads, 0, stream_of(l)>>>(
-        l.input<T>(0), l.output<T>(), places ? l.output<int32_t>(1) : nullptr, p, count);
-    TRI_CUDA_LAUNCHED();
+    launch_next(max ? pool<N, true, T> : pool<N, false, T>, dim3(blocks), kThreads, stream_of(l),
+                l.input<T>(0), l.output<T>(), places ? l.output<int32_t>(1) : nullptr, p, count);
   }};
 }
 

@@ -64,6 +64,8 @@ template <int G, int N, class T>
 __global__ void __launch_bounds__(kThreads) softmax_lines(const T* x, T* y, Lines s, bool log) {
   using A = Acc<T>;
   const int64_t r = own_line<G>(s);
+  let_next_begin();
+  wait_for_previous();
   if (r < 0) return;
   x += s.begin(r);
   y += s.begin(r);
@@ -231,11 +233,9 @@ Lines lines_of(const Shape& x, int64_t axis) {
 template <class T> Kernel softmax_kernel(const Lines& s, bool log) {
   return {[=](const Launch& l) {
     choose_lines<T>(s, [&](auto g, auto n) {
-      softmax_lines<g(), n(), T>
-          <<<blocks_for(s.count, kThreads / g()), kThreads, 0, stream_of(l)>>>(
-              l.input<T>(0), l.output<T>(), s, log);
+      launch_next(softmax_lines<g(), n(), T>, dim3(blocks_for(s.count, kThreads / g())), kThreads,
+                  stream_of(l), l.input<T>(0), l.output<T>(), s, log);
     });
-    TRI_CUDA_LAUNCHED();
   }};
 }
 
