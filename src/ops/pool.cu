@@ -63,15 +63,17 @@ __device__ __forceinline__ Place place_of(int64_t i, int64_t height, int64_t wid
   return p;
 }
 
-template <int N, bool kMax, class T>
+// kSize: of windows of that many rows and columns, whose elements are all asked for at once; 0: of
+// any.
+template <int N, bool kMax, int kSize, class T>
 __global__ void __launch_bounds__(kThreads)
     pool(const T* x, T* y, int32_t* places, Pool p, int64_t count) {
   using A = Acc<T>;
   const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   let_next_begin();
+  const Place at = place_of(i, p.h.out, p.w.out, p.channels / N);
   wait_for_previous();
   if (i >= count) return;
-  const Place at = place_of(i, p.h.out, p.w.out, p.channels / N);
   const int64_t h0 = p.h.begin(at.h), h1 = p.h.end(at.h), w0 = p.w.begin(at.w), w1 = p.w.end(at.w);
   const T* image = x + at.image * p.h.in * p.w.in * p.channels + at.c * N;
   A v[N];
@@ -79,19 +81,34 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
   for (int k = 0; k < N; ++k)
     v[k] = kMax ? lowest<A>() : A(0), where[k] = static_cast<int32_t>(h0 * p.w.in + w0);
-  for (int64_t h = h0; h < h1; ++h) {
-    for (int64_t w = w0; w < w1; ++w) {
-      A e[N];
-      load<N>(image + (h * p.w.in + w) * p.channels, e);
+  const auto take = [&](const A(&e)[N], int64_t h, int64_t w) {
 #pragma unroll
-      for (int k = 0; k < N; ++k) {
-        if constexpr (kMax) {
-          if (e[k] > v[k]) v[k] = e[k], where[k] = static_cast<int32_t>(h * p.w.in + w);
-        } else {
-          v[k] += e[k];
-        }
+    for (int k = 0; k < N; ++k) {
+      if constexpr (kMax) {
+        if (e[k] > v[k]) v[k] = e[k], where[k] = static_cast<int32_t>(h * p.w.in + w);
+      } else {
+        v[k] += e[k];
       }
     }
+  };
+  if constexpr (kSize == 0) {
+    for (int64_t h = h0; h < h1; ++h) {
+      for (int64_t w = w0; w < w1; ++w) {
+        A e[N];
+        load<N>(image + (h * p.w.in + w) * p.channels, e);
+        take(e, h, w);
+      }
+    }
+  } else {
+    A e[kSize * kSize][N];
+#pragma unroll
+    for (int d = 0; d < kSize * kSize; ++d) {
+      const int64_t h = min(h0 + d / kSize, p.h.in - 1), w = min(w0 + d % kSize, p.w.in - 1);
+      load<N>(image + (h * p.w.in + w) * p.channels, e[d]);
+    }
+#pragma unroll
+    for (int d = 0; d < kSize * kSize; ++d)
+      if (h0 + d / kSize < h1 && w0 + d % kSize < w1) take(e[d], h0 + d / kSize, w0 + d % kSize);
   }
   if constexpr (!kMax) {
     const A f = factor_of<A>(p, at.h, at.w);
@@ -169,11 +186,18 @@ __global__ void __launch_bounds__(kThreads)
   A v[N];
 #pragma unroll
   for (int k = 0; k < N; ++k) v[k] = kMax ? lowest<A>() : A(0);
-  for (int64_t i = ty; c < channels && i < pixels; i += 8) {
-    A e[N];
-    load<N>(x + (blockIdx.y * pixels + i) * channels + c, e);
+  constexpr int kAtOnce = std::min(8, 32 / N);
+  for (int64_t i = ty; c < channels && i < pixels; i += 8 * kAtOnce) {
+    A e[kAtOnce][N];
 #pragma unroll
-    for (int k = 0; k < N; ++k) v[k] = kMax ? (e[k] > v[k] ? e[k] : v[k]) : v[k] + e[k];
+    for (int u = 0; u < kAtOnce; ++u)
+      load<N>(x + (blockIdx.y * pixels + min(i + 8 * u, pixels - 1)) * channels + c, e[u]);
+#pragma unroll
+    for (int u = 0; u < kAtOnce; ++u) {
+      if (i + 8 * u >= pixels) break;
+#pragma unroll
+      for (int k = 0; k < N; ++k) v[k] = kMax ? (e[u][k] > v[k] ? e[u][k] : v[k]) : v[k] + e[u][k];
+    }
   }
 #pragma unroll
   for (int k = 0; k < N; ++k) parts[ty][tx * N + k] = v[k];
@@ -222,9 +246,14 @@ template <int N, class T> Kernel pool_kernel(const Pool& p, bool max, bool place
                   stream_of(l), l.input<T>(0), l.output<T>(), pixels, p.channels, factor);
     }};
   }
+  const auto is_three = [](const Windows& w) { return !w.adaptive && w.kernel == 3; };
+  const bool three = N > 1 && is_three(p.h) && is_three(p.w);
+  constexpr int kThree = N > 1 ? 3 : 0;
+  const auto kernel = max ? (three ? pool<N, true, kThree, T> : pool<N, true, 0, T>)
+                          : (three ? pool<N, false, kThree, T> : pool<N, false, 0, T>);
   return {[=, blocks = blocks_for(count)](const Launch& l) {
-    launch_next(max ? pool<N, true, T> : pool<N, false, T>, dim3(blocks), kThreads, stream_of(l),
-                l.input<T>(0), l.output<T>(), places ? l.output<int32_t>(1) : nullptr, p, count);
+    launch_next(kernel, dim3(blocks), kThreads, stream_of(l), l.input<T>(0), l.output<T>(),
+                places ? l.output<int32_t>(1) : nullptr, p, count);
   }};
 }
 

@@ -6,6 +6,7 @@
 #include "ops/gpu_twin.h"
 #include "ops/op_test.h"
 #include "ops/pointwise.h"
+#include "ops/pool.h"
 #include "passes/pass.h"
 #include "support/distance.h"
 #include "support/gpu.h"
@@ -260,6 +261,36 @@ TEST_P(Conv, Transposed) {
       } catch (const Error& e) { ADD_FAILURE() << e.message(); }
     }
   }
+}
+
+// Behind a convolution pictures are channels-last.
+TEST_P(Conv, PoolsBehindIt) {
+  const std::vector<std::pair<const char*, Pool2dAttrs>> list = {
+      {"3x3/2", {.kernel = {3, 3}, .strides = {2, 2}, .paddings = {1, 1, 1, 1}}},
+      {"3x3, wide padding", {.kernel = {3, 3}, .paddings = {2, 2, 2, 2}}},
+      {"3x3/2, ceil", {.kernel = {3, 3}, .strides = {2, 2}, .ceil_mode = true}},
+      {"2x2/2", {.kernel = {2, 2}, .strides = {2, 2}}},
+      {"adaptive 3x3", {.kernel = {3, 3}, .adaptive = true}},
+      {"global", {.kernel = {1, 1}, .adaptive = true}}};
+  for (const auto& [name, attrs] : list)
+    for (const char* type : {"max", "avg"})
+      for (const bool exclusive : {true, false})
+        for (const Shape& shape : {Shape{2, 64, 15, 12}, Shape{1, 32, 4, 3}}) {
+          SCOPED_TRACE(std::string(name) + ' ' + type + shape.str());
+          Pool2dAttrs a = attrs;
+          a.pooling_type = type;
+          a.exclusive = exclusive;
+          const std::vector<Array> inputs = {numbers(GetParam(), shape, 1),
+                                             numbers(GetParam(), {64, shape[1], 1, 1}, 2)};
+          try {
+            compare(
+                inputs, true,
+                [&](const std::vector<Value*>& v) {
+                  return std::vector<Value*>{ops::pool2d(ops::conv2d(v[0], v[1], nullptr, {}), a)};
+                },
+                allowed(GetParam()));
+          } catch (const Error& e) { ADD_FAILURE() << e.message(); }
+        }
 }
 
 TEST_P(Conv, Tf32IsCloseAndOnlyWhenAllowed) {

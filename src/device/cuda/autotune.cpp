@@ -76,7 +76,8 @@ int fastest(Device& device, const std::vector<Candidate>& candidates, double* us
   for (size_t i = 0; i < candidates.size(); ++i) {
     double time = time_of(device, candidates[i], 1, 1);
     if (time < 0) continue;
-    if (best == 0 || time < 3 * best) time = time_of(device, candidates[i], 4, 2);
+    if (best == 0 || time < 3 * best)
+      time = time_of(device, candidates[i], std::clamp(static_cast<int>(50 / time), 4, 16), 2);
     if (time < 0) continue;
     if (best == 0 || time < best) best = time;
     ranked.emplace_back(time, static_cast<int>(i));
