@@ -81,6 +81,8 @@ __global__ void __launch_bounds__(kThreads) row_tiles(const T* x, const T* weigh
   using A = Acc<T>;
   constexpr int N = kVector<T>, kSpan = (kTile - 1) * S + K;
   unsigned i = blockIdx.x * kThreads + threadIdx.x;
+  let_next_begin();
+  wait_for_previous();
   if (i >= count) return;
   const unsigned chunks = static_cast<unsigned>(g.channels) / N, c = i % chunks * N;
   i /= chunks;
@@ -152,6 +154,8 @@ __global__ void __launch_bounds__(kThreads)
     any_forward(const T* x, const T* weight, T* y, Geometry g, Tail tail, int64_t count) {
   using A = Acc<T>;
   const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  let_next_begin();
+  wait_for_previous();
   if (i >= count) return;
   const Spot s = spot_of<N>(i, g.oh, g.ow, g.channels, g.y.c != 1);
   A sum[N] = {};
@@ -319,9 +323,9 @@ bool launch_rows(const Geometry& g, const DepthwiseArgs& a, const Tail& tail, cu
   const int tiles = (g.ow + kTile - 1) / kTile;
   const int64_t count = static_cast<int64_t>(g.n) * g.oh * tiles * (g.channels / kVector<T>);
   if (count > 0x7fffffff) return false;
-  row_tiles<K, S, kTile, kFlip, T><<<blocks_for(count), kThreads, 0, stream>>>(
-      static_cast<const T*>(a.in), static_cast<const T*>(a.weight), static_cast<T*>(a.out), g, tail,
-      static_cast<unsigned>(tiles), static_cast<unsigned>(count));
+  launch_next(row_tiles<K, S, kTile, kFlip, T>, dim3(blocks_for(count)), kThreads, stream,
+              static_cast<const T*>(a.in), static_cast<const T*>(a.weight), static_cast<T*>(a.out),
+              g, tail, static_cast<unsigned>(tiles), static_cast<unsigned>(count));
   return true;
 }
 
@@ -368,12 +372,11 @@ void depthwise_forward(const Depthwise& d, const cpu::Epilogue& e, const Depthwi
     if constexpr (sizeof(T) <= 4)
       if (rows_take<false, T>(g, a, tail, s)) return;
     const bool wide = is_wide(g, d.dtype);
-    (wide ? any_forward<kN, T>
-          : any_forward<1, T>)<<<blocks_for(wide ? count / kN : count), kThreads, 0, s>>>(
-        static_cast<const T*>(a.in), static_cast<const T*>(a.weight), static_cast<T*>(a.out), g,
-        tail, wide ? count / kN : count);
+    const int64_t spots = wide ? count / kN : count;
+    launch_next(wide ? any_forward<kN, T> : any_forward<1, T>, dim3(blocks_for(spots)), kThreads, s,
+                static_cast<const T*>(a.in), static_cast<const T*>(a.weight),
+                static_cast<T*>(a.out), g, tail, spots);
   });
-  TRI_CUDA_LAUNCHED();
 }
 
 void depthwise_dgrad(const Depthwise& d, const cpu::Epilogue& e, const DepthwiseArgs& a,
