@@ -16,6 +16,9 @@ class Target {
   virtual bool fuses(const std::vector<const Node*>& nodes) const = 0;
   // Whether training batch norm and what stands around it (ops/batch_norm_fused.h) are one kernel.
   virtual bool fuses_norms() const { return false; }
+  // Whether a convolution sums what the batch norm behind it wants to know on the way
+  // (conv2d_statistics).
+  virtual bool sums_behind(const Node& /*conv*/) const { return false; }
   // Whether products read through strides as fast as side by side, so that a transpose is best left
   // to them even when several read it.
   virtual bool products_take_strides() const { return false; }

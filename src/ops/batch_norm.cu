@@ -51,13 +51,13 @@ __global__ void __launch_bounds__(kThreads)
   offset[c] = bias.at(c, A(0)) - mean.at(c, A(0)) * factor[c];
 }
 
-// From sums around each channel's first element to those around zero.
+// From sums around each channel's first element (x null: around zero) to those around zero.
 template <class T>
 __global__ void __launch_bounds__(1024)
     finish_sums(const T* x, const Acc<T>* partial, int parts, int64_t channels, int64_t stride,
                 double count, Acc<T>* sums) {
   join_parts(partial, parts, channels, [&](int64_t c, const double(&s)[2]) {
-    const double shift = up(x[c * stride]);
+    const double shift = x ? static_cast<double>(up(x[c * stride])) : 0;
     sums[c] = static_cast<Acc<T>>(s[0] + count * shift);
     sums[channels + c] = static_cast<Acc<T>>(s[1] + 2 * shift * s[0] + count * shift * shift);
   });
@@ -129,6 +129,13 @@ void channel_sums(const Type& x, const void* data, void* sums, void* scratch, vo
         f.run ? f.run : 1, static_cast<double>(f.count), static_cast<Acc<T>*>(sums));
     TRI_CUDA_LAUNCHED();
   });
+}
+
+void join_channel_sums(const float* partial, int parts, int64_t channels, void* sums,
+                       void* stream) {
+  finish_sums<float><<<blocks_for(channels, 32), 1024, 0, static_cast<cudaStream_t>(stream)>>>(
+      nullptr, partial, parts, channels, 0, 0.0, static_cast<float*>(sums));
+  TRI_CUDA_LAUNCHED();
 }
 
 }  // namespace cuda

@@ -311,7 +311,7 @@ constinit const Op fused_bn_add_activation_grad_op{
     .layouts = Layouts::kFollow,
     .in_place = 4};
 constinit const Op fused_batch_norm_act_pool_op{.name = "fused_batch_norm_act_pool",
-                                                .inputs = 5,
+                                                .inputs = 6,
                                                 .outputs = 7,
                                                 .attrs = &attr_info<BatchNormPoolAttrs>,
                                                 .infer = infer_pool,

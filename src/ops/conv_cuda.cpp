@@ -1,5 +1,5 @@
 // Convolutions on the GPU: cuDNN's plans on channels-last pictures, our own kernels for depthwise
-// ones and, where that is faster, for few pixels.
+// ones and, where that is faster, for few channels and for few pixels.
 #include "ops/conv_cuda.h"
 
 #include <algorithm>
@@ -254,6 +254,38 @@ Kernel library_forward(const Prepare& p, const Parts& parts) {
           scratch.bytes()};
 }
 
+// ---- few channels
+
+// The kernel of our own, where there is one. With parts.sums the second output is theirs.
+std::optional<Kernel> few_channels(const Prepare& p, const Parts& parts) {
+  const Node& n = *parts.anchor;
+  const Type &x = n.inputs[0]->type, &w = n.inputs[1]->type;
+  const cpu::Epilogue& e = parts.epilogue;
+  if (n.op == &ops::conv2d_transpose_op || parts.residual >= 0 || !channels_last(*parts.result) ||
+      (e.act != cpu::Act::kNone && e.act != cpu::Act::kRelu))
+    return std::nullopt;
+  const FewChannels c{conv_spec(n), x.dtype, strides_of(x)};
+  if (!takes_few_channels(c)) return std::nullopt;
+  Scratch scratch;
+  const WeightCopy form{
+      w.dtype, x.dtype, {w.shape[0], w.shape[1], w.shape[2], w.shape[3]}, w.shape[0], 4};
+  const Weight weight = weight_of(p, parts.weight, form, scratch);
+  const size_t sums_at = parts.sums ? scratch.take(few_channels_scratch(c)) : 0;
+  const DType bias_dtype =
+      parts.bias >= 0 ? p.in(static_cast<size_t>(parts.bias)).dtype : DType::kFloat32;
+  return Kernel{[=, relu = e.act == cpu::Act::kRelu](const Launch& l) {
+                  const FewChannelsArgs args{l.in[parts.x],
+                                             weight.given(l, l.in[parts.weight]),
+                                             parts.in(l, parts.bias),
+                                             bias_dtype,
+                                             relu,
+                                             l.out[0],
+                                             parts.sums ? l.out[1] : nullptr};
+                  few_channels_forward(c, args, static_cast<char*>(l.scratch) + sums_at, l.stream);
+                },
+                scratch.bytes()};
+}
+
 // ---- few pixels
 
 int small(int64_t v) { return static_cast<int>(std::min<int64_t>(v, 1 << 30)); }
@@ -323,9 +355,10 @@ std::vector<Alternative> few_pixels(const Prepare& p, const Parts& parts) {
 
 Kernel forward(const Prepare& p, const Parts& parts) {
   std::vector<Alternative> all = few_pixels(p, parts);
+  if (const auto own = few_channels(p, parts)) all.push_back({"few channels", *own});
   if (all.empty() || !is_disabled("cudnn_conv"))
     all.insert(all.begin(), {"cuDNN", library_forward(p, parts)});
-  return all[fastest_of(p, all, "cuDNN or few pixels")].kernel;
+  return all[fastest_of(p, all, "cuDNN or our own")].kernel;
 }
 
 // The transposed convolution: the gradient of a convolution by its input. Engines with a bias would
@@ -401,6 +434,27 @@ Kernel wgrad(const Prepare& p) {
           scratch.bytes()};
 }
 
+// The convolution whose gradient by its weights the node is.
+cpu::ConvSpec wgrad_spec(const Prepare& p) {
+  const auto& a = p.attrs<Conv2dAttrs>();
+  const Type &x = p.in(0), &y = p.in(1);
+  cpu::ConvSpec s;
+  s.n = x.shape[0], s.ic = x.shape[1], s.oc = y.shape[1], s.groups = a.groups;
+  s.h = x.shape[2], s.w = x.shape[3], s.oh = y.shape[2], s.ow = y.shape[3];
+  s.kh = a.kernel[0], s.kw = a.kernel[1], s.sh = a.strides[0], s.sw = a.strides[1];
+  s.dh = a.dilations[0], s.dw = a.dilations[1], s.top = a.paddings[0], s.left = a.paddings[2];
+  return s;
+}
+
+std::optional<Kernel> few_channels_wgrad_kernel(const Prepare& p) {
+  const FewChannels c{wgrad_spec(p), p.in(0).dtype, strides_of(p.in(0))};
+  if (!channels_last(p.in(1)) || !takes_few_channels(c)) return std::nullopt;
+  return Kernel{[c](const Launch& l) {
+                  few_channels_wgrad(c, l.in[0], l.in[1], l.out[0], l.scratch, l.stream);
+                },
+                few_channels_wgrad_scratch(c)};
+}
+
 // ---- depthwise
 
 Depthwise depthwise_of(const cpu::ConvSpec& spec, const Type& x, const Type& y) {
@@ -438,14 +492,7 @@ Kernel depthwise(const Prepare& p, const Parts& parts) {
 }
 
 Kernel depthwise_wgrad_kernel(const Prepare& p) {
-  const auto& a = p.attrs<Conv2dAttrs>();
-  const Type &x = p.in(0), &y = p.in(1);
-  cpu::ConvSpec s;
-  s.n = x.shape[0], s.ic = s.oc = s.groups = x.shape[1], s.h = x.shape[2], s.w = x.shape[3];
-  s.oh = y.shape[2], s.ow = y.shape[3], s.kh = a.kernel[0], s.kw = a.kernel[1];
-  s.sh = a.strides[0], s.sw = a.strides[1], s.dh = a.dilations[0], s.dw = a.dilations[1];
-  s.top = a.paddings[0], s.left = a.paddings[2];
-  const Depthwise d = depthwise_of(s, x, y);
+  const Depthwise d = depthwise_of(wgrad_spec(p), p.in(0), p.in(1));
   return {
       [d](const Launch& l) { depthwise_wgrad(d, l.in[0], l.in[1], l.out[0], l.scratch, l.stream); },
       depthwise_wgrad_scratch(d)};
@@ -457,15 +504,16 @@ Kernel convolution(const Prepare& p, const Parts& parts) {
   return n.op == &ops::conv2d_transpose_op ? dgrad(p, parts) : forward(p, parts);
 }
 
-// The convolution and its sums in one kernel, where cuDNN has one.
+// The convolution and its sums in one kernel, where there is one.
 std::optional<Kernel> with_sums(const Prepare& p, Parts parts) {
   const Type &x = p.in(0), &y = p.out();
+  parts.sums = true;
+  if (const auto own = few_channels(p, parts)) return own;
   if (x.dtype != DType::kFloat16 || is_own_depthwise(p.node) ||
       padded_channels(y.shape[1], y.dtype, 1, false) != y.shape[1])
     return std::nullopt;
-  parts.sums = true;
   try {
-    return forward(p, parts);
+    return library_forward(p, parts);
   } catch (const Error& e) {
     if (e.code() != Code::kUnimplemented) throw;
     return std::nullopt;
@@ -491,8 +539,8 @@ Kernel cuda_conv2d(const Prepare& p) {
   return cuda::convolution(p, {.anchor = &p.node, .result = &p.out(), .bias = p.has(2) ? 2 : -1});
 }
 
-// cuDNN sums behind the convolution in the same kernel, for float16 alone, and not always to
-// advantage: whichever is faster with a pass over the result is taken.
+// Sums in the convolution's own kernel (cuDNN's for float16 alone) are not always to advantage:
+// whichever is faster with a pass over the result is taken.
 Kernel cuda_conv2d_statistics(const Prepare& p) {
   cuda::check_dtype(p.node);
   if (p.in(0).shape.numel() == 0 || p.out().shape.numel() == 0) return cuda_zero_outputs(p);
@@ -513,7 +561,11 @@ Kernel cuda_conv2d_wgrad(const Prepare& p) {
   cuda::check_dtype(p.node);
   if (p.out().shape.numel() == 0) return {[](const Launch&) {}};
   if (p.in(0).shape.numel() == 0 || p.in(1).shape.numel() == 0) return cuda_zero_outputs(p);
-  return is_own_depthwise(p.node) ? cuda::depthwise_wgrad_kernel(p) : cuda::wgrad(p);
+  if (is_own_depthwise(p.node)) return cuda::depthwise_wgrad_kernel(p);
+  const std::optional<Kernel> own = cuda::few_channels_wgrad_kernel(p);
+  if (own && is_disabled("cudnn_conv")) return *own;
+  const Kernel other = cuda::wgrad(p);
+  return own && cuda::is_faster(p, *own, other, "few channels or cuDNN") ? *own : other;
 }
 
 Kernel cuda_fused_conv(const Prepare& p, const Graph& body, const AnchorMatch& m) {

@@ -42,6 +42,35 @@ void copy_vector(const void* from, DType from_dtype, int64_t count, void* to, DT
 // as it lies.
 size_t channel_sums_scratch(const Type& x);
 void channel_sums(const Type& x, const void* data, void* sums, void* scratch, void* stream);
+// The same from parts of them, [parts, 2, C] of float32.
+void join_channel_sums(const float* partial, int parts, int64_t channels, void* sums, void* stream);
+
+// ---- few channels: the first convolution of a network, on tensor cores
+
+struct FewChannels {
+  cpu::ConvSpec spec;  // geometry; dtype is not looked at
+  DType dtype = DType::kFloat32;
+  std::array<int64_t, 4> x{};  // strides of the picture as it lies: n, c, h, w, in elements
+};
+struct FewChannelsArgs {
+  const void* x = nullptr;
+  const void* weight = nullptr;  // [K, kh, kw, 4] of the dtype
+  const void* bias = nullptr;    // [K] or null
+  DType bias_dtype = DType::kFloat32;
+  bool relu = false;
+  void* y = nullptr;     // channels-last
+  void* sums = nullptr;  // null, or those of channel_sums(y); then without bias and relu
+};
+// Whether the kernels take it: halves, up to four channels in, a multiple of 64 out, two pixels
+// apart in width, kernels of up to 7 by 8.
+bool takes_few_channels(const FewChannels& c);
+size_t few_channels_scratch(const FewChannels& c);  // read where sums are wanted
+void few_channels_forward(const FewChannels& c, const FewChannelsArgs& a, void* scratch,
+                          void* stream);
+// dy: channels-last; dweight [K, C, kh, kw]; both of the dtype.
+size_t few_channels_wgrad_scratch(const FewChannels& c);
+void few_channels_wgrad(const FewChannels& c, const void* x, const void* dy, void* dweight,
+                        void* scratch, void* stream);
 
 // ---- depthwise: as many channels out as in, a group each
 

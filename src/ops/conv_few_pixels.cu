@@ -6,7 +6,7 @@
 #include <array>
 
 #include "ops/conv_few_pixels.h"
-#include "ops/cuda_common.cuh"
+#include "ops/mma_device.cuh"
 
 namespace trireme::cuda {
 namespace {
@@ -72,46 +72,6 @@ template <int kRows, int kColumns> Memory memory_of(int chunks, int split, bool 
 }
 
 // ---- instructions
-
-__device__ __forceinline__ uint32_t shared_address(const void* p) {
-  return static_cast<uint32_t>(__cvta_generic_to_shared(p));
-}
-// 16 bytes to shared memory, zeros where `there` is false.
-__device__ __forceinline__ void fetch(uint32_t to, const void* from, bool there) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from),
-               "r"(there ? 16 : 0)
-               : "memory");
-}
-__device__ __forceinline__ void end_of_fetches() {
-  asm volatile("cp.async.commit_group;" ::: "memory");
-}
-// Until no more than `kOpen` groups of this thread's fetches are under way.
-template <int kOpen> __device__ __forceinline__ void wait_for_fetches() {
-  asm volatile("cp.async.wait_group %0;" ::"n"(kOpen) : "memory");
-}
-__device__ __forceinline__ void load_matrices(uint32_t from, uint32_t (&to)[4]) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
-               : "r"(from)
-               : "memory");
-}
-template <class T>
-__device__ __forceinline__ void multiply_add(float (&c)[4], const uint32_t (&a)[4], uint32_t b0,
-                                             uint32_t b1) {
-  if constexpr (std::is_same_v<T, __half>) {
-    asm volatile(
-        "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
-        "{%8, %9}, {%0, %1, %2, %3};"
-        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-  } else {
-    asm volatile(
-        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
-        "{%8, %9}, {%0, %1, %2, %3};"
-        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-  }
-}
 
 // All threads of the cluster have come here, and see what they wrote to shared memory.
 __device__ __forceinline__ void meet_cluster() {
@@ -185,7 +145,7 @@ template <class T, int kColumns> class Weights {
     for (int i = 0; i < kColumns / kRowsAtOnce; ++i) {
       const bool there = at_ < terms_ && i * kRowsAtOnce < columns_;
       const T* from = row_ + static_cast<int64_t>(i * kRowsAtOnce) * terms_;
-      fetch(to + i * kRowsAtOnce * kRowBytes, there ? from : weight_, there);
+      copy_16(to + i * kRowsAtOnce * kRowBytes, there ? from : weight_, there);
     }
     row_ += kChunk;
     at_ += kChunk;
@@ -219,7 +179,7 @@ template <class T, int kRows> class Pixels {
       const bool there = summed &&
                          static_cast<unsigned>(h_[i] + term_.r) < static_cast<unsigned>(p.h) &&
                          static_cast<unsigned>(w_[i] + term_.s) < static_cast<unsigned>(p.w);
-      fetch(to + i * kRowsAtOnce * kRowBytes, there ? x_ + (corner_[i] + offset) : x_, there);
+      copy_16(to + i * kRowsAtOnce * kRowBytes, there ? x_ + (corner_[i] + offset) : x_, there);
     }
     term_.next_chunk(p);
   }
@@ -348,7 +308,7 @@ __global__ void __launch_bounds__(kThreads, Tile<kRows, kColumns>::kBlocks)
   if (thread < kColumns / 4) {
     const int column = first_column + thread * 4;
     const bool there = p.bias != nullptr && column < p.o;
-    fetch(stages + places.bias + thread * 16,
+    copy_16(stages + places.bias + thread * 16,
           there ? static_cast<const float*>(p.bias) + column : p.weight, there);
   }
   Pixels<T, kRows> pixels(p, first_row, row, at);
@@ -357,7 +317,7 @@ __global__ void __launch_bounds__(kThreads, Tile<kRows, kColumns>::kBlocks)
 #pragma unroll
   for (int k = 0; k < kStages - 1; ++k) {
     if (k < chunks) pixels.fetch_next(p, mine + stage(k));
-    if (k < kStages - 2) end_of_fetches();
+    if (k < kStages - 2) end_of_copies();
   }
   // Results are made by all blocks of the cluster, each its rows; a thread fetches the residual of
   // those that it makes.
@@ -373,24 +333,24 @@ __global__ void __launch_bounds__(kThreads, Tile<kRows, kColumns>::kBlocks)
   };
   if (p.residual != nullptr)
     for_results([&](int v, int, int, int64_t element) {
-      fetch(stages + places.residual + v * 16, static_cast<const T*>(p.residual) + element, true);
+      copy_16(stages + places.residual + v * 16, static_cast<const T*>(p.residual) + element, true);
     });
-  end_of_fetches();
+  end_of_copies();
 
   Sums<T, kRows, kColumns> sums;
   for (int k = 0; k < chunks; ++k) {
-    wait_for_fetches<kStages - 2>();
+    wait_for_copies<kStages - 2>();
     __syncthreads();
     if (k + kStages - 1 < chunks) {
       const uint32_t to = mine + stage(k + kStages - 1);
       weights.fetch_next(to + kRows * kRowBytes);
       pixels.fetch_next(p, to);
     }
-    end_of_fetches();
+    end_of_copies();
     const uint32_t from = stages + stage(k);
     sums.add(from, from + kRows * kRowBytes);
   }
-  wait_for_fetches<0>();
+  wait_for_copies<0>();
   __syncthreads();
   float* const parts = reinterpret_cast<float*>(memory);
   sums.store(parts);

@@ -14,6 +14,12 @@ class CudaTarget : public Target {
  public:
   bool fuses(const std::vector<const Node*>& nodes) const override { return cuda_fuses(nodes); }
   bool fuses_norms() const override { return true; }
+  // cuDNN does behind those of float16 alone, our own kernels behind the first one of a network.
+  bool sums_behind(const Node& conv) const override {
+    const Type& x = conv.inputs[0]->type;
+    return conv.get<Conv2dAttrs>().groups == 1 &&
+           (x.dtype == DType::kFloat16 || (x.dtype == DType::kBFloat16 && x.shape[1] <= 4));
+  }
   // Tensor cores want channels innermost; a picture's few planes are read as they lie, since the
   // first convolution pads them anyway.
   Layout input_layout(const Node& anchor) const override {

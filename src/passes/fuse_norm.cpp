@@ -26,7 +26,7 @@ bool same_type(const Value* a, const Value* b) { return a->type == b->type; }
 
 class NormFuser : Rewriter {
  public:
-  using Rewriter::Rewriter;
+  NormFuser(Graph& graph, const Target& target) : Rewriter(graph), target_(target) {}
 
   void run() {
     for_nodes(ops::batch_norm_train_op, [&](Node* n) { forward(n); });
@@ -176,18 +176,17 @@ class NormFuser : Rewriter {
       for (const NormPlaces& at : kDualPlaces)
         if (n.inputs[at.x] == x) return at.sums;
     } else if (n.op == &ops::batch_norm_train_op || n.op == &ops::fused_batch_norm_act_op ||
-               n.op == &ops::fused_bn_add_activation_op) {
+               n.op == &ops::fused_bn_add_activation_op ||
+               n.op == &ops::fused_batch_norm_act_pool_op) {
       if (n.inputs[kX] == x) return n.op == &ops::fused_bn_add_activation_op ? 6 : 5;
     }
     return 0;
   }
 
-  // cuDNN sums behind convolutions of float16 alone.
   void with_statistics(Node* conv) {
     Value* x = conv->out();
-    if (x->type.dtype != DType::kFloat16 || x->type.layout != Layout::kChannelsLast ||
-        conv->get<Conv2dAttrs>().groups != 1 || (conv->inputs.size() > 2 && conv->inputs[2]) ||
-        !readers_.contains(x))
+    if (x->type.layout != Layout::kChannelsLast || !target_.sums_behind(*conv) ||
+        (conv->inputs.size() > 2 && conv->inputs[2]) || !readers_.contains(x))
       return;
     Node* norm = nullptr;
     for (Node* n : readers_.at(x))
@@ -276,13 +275,14 @@ class NormFuser : Rewriter {
     replace(norm_back, back, 3);
   }
 
+  const Target& target_;
   std::unordered_set<const Node*> taken_;
 };
 
 }  // namespace
 
 void fuse_norm(Graph& graph, const PassContext& context) {
-  if (context.target.fuses_norms()) NormFuser(graph).run();
+  if (context.target.fuses_norms()) NormFuser(graph, context.target).run();
 }
 
 }  // namespace trireme

@@ -4,6 +4,7 @@
 #include "ops/cuda_target.h"
 #include "ops/fused.h"
 #include "ops/gpu_twin.h"
+#include "ops/norm.h"
 #include "ops/op_test.h"
 #include "ops/pointwise.h"
 #include "ops/pool.h"
@@ -29,6 +30,16 @@ const std::vector<Case>& cases() {
       {"1x1", {3, 64, 7, 5}, 32, 1, 1, {}},
       {"1x1 stride 2", {2, 32, 9, 9}, 64, 1, 1, {.strides = {2, 2}}},
       {"stem", {2, 3, 32, 32}, 64, 7, 7, {.strides = {2, 2}, .paddings = {3, 3, 3, 3}}},
+      {"stem of odd size", {1, 3, 61, 47}, 64, 7, 7, {.strides = {2, 2}, .paddings = {3, 3, 3, 3}}},
+      {"wide stem", {1, 3, 20, 470}, 64, 7, 7, {.strides = {2, 2}, .paddings = {3, 3, 3, 3}}},
+      {"stem 3x3", {3, 3, 33, 64}, 128, 3, 3, {.strides = {2, 2}, .paddings = {0, 1, 0, 1}}},
+      {"stem 5x5 of a plane",
+       {2, 1, 28, 30},
+       64,
+       5,
+       5,
+       {.strides = {1, 2}, .paddings = {2, 2, 2, 2}}},
+      {"stem 6x8", {1, 4, 19, 23}, 64, 6, 8, {.strides = {3, 2}, .paddings = {2, 3, 3, 4}}},
       {"one channel", {4, 1, 28, 28}, 6, 5, 5, {.paddings = {2, 2, 2, 2}}},
       {"odd channels", {2, 21, 13, 10}, 35, 3, 3, {.paddings = {1, 1, 1, 1}}},
       {"one result", {2, 24, 8, 8}, 1, 1, 1, {}},
@@ -182,6 +193,28 @@ TEST_P(Conv, ForwardAndBackward) {
             allowed(GetParam()));
       } catch (const Error& e) { ADD_FAILURE() << e.message(); }
     }
+  }
+}
+
+// The sums for a norm behind a convolution, which the passes ask of it; seen in what the norm
+// gives.
+TEST_P(Conv, WithANormBehind) {
+  for (const Case& c : cases()) {
+    if (c.x[0] == 0) continue;
+    SCOPED_TRACE(c.name);
+    const DType sums = GetParam() == DType::kFloat64 ? GetParam() : DType::kFloat32;
+    std::vector<Array> inputs = {
+        numbers(GetParam(), c.x, 1),
+        numbers(GetParam(), {c.o, c.x[1] / c.attrs.groups, c.kh, c.kw}, 2)};
+    for (const uint32_t seed : {3, 4, 5, 6}) inputs.push_back(numbers(sums, {c.o}, seed));
+    compare(
+        inputs, false,
+        [&](const std::vector<Value*>& v) {
+          Value* y = ops::conv2d(v[0], v[1], nullptr, c.attrs);
+          const auto norm = ops::batch_norm_train(v[2], v[3], y, v[4], v[5], 0.1, 1e-3);
+          return std::vector<Value*>{norm[0], norm[1], ops::relu(norm[2])};
+        },
+        4 * allowed(GetParam()));
   }
 }
 
