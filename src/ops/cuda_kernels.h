@@ -40,6 +40,8 @@ Kernel cuda_softmax_grad(const Prepare& p);
 Kernel cuda_cross_entropy(const Prepare& p);
 Kernel cuda_cross_entropy_grad(const Prepare& p);
 
+Kernel cuda_gelu_grad_sum(const Prepare& p);
+
 Kernel cuda_layer_norm(const Prepare& p);
 Kernel cuda_layer_norm_grad(const Prepare& p);
 Kernel cuda_group_norm(const Prepare& p);  // instance_norm too

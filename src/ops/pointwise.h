@@ -34,6 +34,8 @@ inline constexpr Field CastAttrs::fields[] = {TRI_FIELD(CastAttrs, dtype)};
 namespace ops {
 #include "ops/pointwise.def"
 
+// (x, dout) -> (gelu_grad's result, that summed over all dimensions but the last, of x's dtype)
+extern const Op gelu_grad_sum_op;
 extern const Op cast_op;         // (x) -> x as attrs.dtype
 extern const Op where_op;        // (condition bool, x, y)
 extern const Op logical_not_op;  // (x) -> bool

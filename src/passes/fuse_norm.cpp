@@ -1,6 +1,7 @@
 // fuse_norm: training batch norm takes in the residual, ReLU and max pooling behind it, and its
 // gradient theirs; two of them that are added become one; the convolution in front sums their
-// statistics; where the target has kernels for that. Forward and backward stand in one graph;
+// statistics; the gradients of layer norm and gelu sum that of a bias in front; where the target has
+// kernels for that. Forward and backward stand in one graph;
 // each side is rewritten on its own, the backward where it finds a rewritten forward.
 //
 // It comes after `layout`, so that the masks are in the order of memory.
@@ -35,7 +36,13 @@ class NormFuser : Rewriter {
     for_nodes(ops::fused_batch_norm_act_op, [&](Node* n) { with_pool(n); });
     graph_.drop_unused();
     for_nodes(ops::conv2d_op, [&](Node* n) { with_statistics(n); });
-    for_nodes(ops::layer_norm_grad_op, [&](Node* n) { with_sum(n); });
+    for_nodes(ops::layer_norm_grad_op, [&](Node* n) {
+      if (n->get<NormAttrs>().axis == n->out()->type.shape.rank() - 1)
+        with_sum(n, ops::layer_norm_grad_sum_op);
+    });
+    for_nodes(ops::gelu_grad_op, [&](Node* n) {
+      if (n->out()->type.layout == Layout::kPlain) with_sum(n, ops::gelu_grad_sum_op);
+    });
     finish();
   }
 
@@ -200,12 +207,12 @@ class NormFuser : Rewriter {
     graph_.replace_uses(x, now[0]);
   }
 
-  // A layer norm's gradient is that of a product with a bias in front of it, whose sum over the
-  // rows is wanted.
-  void with_sum(Node* grad) {
+  // A gradient of a layer norm or of gelu is that of a product with a bias in front of it, whose sum
+  // over the rows is wanted: `joined` gives it as its last output.
+  void with_sum(Node* grad, const Op& joined) {
     const Value* dx = grad->out(0);
     const int rank = dx->type.shape.rank();
-    if (grad->get<NormAttrs>().axis != rank - 1 || !readers_.contains(dx)) return;
+    if (!readers_.contains(dx)) return;
     std::vector<Node*> sums;
     for (Node* n : readers_.at(dx))
       if (n->op == &ops::sum_op &&
@@ -213,13 +220,13 @@ class NormFuser : Rewriter {
           n->out()->type.shape.numel() == dx->type.shape.back())
         sums.push_back(n);
     if (sums.empty()) return;
-    const auto now = record(*grad, ops::layer_norm_grad_sum_op, grad->inputs, grad->attrs, {dx});
+    const auto now = record(*grad, joined, grad->inputs, grad->attrs, {dx});
     for (Node* n : sums) {
       const BuilderScope scope(graph_);
       const Shape& shape = n->out()->type.shape;
-      graph_.replace_uses(n->out(), ops::reshape(now[3], {shape.begin(), shape.end()}));
+      graph_.replace_uses(n->out(), ops::reshape(now.back(), {shape.begin(), shape.end()}));
     }
-    replace(grad, now, 3);
+    replace(grad, now, grad->outputs.size());
   }
 
   static bool poolable(const Node& pool) {

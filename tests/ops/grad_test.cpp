@@ -296,7 +296,8 @@ TEST(Gradient, EveryOperatorHasARule) {
                                            "cross_entropy_half",
                                            "fused_batch_norm_act_pool",
                                            "conv2d_statistics",
-                                           "layer_norm_grad_sum"};
+                                           "layer_norm_grad_sum",
+                                           "gelu_grad_sum"};
   // Of a training step, behind the gradients.
   const std::set<std::string> updates = {"clip_factors", "check_finite_and_unscale",
                                          "update_loss_scaling"};
