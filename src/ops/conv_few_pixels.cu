@@ -309,7 +309,7 @@ __global__ void __launch_bounds__(kThreads, Tile<kRows, kColumns>::kBlocks)
     const int column = first_column + thread * 4;
     const bool there = p.bias != nullptr && column < p.o;
     copy_16(stages + places.bias + thread * 16,
-          there ? static_cast<const float*>(p.bias) + column : p.weight, there);
+            there ? static_cast<const float*>(p.bias) + column : p.weight, there);
   }
   Pixels<T, kRows> pixels(p, first_row, row, at);
   wait_for_previous();

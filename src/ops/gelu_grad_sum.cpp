@@ -32,8 +32,7 @@ template <class T> Kernel prepare_as(const Prepare& p) {
       l.output<T>(0)[i] = dx;
       sums[static_cast<size_t>(i % n)] += Compute<T>(dx);
     }
-    for (int64_t c = 0; c < n; ++c)
-      l.output<T>(1)[c] = T(Compute<T>(sums[static_cast<size_t>(c)]));
+    for (int64_t c = 0; c < n; ++c) l.output<T>(1)[c] = T(Compute<T>(sums[static_cast<size_t>(c)]));
   }};
 }
 

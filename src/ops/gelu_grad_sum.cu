@@ -34,7 +34,8 @@ __global__ void __launch_bounds__(kThreads, 3)
       constexpr int U = decltype(unroll)::value;
       A v[U][N], g[U][N];
 #pragma unroll
-      for (int u = 0; u < U; ++u) load<N>(x + at + u * step, v[u]), load<N>(dy + at + u * step, g[u]);
+      for (int u = 0; u < U; ++u)
+        load<N>(x + at + u * step, v[u]), load<N>(dy + at + u * step, g[u]);
 #pragma unroll
       for (int u = 0; u < U; ++u) {
 #pragma unroll

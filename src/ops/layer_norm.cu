@@ -195,30 +195,77 @@ __global__ void __launch_bounds__(G == 32 ? kWarpThreads
   const int group = threadIdx.x / threads, groups = blockDim.x / threads;
   const A count = static_cast<A>(n);
   const auto column = [&](int k) { return (k * threads + lane) * N; };
-  A factor[K][N] = {}, columns[kSums][K][N] = {};
+  A columns[kSums][K][N] = {};
+  // A warp has many columns a thread: the factors lie in shared memory, and the registers they
+  // would take hold the next row, which is on its way while this one is worked on.
+  constexpr bool kAhead = G == 32;
+  A factor[kAhead ? 1 : K][N] = {}, *factors = shared + (kAhead ? kSums * n : 0);
+  uint4 next[2][K] = {};
+  const int64_t step = static_cast<int64_t>(gridDim.x) * groups;
+  int64_t r = static_cast<int64_t>(blockIdx.x) * groups + group;
+  const auto ask = [&](int64_t row) {
 #pragma unroll
-  for (int k = 0; k < K; ++k) {
+    for (int k = 0; k < K; ++k) {
+      if (row >= rows || column(k) >= n) continue;
+      next[0][k] = *reinterpret_cast<const uint4*>(x + row * n + column(k));
+      next[1][k] = *reinterpret_cast<const uint4*>(dy + row * n + column(k));
+    }
+  };
+  if constexpr (kAhead) {
+    for (int c = threadIdx.x; c < n; c += kWarpThreads) factors[c] = scale.at(c, A(1));
+    __syncthreads();
+    ask(r);
+  } else {
 #pragma unroll
-    for (int i = 0; i < N; ++i)
-      if (column(k) < n) factor[k][i] = scale.at(column(k) + i, A(1));
+    for (int k = 0; k < K; ++k) {
+#pragma unroll
+      for (int i = 0; i < N; ++i)
+        if (column(k) < n) factor[k][i] = scale.at(column(k) + i, A(1));
+    }
   }
-  for (int64_t r = static_cast<int64_t>(blockIdx.x) * groups + group; r < rows;
-       r += static_cast<int64_t>(gridDim.x) * groups) {
-    A v[K][N] = {}, g[K][N] = {};
-    const A shift = up(x[r * n]);
+  // Of this thread's vector k.
+  const auto factors_of = [&](int k, A(&f)[N]) {
+    if constexpr (kAhead) {
+#pragma unroll
+      for (int i = 0; i < N; i += kVector<A>) {
+        A part[kVector<A>];
+        load<kVector<A>>(factors + column(k) + i, part);
+#pragma unroll
+        for (int m = 0; m < kVector<A>; ++m) f[i + m] = part[m];
+      }
+    } else {
+#pragma unroll
+      for (int i = 0; i < N; ++i) f[i] = factor[k][i];
+    }
+  };
+  for (; r < rows; r += step) {
+    A v[K][N] = {}, g[K][N] = {}, shift;
 #pragma unroll
     for (int k = 0; k < K; ++k) {
       if (column(k) >= n) continue;
-      load<N>(x + r * n + column(k), v[k]);
-      load<N>(dy + r * n + column(k), g[k]);
+      if constexpr (kAhead) {
+        load<N>(reinterpret_cast<const T*>(&next[0][k]), v[k]);
+        load<N>(reinterpret_cast<const T*>(&next[1][k]), g[k]);
+      } else {
+        load<N>(x + r * n + column(k), v[k]);
+        load<N>(dy + r * n + column(k), g[k]);
+      }
+    }
+    if constexpr (kAhead) {
+      shift = __shfl_sync(~0u, v[0][0], 0);
+      ask(r + step);
+    } else {
+      shift = up(x[r * n]);
     }
     A sums[4] = {};  // of d = x - shift, d^2, g scale, g scale d
 #pragma unroll
     for (int k = 0; k < K; ++k) {
       if (column(k) >= n) continue;
+      A own[N];
+      factors_of(k, own);
 #pragma unroll
       for (int i = 0; i < N; ++i) {
-        const A d = v[k][i] - shift, f = g[k][i] * factor[k][i];
+        const A d = v[k][i] - shift, f = g[k][i] * own[i];
         v[k][i] = d;
         sums[0] += d;
         sums[1] += d * d;
@@ -233,12 +280,14 @@ __global__ void __launch_bounds__(G == 32 ? kWarpThreads
 #pragma unroll
     for (int k = 0; k < K; ++k) {
       if (column(k) >= n) continue;
+      A own[N];
+      factors_of(k, own);
 #pragma unroll
       for (int i = 0; i < N; ++i) {
         const A xhat = (v[k][i] - mean) * inverse;
         columns[0][k][i] += g[k][i] * xhat;
         columns[1][k][i] += g[k][i];
-        v[k][i] = inverse * (g[k][i] * factor[k][i] - a - xhat * b);
+        v[k][i] = inverse * (g[k][i] * own[i] - a - xhat * b);
         if constexpr (kSums > 2) columns[2][k][i] += v[k][i];
       }
       store<N>(dx + r * n + column(k), v[k]);
@@ -353,7 +402,8 @@ Kernel grad_rows_kernel(const Prepare& p, int64_t rows, int64_t n, unsigned thre
                 at_once = G == 32 ? kWarpThreads / 32 : 1;
   const auto blocks =
       static_cast<unsigned>(std::min<int64_t>((rows + at_once - 1) / at_once, 132 * per_sm));
-  const size_t sums = kSums * static_cast<size_t>(n), shared = G == 32 ? sums * sizeof(A) : 0;
+  const size_t sums = kSums * static_cast<size_t>(n),
+               shared = G == 32 ? (sums + static_cast<size_t>(n)) * sizeof(A) : 0;
   return {[=](const Launch& l) {
             auto* partial = static_cast<A*>(l.scratch);
             layer_norm_grad_rows<G, N, K, kSums, T><<<blocks, threads, shared, stream_of(l)>>>(

@@ -54,6 +54,13 @@ __device__ __forceinline__ void copy_16(unsigned to, const void* from, bool ther
   asm volatile("cp.async.cg.shared.global [%0],[%1],16,%2;" ::"r"(to), "l"(from), "r"(bytes)
                : "memory");
 }
-__device__ __forceinline__ void finish_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+// The copies of this thread since the last call are a group.
+__device__ __forceinline__ void end_of_copies() {
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
+// Until no more than `kOpen` groups are under way.
+template <int kOpen> __device__ __forceinline__ void wait_for_copies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kOpen) : "memory");
+}
 
 }  // namespace trireme::cuda

@@ -1,8 +1,8 @@
 // fuse_norm: training batch norm takes in the residual, ReLU and max pooling behind it, and its
 // gradient theirs; two of them that are added become one; the convolution in front sums their
-// statistics; the gradients of layer norm and gelu sum that of a bias in front; where the target has
-// kernels for that. Forward and backward stand in one graph;
-// each side is rewritten on its own, the backward where it finds a rewritten forward.
+// statistics; the gradients of layer norm and gelu sum that of a bias in front; where the target
+// has kernels for that. Forward and backward stand in one graph; each side is rewritten on its own,
+// the backward where it finds a rewritten forward.
 //
 // It comes after `layout`, so that the masks are in the order of memory.
 #include <algorithm>
@@ -207,8 +207,8 @@ class NormFuser : Rewriter {
     graph_.replace_uses(x, now[0]);
   }
 
-  // A gradient of a layer norm or of gelu is that of a product with a bias in front of it, whose sum
-  // over the rows is wanted: `joined` gives it as its last output.
+  // A gradient of a layer norm or of gelu is that of a product with a bias in front of it, whose
+  // sum over the rows is wanted: `joined` gives it as its last output.
   void with_sum(Node* grad, const Op& joined) {
     const Value* dx = grad->out(0);
     const int rank = dx->type.shape.rank();
