@@ -34,6 +34,13 @@ class Config {
   void set_device(std::string device) { device_ = std::move(device); }  // "cpu", "gpu:0"
   void set_cpu_math_library_num_threads(int n) { threads_ = n; }  // 0: as many as there are cores
   void set_precision(Precision precision) { precision_ = precision; }
+  // Operators that stay float32 whatever the precision, by Paddle's types ("conv2d",
+  // "depthwise_conv2d", "matmul" ...; create_predictor throws kInvalidArgument for unknown ones).
+  // What is kept for its accuracy needs all of float32's bits: a model with such operators uses no
+  // TF32 on a GPU.
+  void exp_disable_mixed_precision_ops(std::vector<std::string> types) {
+    float32_ops_ = std::move(types);
+  }
   void set_memory_limit_mib(int64_t mib) {
     memory_limit_mib_ = mib;
   }  // 0: none; counts weights and arenas. On a GPU it is the device's cap (trireme/device.h).
@@ -50,6 +57,7 @@ class Config {
   const std::string& device() const { return device_; }
   int threads() const { return threads_; }
   Precision precision() const { return precision_; }
+  const std::vector<std::string>& float32_ops() const { return float32_ops_; }
   int64_t memory_limit_mib() const { return memory_limit_mib_; }
   int plan_cache_size() const { return plan_cache_size_; }
   bool profile() const { return profile_; }
@@ -60,6 +68,7 @@ class Config {
   int threads_ = 0, plan_cache_size_ = 64;
   int64_t memory_limit_mib_ = 0;
   Precision precision_ = Precision::kFloat32;
+  std::vector<std::string> float32_ops_;
   bool profile_ = false;
 };
 

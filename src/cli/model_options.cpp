@@ -16,6 +16,9 @@ void ModelOptions::add_to(CLI::App& verb) {
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
   add_precision(verb, precision);
+  verb.add_option("--float32-ops", float32_ops,
+                  "Types of operators that stay float32, by commas: conv2d,depthwise_conv2d")
+      ->delimiter(',');
   verb.add_option("--memory-limit", memory_limit,
                   "Hard cap in MiB on weights and working memory; 0: none");
 }
@@ -26,6 +29,7 @@ inference::Config ModelOptions::config() const {
   c.set_cpu_math_library_num_threads(threads);
   c.set_memory_limit_mib(memory_limit);
   c.set_precision(precision_of(precision));
+  c.exp_disable_mixed_precision_ops(float32_ops);
   return c;
 }
 

@@ -15,6 +15,7 @@ namespace trireme::cli {
 
 struct ModelOptions {
   std::string model, params, device = "cpu", precision = "float32";
+  std::vector<std::string> float32_ops;
   int threads = 0;
   int64_t memory_limit = 0;
 

@@ -21,10 +21,15 @@ std::atomic<bool>& setting(Products products) {
   return products == Products::kConvolutions ? convolutions : matrices;
 }
 
+thread_local bool denied = false;
+
 }  // namespace
 
-bool allows_tf32(Products products) { return setting(products); }
+bool allows_tf32(Products products) { return !denied && setting(products); }
 void allow_tf32(Products products, bool allowed) { setting(products) = allowed; }
+
+NoTf32Scope::NoTf32Scope(bool on) : before_(denied) { denied = denied || on; }
+NoTf32Scope::~NoTf32Scope() { denied = before_; }
 
 bool cudnn_deterministic(bool otherwise) { return flag("FLAGS_cudnn_deterministic", otherwise); }
 

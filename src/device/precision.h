@@ -12,6 +12,18 @@ enum class Products { kConvolutions, kMatrices };
 bool allows_tf32(Products products);
 void allow_tf32(Products products, bool allowed);
 
+// While it lives, kernels that this thread prepares use no TF32 (unless `on` is false).
+class NoTf32Scope {
+ public:
+  explicit NoTf32Scope(bool on);
+  ~NoTf32Scope();
+  NoTf32Scope(const NoTf32Scope&) = delete;
+  NoTf32Scope& operator=(const NoTf32Scope&) = delete;
+
+ private:
+  bool before_;
+};
+
 // $FLAGS_cudnn_deterministic ("0", "1"): whether cuDNN's kernels give the same bits for the same
 // inputs, more slowly. Without it convolutions do, attention's gradients do not.
 bool cudnn_deterministic(bool otherwise);

@@ -4,6 +4,7 @@
 #include "base/cpu_features.h"
 #include "base/parallel.h"
 #include "base/stage_timer.h"
+#include "device/precision.h"
 #include "ops/cuda_target.h"
 #include "passes/pass.h"
 
@@ -38,6 +39,9 @@ Model::Model(const Config& config)
   } else if (config.memory_limit_mib() > 0) {
     device_.pool().set_cap(config.memory_limit_mib() << 20);
   }
+  for (const std::string& type : config.float32_ops())
+    TRI_CHECK(is_op_type(type),
+              "exp_disable_mixed_precision_ops expects types of operators, got '" + type + '\'');
   program_ = load_program(config.model(), config.params());
   pool_->reserve(program_->parameter_bytes(), "the model's parameters");
   weight_bytes_ = program_->parameter_bytes();
@@ -75,7 +79,8 @@ std::unique_ptr<Graph> Model::graph(const std::vector<Shape>& shapes,
   }
   set_location({});
   run_passes(*graph,
-             PassContext{target_of(device_.name()), cache_.get(), dtype_of(config_.precision())},
+             PassContext{target_of(device_.name()), cache_.get(), dtype_of(config_.precision()),
+                         config_.float32_ops()},
              last_pass);
   return graph;
 }
@@ -91,6 +96,7 @@ std::shared_ptr<const Plan> Model::plan(const std::vector<Shape>& shapes, double
     return plans_.front().plan;
   }
   const double start = Profiler::now_us();
+  const NoTf32Scope scope(!config_.float32_ops().empty());
   auto plan = std::make_shared<const Plan>(graph(shapes, {}), cache_.get(), &device_);
   *plan_ms = (Profiler::now_us() - start) / 1e3;
   plans_.push_front({key, plan});

@@ -9,6 +9,10 @@
 
 namespace trireme::ocr {
 
+std::vector<std::string> detector_float32_ops() {
+  return {"conv2d", "depthwise_conv2d", "conv2d_transpose"};  // the rest follows them
+}
+
 cv::Size detector_size(cv::Size picture, const std::string& limit_type, int limit) {
   const int longest = std::max(picture.width, picture.height),
             shortest = std::min(picture.width, picture.height);

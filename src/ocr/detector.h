@@ -11,6 +11,12 @@ namespace trireme::ocr {
 // ("min") or the longer one at most ("max") `limit`, then rounded to multiples of 32.
 cv::Size detector_size(cv::Size picture, const std::string& limit_type, int limit);
 
+// What Config::exp_disable_mixed_precision_ops gets for a detector on a GPU. PP-OCRv4's magnifies
+// what is rounded: with the 10 bits of float16's and of TF32's mantissa its map is off by up to
+// 0.07 at the edges of letters. All layers have a part in that: with any half of them rounded it is
+// still 0.015.
+std::vector<std::string> detector_float32_ops();
+
 class Detector {
  public:
   Detector(Net net, Normalizer normalizer, const Options& options);

@@ -124,11 +124,12 @@ std::unique_ptr<Pipeline> create_pipeline(const Options& options) {
   cv::setNumThreads(1);
   const ModelFolder models =
       open_model_folder(options.models, options.rec, options.dict, options.det);
-  const auto load = [&](const std::string& folder) {
+  const auto load = [&](const std::string& folder, std::vector<std::string> float32_ops = {}) {
     inference::Config config(folder);
     config.set_cpu_math_library_num_threads(options.threads);
     config.set_device(options.device);
     config.set_precision(options.precision);
+    config.exp_disable_mixed_precision_ops(std::move(float32_ops));
     return Net(inference::create_predictor(config));
   };
   std::optional<Classifier> classifier;
@@ -139,8 +140,11 @@ std::unique_ptr<Pipeline> create_pipeline(const Options& options) {
            options.models);
     classifier.emplace(load(models.classifier), options);
   }
+  std::vector<std::string> float32_ops;  // a CPU's bfloat16 is asked for its speed alone
+  if (options.device != "cpu") float32_ops = detector_float32_ops();
   return std::make_unique<OcrPipeline>(
-      options, Detector(load(models.detector), models.detector_input, options),
+      options,
+      Detector(load(models.detector, std::move(float32_ops)), models.detector_input, options),
       std::move(classifier),
       Recognizer(load(models.recognizer), std::make_shared<const Dictionary>(models.dictionary),
                  options));

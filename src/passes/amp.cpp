@@ -1,16 +1,30 @@
 // amp: half precision where it pays. Anchors compute in it, what follows them follows, the rest
 // stays float32.
+#include <algorithm>
 #include <unordered_map>
 
+#include "ops/conv.h"
 #include "ops/pointwise.h"
 #include "passes/pass.h"
 
 namespace trireme {
 namespace {
 
+constexpr std::string_view kDepthwise[] = {"depthwise_conv2d", "depthwise_conv2d_transpose"};
+
+// Paddle's type of the operator.
+std::string_view type_of(const Node& n) {
+  const bool transposed = n.op == &ops::conv2d_transpose_op;
+  if (n.op != &ops::conv2d_op && !transposed) return n.op->name;
+  const int64_t groups = n.get<Conv2dAttrs>().groups;
+  const bool depthwise = groups > 1 && groups == n.inputs[0]->type.shape[1];
+  return depthwise ? kDepthwise[transposed] : n.op->name;
+}
+
 class AmpRewriter {
  public:
-  AmpRewriter(const Graph& old, DType half) : old_(old), half_(half) {}
+  AmpRewriter(const Graph& old, const PassContext& context)
+      : old_(old), half_(context.precision), float32_ops_(context.float32_ops) {}
 
   void run(Graph& graph) {
     const BuilderScope scope(graph);
@@ -24,6 +38,10 @@ class AmpRewriter {
  private:
   bool is_wide(const Value* v) const { return v->type.dtype == DType::kFloat32; }
   bool is_half(const Value* v) const { return v->type.dtype == half_; }
+  Amp rule_of(const Node& n) const {
+    const bool kept = std::ranges::find(float32_ops_, type_of(n)) != float32_ops_.end();
+    return kept ? Amp::kFloat : amp_of(*n.op, false);
+  }
 
   Value* as(Value* v, DType dtype) {
     if (v->type.dtype == dtype || !is_floating(v->type.dtype)) return v;
@@ -47,7 +65,7 @@ class AmpRewriter {
     bool any_output_floating = false;
     for (const auto& v : n.outputs)
       any_output_floating = any_output_floating || is_floating(v->type.dtype);
-    const Amp rule = amp_of(*n.op, false);
+    const Amp rule = rule_of(n);
     const bool half =
         rule == Amp::kHalf || (rule == Amp::kFollow && follows && any_output_floating);
     cast_inputs(n, in, half);
@@ -85,16 +103,21 @@ class AmpRewriter {
 
   const Graph& old_;
   const DType half_;
+  const std::span<const std::string> float32_ops_;
   std::unordered_map<const Value*, Value*> map_;
   std::unordered_map<Key, Value*, Hash> casts_;
 };
 
 }  // namespace
 
+bool is_op_type(std::string_view name) {
+  return find_op(name) != nullptr || std::ranges::find(kDepthwise, name) != std::end(kDepthwise);
+}
+
 void amp(Graph& graph, const PassContext& context) {
   if (context.precision == DType::kFloat32) return;
   Graph rewritten;
-  AmpRewriter(graph, context.precision).run(rewritten);
+  AmpRewriter(graph, context).run(rewritten);
   graph.nodes = std::move(rewritten.nodes);
   graph.inputs = std::move(rewritten.inputs);
   graph.outputs = std::move(rewritten.outputs);

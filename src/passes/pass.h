@@ -14,6 +14,9 @@ struct PassContext {
   const Target& target;
   ModelCache* cache = nullptr;        // folded constants are kept here; may be null
   DType precision = DType::kFloat32;  // what `amp` casts to
+  // Operators that `amp` leaves in float32, by Paddle's types: those of the op table, and
+  // depthwise_conv2d and depthwise_conv2d_transpose, which conv2d and conv2d_transpose leave out.
+  std::span<const std::string> float32_ops = {};
 };
 
 struct Pass {
@@ -24,6 +27,9 @@ struct Pass {
 // The passes of an inference plan, in order.
 std::span<const Pass> passes();
 const Pass* find_pass(std::string_view name);
+
+// Whether PassContext::float32_ops may hold the name.
+bool is_op_type(std::string_view name);
 
 // Runs one pass: unless TRIREME_DISABLE lists its name; with TRIREME_DUMP=dir the graph before and
 // after goes there; the result is verified (always in debug builds, else with TRIREME_VERIFY=1).

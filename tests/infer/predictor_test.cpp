@@ -191,6 +191,27 @@ TEST(Bfloat16, DetectorMapStaysClose) {
   EXPECT_LT(sum / static_cast<double>(wide.numel()), 2e-3);
 }
 
+TEST(Bfloat16, OperatorsThatStayFloat32GiveItsMap) {
+  TRI_NEEDS_OCR_MODELS();
+  if (!cpu_features().avx512_bf16) GTEST_SKIP() << "this processor has no AVX512-BF16";
+  const Array in = noise({1, 3, 96, 96}, 9);
+  Config config((test::ocr_models() / "det").string());
+  const Array wide = create_predictor(config)->run({in})[0];
+  config.set_precision(Precision::kBFloat16);
+  EXPECT_GT(largest_difference(wide, create_predictor(config)->run({in})[0]), 0);
+  config.exp_disable_mixed_precision_ops({"conv2d", "depthwise_conv2d", "conv2d_transpose"});
+  EXPECT_EQ(largest_difference(wide, create_predictor(config)->run({in})[0]), 0);
+}
+
+TEST(Predictor, RefusesToKeepOperatorsThatItDoesNotKnow) {
+  TRI_NEEDS_DATA("paddle_models/lenet");
+  Config config(lenet().string());
+  config.exp_disable_mixed_precision_ops({"conv2d", "convolution"});
+  EXPECT_NE(
+      message_of([&] { create_predictor(config); }, Code::kInvalidArgument).find("'convolution'"),
+      std::string::npos);
+}
+
 TEST(Profile, ListsNodesAndWritesATrace) {
   TRI_NEEDS_DATA("paddle_models/lenet");
   const test::TempFolder folder;

@@ -1,11 +1,13 @@
 // Pass tests as text: each *.graph file here holds the passes to run, a graph, and the graph
-// expected after them; "device: gpu" in the head makes it those of a GPU. TRIREME_UPDATE=1 writes
-// what came out into the file, to be read and committed.
+// expected after them; "device: gpu" in the head makes it those of a GPU, "float32: conv2d matmul"
+// keeps operators in float32. TRIREME_UPDATE=1 writes what came out into the file, to be read and
+// committed.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <sstream>
 
 #include "graph/text.h"
@@ -21,7 +23,7 @@ namespace fs = std::filesystem;
 const fs::path kFolder = fs::path(TRIREME_SOURCE_DIR) / "tests/passes";
 
 struct Case {
-  std::string head, passes, input, expected;
+  std::string head, passes, float32, input, expected;
 };
 
 Case read_case(const fs::path& file) {
@@ -31,6 +33,7 @@ Case read_case(const fs::path& file) {
   std::string* part = &c.head;
   while (std::getline(in, line)) {
     if (line.starts_with("run: ")) c.passes = line.substr(5);
+    if (line.starts_with("float32: ")) c.float32 = line.substr(9);
     if (line == "--- input") part = &c.input;
     else if (line == "--- expected") part = &c.expected;
     else *part += line + '\n';
@@ -42,7 +45,10 @@ std::string transformed(const Case& c) {
   const std::unique_ptr<Graph> graph = parse_graph(c.input);
   verify(*graph, "parse");
   const bool gpu = c.head.find("device: gpu\n") != std::string::npos;
-  const PassContext context{gpu ? cuda_target() : cpu_target(), nullptr, DType::kBFloat16};
+  std::istringstream kept(c.float32);
+  const std::vector<std::string> float32_ops{std::istream_iterator<std::string>(kept), {}};
+  const PassContext context{gpu ? cuda_target() : cpu_target(), nullptr, DType::kBFloat16,
+                            float32_ops};
   std::istringstream names(c.passes);
   for (std::string name; names >> name;) {
     const Pass* pass = find_pass(name);
