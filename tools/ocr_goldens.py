@@ -15,8 +15,9 @@ import tempfile
 
 import numpy
 
-# The detector as the pipeline runs it on a GPU: src/ocr/detector.h.
-FLOAT32_OPS = {"det": "conv2d,depthwise_conv2d,conv2d_transpose"}
+from bench_gpu import DETECTOR_FLOAT32_OPS
+
+FLOAT32_OPS = {"det": DETECTOR_FLOAT32_OPS}
 NETWORKS = {"PP-OCRv4_det": "det", "PP-OCRv4_rec": "rec", "ch_ppocr_mobile_v2_cls": "cls"}
 
 
