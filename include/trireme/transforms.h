@@ -236,6 +236,18 @@ class Normalize : public Transform {
   bool channels_first_;
 };
 
+// The axes in another order: 8-bit pixels and floats of Normalize are [H, W, C], floats behind
+// ToTensor [C, H, W]. Channels come first or last; where they come first the values become float32,
+// unscaled (Paddle keeps their type).
+class Transpose : public Transform {
+ public:
+  explicit Transpose(const std::array<int, 3>& order = {2, 0, 1});
+  void apply(Picture& picture, RandomStream& random) const override;
+
+ private:
+  std::array<int, 3> order_;
+};
+
 // A rectangle set to `value`; on 8-bit pixels or on floats [C, H, W].
 class RandomErasing : public Transform {
  public:

@@ -1,6 +1,7 @@
 // Pictures: reading, writing, and a Picture that decodes no more of a file than is wanted.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -76,6 +77,11 @@ class Picture {
   // are done in one pass, by pixels().
   void to_float(float scale, std::span<const float> mean, std::span<const float> deviation,
                 bool channels_first = true);
+
+  // Axis k of the result is axis order[k] of the pixels. With channels first the result is float32,
+  // of the same values; channels in the middle are refused (kInvalidArgument), as is what is no
+  // permutation of 0, 1, 2.
+  void transpose(const std::array<int, 3>& order);
 
  private:
   struct Affine {

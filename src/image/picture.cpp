@@ -121,6 +121,42 @@ void Picture::to_float(float scale, std::span<const float> mean, std::span<const
   }
 }
 
+void Picture::transpose(const std::array<int, 3>& order) {
+  constexpr std::array<int, 3> kPlain{0, 1, 2};
+  TRI_CHECK(std::is_permutation(order.begin(), order.end(), kPlain.begin()),
+            "[transpose] order expects a permutation of 0, 1, 2");
+  const bool planes = is_float() && channels_first_;
+  const int channel = planes ? 0 : 2;
+  TRI_CHECK(order[1] != channel, "[transpose] channels between rows and columns are not supported");
+  const int rows = order[0] == channel ? order[1] : order[0];  // the axis that becomes them
+  const bool turned = rows != (planes ? 1 : 0), first = order[0] == channel;
+  if (!is_float()) {
+    if (turned) {
+      cv::Mat swapped;
+      cv::transpose(matrix_of(bytes_wanted()), swapped);
+      set(array_of(swapped));
+    }
+    const float zero = 0, one = 1;
+    if (first) to_float(1, {&zero, 1}, {&one, 1});
+    return;
+  }
+  const Array from = pixels();
+  const Shape& old = from.shape();
+  int64_t strides[3] = {old[1] * old[2], old[2], 1};
+  Array to(DType::kFloat32, {old[order[0]], old[order[1]], old[order[2]]});
+  float* next = to.as<float>();
+  const auto axis = [&](size_t k) { return std::pair(old[order[k]], strides[order[k]]); };
+  const auto [n0, s0] = axis(0);
+  const auto [n1, s1] = axis(1);
+  const auto [n2, s2] = axis(2);
+  for (int64_t i = 0; i < n0; ++i)
+    for (int64_t j = 0; j < n1; ++j)
+      for (int64_t k = 0; k < n2; ++k) *next++ = from.as<float>()[i * s0 + j * s1 + k * s2];
+  if (turned) std::swap(size_.width, size_.height);
+  channels_first_ = first;
+  pixels_ = std::move(to);
+}
+
 Array& Picture::pixels() {
   if (!pending_) return is_float() ? pixels_ : bytes_wanted();
   const int64_t count = static_cast<int64_t>(size_.width) * size_.height, n = channels();

@@ -74,6 +74,7 @@ tf::TransformPtr look_step(const std::string& name, const Config& c) {
     return step<tf::BackgroundNoise>(c.get("sigma", 12.0), c.get("shade", 40.0));
   if (name == "JpegArtefacts")
     return step<tf::JpegArtefacts>(whole(c, "min_quality", 20), whole(c, "max_quality", 80));
+  if (name == "Transpose") return step<tf::Transpose>();
   if (name == "ToTensor") return step<tf::ToTensor>();
   if (name == "Normalize") return step<tf::Normalize>(floats(c, "mean"), floats(c, "std"));
   return nullptr;

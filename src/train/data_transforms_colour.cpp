@@ -140,6 +140,14 @@ void Normalize::apply(Picture& picture, RandomStream&) const {
   picture.to_float(1, mean_, std_, channels_first_);
 }
 
+Transpose::Transpose(const std::array<int, 3>& order) : order_(order) {
+  std::array<int, 3> sorted = order;
+  std::ranges::sort(sorted);
+  TRI_CHECK((sorted == std::array{0, 1, 2}), "[Transpose] order expects a permutation of 0, 1, 2");
+}
+
+void Transpose::apply(Picture& picture, RandomStream&) const { picture.transpose(order_); }
+
 RandomErasing::RandomErasing(double prob, double min_scale, double max_scale, double min_ratio,
                              double max_ratio, float value)
     : prob_(prob),

@@ -256,6 +256,30 @@ TEST(Transforms, ToTensorAndNormalizeAreOnePass) {
   EXPECT_THROW(Normalize({}, {}), Error);
 }
 
+// What numpy.transpose(pixels, order), paddle.vision.transforms.Transpose, gives.
+TEST(Transforms, TransposeOrdersTheAxes) {
+  const Array pixels = picture_of(5, 4);  // [4, 5, 3]
+  const Array planes = apply(Transpose(), pixels);
+  ASSERT_EQ(planes.shape(), (Shape{3, 4, 5}));
+  ASSERT_EQ(planes.dtype(), DType::kFloat32);
+  EXPECT_EQ(planes.as<float>()[20 + 2 * 5 + 3], at(pixels, 2, 3, 1));
+  EXPECT_TRUE(same(apply(Transpose({0, 1, 2}), pixels), pixels));
+  const Array turned = apply(Transpose({1, 0, 2}), pixels);
+  ASSERT_EQ(turned.shape(), (Shape{5, 4, 3}));
+  EXPECT_EQ(at(turned, 3, 2, 1), at(pixels, 2, 3, 1));
+  const Array both = apply(Transpose({2, 1, 0}), pixels);
+  ASSERT_EQ(both.shape(), (Shape{3, 5, 4}));
+  EXPECT_EQ(both.as<float>()[20 + 3 * 4 + 2], at(pixels, 2, 3, 1));
+  // floats, there and back
+  const Array rows = apply(Normalize({0}, {1}, false), pixels);
+  EXPECT_TRUE(same(apply(Compose(Transpose(), Transpose({1, 2, 0})), pixels), rows));
+  EXPECT_TRUE(same(apply(Compose(Normalize({0}, {1}, false), Transpose({2, 1, 0})), pixels), both));
+  EXPECT_TRUE(same(apply(Compose(Transpose(), Normalize({100}, {50})), pixels),
+                   apply(Compose(Normalize({100}, {50}, false), Transpose()), pixels)));
+  EXPECT_THROW(Transpose({0, 1, 1}), Error);
+  EXPECT_THROW(apply(Transpose({0, 2, 1}), pixels), Error);
+}
+
 TEST(Transforms, ErasingWorksOnBytesAndOnFloats) {
   const Array pixels = picture_of(40, 30);
   const auto zeros = [](const Array& a, int64_t step, int64_t plane) {
