@@ -85,7 +85,8 @@ Tensor det(const Tensor& x);
 // The z of x z = y: y [..., n, k], or [..., n] with one dimension less than x; batches broadcast.
 Tensor solve(const Tensor& x, const Tensor& y);
 Tensor cholesky(const Tensor& x, bool upper = false);
-// u, s (falling), v transposed. Their signs are not determined; full_matrices has no gradient.
+// u, s (falling), v transposed. Their signs are not determined; nor are the vectors that
+// full_matrices adds, which get no gradient.
 std::vector<Tensor> svd(const Tensor& x, bool full_matrices = false);
 // q, r; mode "reduced", "complete" (no gradient of high matrices) or "r" (r alone).
 std::vector<Tensor> qr(const Tensor& x, const std::string& mode = "reduced");

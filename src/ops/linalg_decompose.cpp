@@ -258,13 +258,22 @@ Value* gaps(Value* values) {
   return ops::divide(ops::affine(one, -1, 1), add(gap, one));
 }
 
+// Elements [from, to) of one of the two last dimensions (-2, -1); null stays null.
+Value* part_of(Value* x, int axis, int64_t from, int64_t to) {
+  if (x == nullptr) return nullptr;
+  const int64_t rank = x->type.shape.rank(), size = x->type.shape[rank + axis];
+  return from == 0 && to == size ? x : ops::slice(x, {rank + axis}, {from}, {to});
+}
+
+// With full_matrices the vectors beyond the shorter side are any that complete the others: what is
+// made of them has no gradient, as in Paddle and PyTorch.
 void svd_rule(Grad& g) {
-  if (g.attrs<MatrixAttrs>().full)
-    fail(Code::kUnimplemented, "[svd] has a gradient only with full_matrices false");
-  Value *u = g.out(0), *s = g.out(1), *vh = g.out(2), *du = g.dout(0), *ds = g.dout(1);
-  Value* dv = g.dout(2) != nullptr ? transposed(g.dout(2)) : nullptr;
+  Value *s = g.out(1), *ds = g.dout(1);
   const MatrixShape x = matrix_shape(g.in()->type.shape);
   const int64_t k = s->type.shape.back();
+  Value *u = part_of(g.out(0), -1, 0, k), *du = part_of(g.dout(0), -1, 0, k);
+  Value *vh = part_of(g.out(2), -2, 0, k), *dvh = part_of(g.dout(2), -2, 0, k);
+  Value* dv = dvh != nullptr ? transposed(dvh) : nullptr;
   Value *row = ops::unsqueeze(s, {-2}), *column = ops::unsqueeze(s, {-1});
   Value* f = gaps(ops::square(s));
   Value *inner = nullptr, *outer = nullptr;
@@ -298,19 +307,35 @@ void eigh_rule(Grad& g) {
   g.set(0, ops::affine(add(dx, transposed(dx)), 0.5, 0));
 }
 
+// Of a wide x = [x1, x2] the square x1 gives q, and r = [r1, q' x2]. So x2 gets q dr2, and q what
+// x2 makes of dr2.
 void qr_rule(Grad& g) {
   const MatrixShape x = matrix_shape(g.in()->type.shape);
-  if (x.rows < x.columns || (g.attrs<MatrixAttrs>().full && x.rows > x.columns))
+  if (g.attrs<MatrixAttrs>().full && x.rows > x.columns)
     fail(Code::kUnimplemented,
-         "[qr] has a gradient for matrices that are as high as wide, or "
-         "higher with mode 'reduced'");
-  Value *q = g.out(0), *r = g.out(1), *dq = g.dout(0), *dr = g.dout(1);
-  Value* m = nullptr;
-  if (dr != nullptr) m = matmul(r, dr, nullptr, false, true);
-  if (dq != nullptr) m = sum_of(m, ops::affine(matmul(dq, q, nullptr, true), -1, 0));
-  Value* both = matmul(q, add(ops::tril(m), transposed(ops::tril(m, -1))));
+         "[qr] mode 'complete' has no gradient for matrices higher than wide: the columns of q "
+         "beyond the matrix's are not determined");
+  const int64_t m = x.rows, n = x.columns;
+  const bool wide = n > m;
+  Value *q = g.out(0), *r = g.out(1), *dq = g.dout(0), *dr = g.dout(1), *dx2 = nullptr;
+  if (wide) {
+    Value* dr2 = part_of(dr, -1, m, n);
+    if (dr2 != nullptr) {
+      dx2 = matmul(q, dr2);
+      dq = sum_of(dq, matmul(part_of(g.in(), -1, m, n), dr2, nullptr, false, true));
+    } else {
+      dx2 = ops::affine(part_of(g.in(), -1, m, n), 0, 0);
+    }
+    r = part_of(r, -1, 0, m);
+    dr = part_of(dr, -1, 0, m);
+  }
+  Value* inner = nullptr;
+  if (dr != nullptr) inner = matmul(r, dr, nullptr, false, true);
+  if (dq != nullptr) inner = sum_of(inner, ops::affine(matmul(dq, q, nullptr, true), -1, 0));
+  Value* both = matmul(q, add(ops::tril(inner), transposed(ops::tril(inner, -1))));
   if (dq != nullptr) both = add(both, dq);
-  g.set(0, matmul(both, ops::inverse(r), nullptr, false, true));
+  Value* dx1 = matmul(both, ops::inverse(r), nullptr, false, true);
+  g.set(0, wide ? ops::concat({dx1, dx2}, g.in()->type.shape.rank() - 1) : dx1);
 }
 
 }  // namespace

@@ -50,7 +50,26 @@ std::vector<Sample> matrices() {
           return Values{square(r[0]), r[1], square(r[2])};
         },
         shape, once);
-  for (const Shape& shape : {Shape{3, 3}, Shape{2, 4, 3}})
+  for (const Shape& shape : {Shape{2, 4, 3}, Shape{3, 4}})
+    add_sample(
+        "svd full",
+        [](const Values& x) {
+          const Values r = svd(x[0], true);
+          const int64_t rank = x[0]->type.shape.rank();
+          return Values{square(slice(r[0], {rank - 1}, {0}, {3})), r[1],
+                        square(slice(r[2], {rank - 2}, {0}, {3}))};
+        },
+        shape, once);
+  for (const bool complete : {false, true})
+    for (const Shape& shape : {Shape{3, 3}, Shape{2, 3, 5}}) {
+      add_sample(
+          "qr", [=](const Values& x) { return qr(x[0], complete); }, shape, once);
+      for (const size_t one : {0U, 1U})
+        add_sample(
+            "qr, one of two", [=](const Values& x) { return Values{qr(x[0], complete)[one]}; },
+            shape, once);
+    }
+  for (const Shape& shape : {Shape{2, 4, 3}})
     add_sample(
         "qr", [](const Values& x) { return qr(x[0]); }, shape, once);
   for (const bool upper : {false, true})
@@ -62,6 +81,17 @@ std::vector<Sample> matrices() {
         },
         {2, 3, 3}, once);
   return list;
+}
+
+TEST(Gradient, QrOfHighMatricesInFullHasNone) {
+  try {
+    gradients_of([](const Values& x) { return qr(x[0], true); }, {noise({4, 3}, 3)});
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), Code::kUnimplemented);
+    EXPECT_NE(std::string(e.what()).find("[qr] mode 'complete' has no gradient"),
+              std::string::npos);
+  }
 }
 
 const SampleList list(matrices);
