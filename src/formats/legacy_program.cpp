@@ -165,15 +165,20 @@ class Reader {
     for (int i = 0; i < desc.ops_size(); ++i) {
       const OpDesc& op = desc.ops(i);
       const std::string place = place_of(block, i, op);
-      const int other = op.type() == "conditional_block" ? other_branch(block, i, scope) : -1;
-      if (other < 0) {
+      if (op.type() != "conditional_block") {
         read_op(op, place, scope, ops, depth);
         if (op.type() == "logical_not") note_negation(ops.back());
         continue;
       }
+      const int other = other_branch(block, i, scope);
       for (int k = i + 1; k < other; ++k)
         read_op(desc.ops(k), place_of(block, k, desc.ops(k)), scope, ops, depth);
-      read_branches(op, desc.ops(other), pairs_of(block, i, other), place, scope, ops, depth);
+      if (other < 0) {
+        read_conditional({&op, nullptr}, {}, place, scope, ops, depth);
+        continue;
+      }
+      const OpDesc& no = desc.ops(other);
+      read_conditional({&op, &no}, pairs_of(block, i, other), place, scope, ops, depth);
       i = other;
     }
   }
@@ -184,7 +189,6 @@ class Reader {
     if (type == "feed") return read_feed(desc, place, scope);
     if (type == "fetch") return read_fetch(desc, place, scope);
     if (type == "while") return read_while(desc, place, scope, ops, depth);
-    if (type == "conditional_block") return read_conditional(desc, place, scope, ops, depth);
     ForeignOp op;
     op.type = type;
     op.where = std::move(place);
@@ -332,7 +336,8 @@ class Reader {
     ops.push_back(std::move(op));
   }
 
-  // ---- two branches of which only one may run, since it may be the one whose loop ends
+  // ---- conditional blocks: one, or two with opposite conditions, become one operator that runs
+  // the block that is taken
 
   static std::string argument(const google::protobuf::RepeatedPtrField<OpDesc::Var>& slots,
                               std::string_view name) {
@@ -369,8 +374,8 @@ class Reader {
     return block > 0 && loops_[static_cast<size_t>(block)];
   }
 
-  // The conditional_block with the opposite condition that follows the one at `first`, when a loop
-  // is in either; -1: none. Between them only the condition is turned and cast.
+  // The conditional_block with the opposite condition that follows the one at `first`; -1: none.
+  // Between them only the condition is turned and cast.
   int other_branch(int block, int first, const Scope& scope) const {
     const BlockDesc& desc = desc_.blocks(block);
     const std::string condition = argument(desc.ops(first).inputs(), "Cond");
@@ -390,8 +395,7 @@ class Reader {
       const bool opposite =
           opposites.contains(other) || (!written.contains(other) && before != negations_.end() &&
                                         before->second == scope.find(condition));
-      const bool loops = has_loop(desc.ops(first)) || has_loop(op);
-      return opposite && loops ? i : -1;
+      return opposite ? i : -1;
     }
     return -1;
   }
@@ -415,62 +419,95 @@ class Reader {
     return pairs;
   }
 
-  void read_branches(const OpDesc& yes, const OpDesc& no,
-                     const std::vector<std::pair<std::string, std::string>>& pairs,
-                     const std::string& place, Scope& scope, std::vector<ForeignOp>& ops,
-                     int depth) {
-    ForeignOp op;
-    op.type = "if";
-    op.where = place;
-    op.inputs.push_back({"Cond", {lookup(argument(yes.inputs(), "Cond"), scope, place)}});
-    const auto branch = [&](const OpDesc& desc, auto name_of) {
-      Scope inner;
-      inner.parent = &scope;
-      ForeignBlock& body = op.blocks.emplace_back();
-      read_ops(sub_block(desc, place, depth), inner, body.ops, depth + 1);
-      for (const auto& pair : pairs) body.results.push_back(lookup(name_of(pair), inner, place));
+  // A variable that conditional blocks write, under the names that it has in either, and its values
+  // behind them; -1: it has none there, and nobody may read it.
+  struct Result {
+    std::string yes, no;
+    int values[2];
+  };
+  using Branches = std::array<const OpDesc*, 2>;  // the second may be null
+
+  static std::vector<Result> results_of(
+      const Branches& branches, const std::vector<std::pair<std::string, std::string>>& pairs,
+      const Scope& scope, const std::array<Scope, 2>& inner) {
+    std::vector<Result> results;
+    std::unordered_set<std::string> seen;
+    const auto value_of = [&](int side, const std::string& name) {
+      const auto it = inner[static_cast<size_t>(side)].values.find(name);
+      return it == inner[static_cast<size_t>(side)].values.end() ? scope.find(name) : it->second;
     };
-    branch(yes, [](const auto& pair) { return pair.first; });
-    branch(no, [](const auto& pair) { return pair.second; });
-    ForeignSlot out{"Out", {}};
-    for (const auto& [a, b] : pairs) {
-      const int value = new_value(a);
-      out.values.push_back(value);
-      scope.values[a] = scope.values[b] = value;  // select_input finds one value twice
+    for (const auto& [yes, no] : pairs) {
+      results.push_back({yes, no, {value_of(0, yes), value_of(1, no)}});
+      seen.insert({yes, no});
     }
-    if (pairs.empty()) return;
+    for (const OpDesc* op : branches) {
+      const auto* slot = op != nullptr ? slot_of(op->outputs(), "Out") : nullptr;
+      if (slot == nullptr) continue;
+      for (const std::string& name : slot->arguments()) {
+        const bool written = inner[0].values.contains(name) || inner[1].values.contains(name);
+        if (written && seen.insert(name).second)
+          results.push_back({name, name, {value_of(0, name), value_of(1, name)}});
+      }
+    }
+    return results;
+  }
+
+  void read_conditional(const Branches& branches,
+                        const std::vector<std::pair<std::string, std::string>>& pairs,
+                        const std::string& place, Scope& scope, std::vector<ForeignOp>& ops,
+                        int depth) {
+    const std::string name = argument(branches[0]->inputs(), "Cond");
+    check(!name.empty(), "'conditional_block' has no condition", place);
+    ForeignOp op;
+    op.type = "conditional_block";
+    op.where = place;
+    op.inputs.push_back({"Cond", {lookup(name, scope, place)}});
+    op.blocks.resize(2);
+    std::array<Scope, 2> inner;
+    bool loops = false;
+    for (size_t side = 0; side < 2; ++side) {
+      inner[side].parent = &scope;
+      if (branches[side] == nullptr) continue;
+      read_ops(sub_block(*branches[side], place, depth), inner[side], op.blocks[side].ops,
+               depth + 1);
+      loops = loops || has_loop(*branches[side]);
+    }
+    std::vector<Result> results = results_of(branches, pairs, scope, inner);
+    const auto half = [](const Result& r) { return r.values[0] < 0 || r.values[1] < 0; };
+    if (loops) std::erase_if(results, half);
+    else if (std::ranges::any_of(results, half))
+      return run_both(std::move(op), results, scope, ops);
+    if (results.empty()) return;
+    ForeignSlot out{"Out", {}};
+    for (const Result& r : results) {
+      op.blocks[0].results.push_back(r.values[0]);
+      op.blocks[1].results.push_back(r.values[1]);
+      out.values.push_back(new_value(r.yes));
+      // a select_input finds one value twice
+      scope.values[r.yes] = scope.values[r.no] = out.values.back();
+    }
     op.outputs.push_back(std::move(out));
     ops.push_back(std::move(op));
   }
 
-  // Operators have no side effects, so the block is run in any case, and its results are chosen or
-  // dropped: a value that did not exist before is chosen by the select_input that follows.
-  void read_conditional(const OpDesc& desc, const std::string& place, Scope& scope,
-                        std::vector<ForeignOp>& ops, int depth) {
-    const auto* slot = slot_of(desc.inputs(), "Cond");
-    check(slot != nullptr && slot->arguments_size() == 1, "'conditional_block' has no condition",
-          place);
-    const int condition = lookup(slot->arguments(0), scope, place);
-    const int block = sub_block(desc, place, depth);
-    Scope inner;
-    inner.parent = &scope;
-    read_ops(block, inner, ops, depth + 1);
-    const auto* outputs = slot_of(desc.outputs(), "Out");
-    if (outputs == nullptr) return;
-    for (const std::string& name : outputs->arguments()) {
-      const auto after = inner.values.find(name);
-      if (after == inner.values.end()) continue;
-      const int before = scope.find(name);
-      if (before < 0) {
-        scope.values[name] = after->second;
-        continue;
+  // What only one of the branches gives has no value when the other is taken. Operators have no
+  // side effects: both run, and a select_input chooses.
+  void run_both(ForeignOp&& both, const std::vector<Result>& results, Scope& scope,
+                std::vector<ForeignOp>& ops) {
+    for (ForeignBlock& block : both.blocks) std::ranges::move(block.ops, std::back_inserter(ops));
+    for (const Result& r : results) {
+      int value = std::max(r.values[0], r.values[1]);
+      if (std::min(r.values[0], r.values[1]) >= 0) {
+        ForeignOp op;
+        op.type = "where";
+        op.where = both.where;
+        op.inputs = {both.inputs[0], {"X", {r.values[0]}}, {"Y", {r.values[1]}}};
+        op.inputs[0].name = "Condition";
+        value = new_value(r.yes);
+        op.outputs = {{"Out", {value}}};
+        ops.push_back(std::move(op));
       }
-      ForeignOp op;
-      op.type = "where";
-      op.where = place;
-      op.inputs = {{"Condition", {condition}}, {"X", {after->second}}, {"Y", {before}}};
-      op.outputs = {{"Out", {scope.values[name] = new_value(name)}}};
-      ops.push_back(std::move(op));
+      scope.values[r.yes] = scope.values[r.no] = value;
     }
   }
 

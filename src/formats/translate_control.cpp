@@ -1,4 +1,6 @@
 // Translations of control flow, recurrent networks, and operators that only hand their input on.
+#include <algorithm>
+
 #include "formats/context.h"
 #include "ops/control.h"
 #include "ops/pointwise.h"
@@ -38,6 +40,30 @@ void if_else(Context& c) {
                                     recording.record_block(blocks[0], {}, captured),
                                     recording.record_block(blocks[1], {}, captured));
   if (!results.empty()) c.out(results);
+}
+
+// A legacy program's: what its branches give may differ where one of them holds a placeholder. Then
+// both run.
+void conditional(Context& c) {
+  ProgramRecording& recording = c.recording();
+  Value* condition = condition_of(c, "Cond");
+  if (constant_of(condition) != nullptr) return if_else(c);
+  const std::vector<ForeignBlock>& blocks = c.op().blocks;
+  const std::vector<int> captured = recording.captured(blocks);
+  const auto yes = recording.record_block(blocks[0], {}, captured),
+             no = recording.record_block(blocks[1], {}, captured);
+  const auto same = [](const Value* a, const Value* b) { return a->type == b->type; };
+  if (std::ranges::equal(yes->outputs, no->outputs, same)) {
+    c.out(ops::if_else(condition, values_of(recording, captured), yes, no));
+    return;
+  }
+  for (const ForeignBlock& block : blocks) recording.run(block);
+  std::vector<Value*> results;
+  for (size_t i = 0; i < blocks[0].results.size(); ++i) {
+    Value *a = recording.get(blocks[0].results[i]), *b = recording.get(blocks[1].results[i]);
+    results.push_back(a == b ? a : ops::where(condition, a, b));
+  }
+  c.out(results);
 }
 
 std::shared_ptr<Graph> loop_body(ProgramRecording& recording, const ForeignBlock& block,
@@ -140,6 +166,7 @@ constexpr Translation kTable[] = {
     {"print", hand_on},
     {"depend", hand_on},
     {"if", if_else},
+    {"conditional_block", conditional},
     {"while", while_loop},
     {"select_input", select_input},
     {"rnn", rnn},

@@ -14,6 +14,8 @@ class Target {
   // Whether one kernel serves these nodes, given in the order in which they run; the last one gives
   // the result.
   virtual bool fuses(const std::vector<const Node*>& nodes) const = 0;
+  // Whether `if` runs one of its graphs alone.
+  virtual bool branches() const { return true; }
   // Whether training batch norm and what stands around it (ops/batch_norm_fused.h) are one kernel.
   virtual bool fuses_norms() const { return false; }
   // Whether a convolution sums what the batch norm behind it wants to know on the way

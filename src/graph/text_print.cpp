@@ -43,15 +43,18 @@ class Printer {
   // Graphs in attributes are printed in place; Attrs::str knows everything else.
   std::string attributes(const Node& n, const std::string& indent) {
     std::string s = n.attrs.str();
+    size_t from = 0;  // behind the graphs that stand there: they may hold fields of that name
     if (n.attrs.info()) {
       for (const Field& f : n.attrs.info()->fields) {
         if (f.kind != Field::kGraph) continue;
         const auto& g = *reinterpret_cast<const std::shared_ptr<Graph>*>(
             static_cast<const char*>(n.attrs.data()) + f.offset);
         const std::string mark = std::string(f.name) + "=graph";
-        const size_t at = s.find(mark);
-        if (g && at != std::string::npos)
-          s.replace(at, mark.size(), std::string(f.name) + '=' + Printer().graph(*g, indent));
+        const size_t at = s.find(mark, from);
+        if (!g || at == std::string::npos) continue;
+        const std::string text = std::string(f.name) + '=' + Printer().graph(*g, indent);
+        s.replace(at, mark.size(), text);
+        from = at + text.size();
       }
     }
     return s.empty() ? s : ' ' + s;

@@ -119,13 +119,15 @@ constinit const Op if_op{.name = "if",
                          .attrs = &attr_info<BranchAttrs>,
                          .infer = infer_if,
                          .cpu = prepare_if,
-                         .pure = false};  // folding one would need a plan
+                         .amp = Amp::kFloat,  // the graphs' inputs have types
+                         .pure = false};      // folding one would need a plan
 constinit const Op while_op{.name = "while",
                             .inputs = -1,
                             .outputs = -1,
                             .attrs = &attr_info<LoopAttrs>,
                             .infer = infer_while,
                             .cpu = prepare_while,
+                            .amp = Amp::kFloat,
                             .pure = false};
 
 std::vector<Value*> if_else(Value* condition, const std::vector<Value*>& captured,

@@ -13,6 +13,7 @@ namespace {
 class CudaTarget : public Target {
  public:
   bool fuses(const std::vector<const Node*>& nodes) const override { return cuda_fuses(nodes); }
+  bool branches() const override { return false; }
   bool fuses_norms() const override { return true; }
   // cuDNN does behind those of float16 alone, our own kernels behind the first one of a network.
   bool sums_behind(const Node& conv) const override {

@@ -13,7 +13,8 @@ namespace trireme {
 namespace {
 
 // amp comes after clean so that constants fold into float32 weights before anything is rounded.
-constexpr Pass kPasses[] = {{"clean", clean},
+constexpr Pass kPasses[] = {{"branches", branches},
+                            {"clean", clean},
                             {"amp", amp},
                             {"layout", layout},
                             {"fuse_norm", fuse_norm},

@@ -38,9 +38,10 @@ void run_pass(const Pass& pass, Graph& graph, const PassContext& context);
 // Runs all passes, or those up to and including `last` when it is not empty ("record": none).
 void run_passes(Graph& graph, const PassContext& context, std::string_view last = {});
 
-void amp(Graph& graph, const PassContext& context);     // casts to half precision around anchors
-void clean(Graph& graph, const PassContext& context);   // folds, simplifies, removes
-void layout(Graph& graph, const PassContext& context);  // channels-last where anchors want it
+void branches(Graph& graph, const PassContext& context);  // graphs inside operators, too
+void amp(Graph& graph, const PassContext& context);       // casts to half precision around anchors
+void clean(Graph& graph, const PassContext& context);     // folds, simplifies, removes
+void layout(Graph& graph, const PassContext& context);    // channels-last where anchors want it
 // Training batch norm with a residual, ReLU and max pooling, for targets that want it.
 void fuse_norm(Graph& graph, const PassContext& context);
 void fuse_loss(Graph& graph, const PassContext& context);  // cross entropy of half logits, likewise

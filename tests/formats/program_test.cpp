@@ -89,6 +89,48 @@ TEST(Program, LegacyAxisAlignsTheSmallerOperand) {
             (Shape{3, 1, 2, 1}));
 }
 
+// A legacy program's cond: only the block that is taken runs. What one of two blocks gives alone
+// has no value if the other is taken, so that both must run.
+TEST(Program, AConditionalBlockIsABranch) {
+  for (const bool known : {true, false}) {
+    SCOPED_TRACE(known);
+    small::LegacyModel model;
+    for (const char* name : {"m", "c", "late"}) model.var(name, 7, {-1, 2});
+    model.op_before_fetch("cast", {{"X", "y"}}, {{"Out", "c"}});
+    auto& dtype = *model.block().mutable_ops(3)->add_attrs();
+    dtype.set_name("out_dtype");
+    dtype.set_type(paddle::OpDesc::INT);
+    dtype.set_i(0);  // bool
+    model.op_before_fetch("reduce_any", {{"X", "c"}}, {{"Out", "m"}});
+    auto& all = *model.block().mutable_ops(4)->add_attrs();
+    all.set_name("reduce_all");
+    all.set_type(paddle::OpDesc::BOOLEAN);
+    all.set_b(true);
+    auto& branch = model.op_before_fetch("conditional_block", {{"Cond", "m"}},
+                                         {{"Out", known ? "y" : "late"}});
+    auto& attr = *branch.add_attrs();
+    attr.set_name("sub_block");
+    attr.set_type(paddle::OpDesc::BLOCK);
+    attr.set_block_idx(1);
+    auto& block = *model.program().add_blocks();
+    block.set_idx(1);
+    block.set_parent_idx(0);
+    auto& op = *block.add_ops();
+    op.set_type("exp");
+    auto& x = *op.add_inputs();
+    x.set_parameter("X");
+    x.add_arguments("y");
+    auto& out = *op.add_outputs();
+    out.set_parameter("Out");
+    out.add_arguments(known ? "y" : "late");
+    if (!known) model.op_before_fetch("tanh", {{"X", "late"}}, {{"Out", "y"}});
+    const auto counts = count_ops(*test::record(legacy(model), {Shape{1, 2}}));
+    EXPECT_EQ(counts.contains("if"), known);
+    EXPECT_EQ(counts.contains("exp"), !known);
+    EXPECT_FALSE(counts.contains("where"));
+  }
+}
+
 // Real models: the operators that the graph must have.
 struct Sample {
   const char* path;
