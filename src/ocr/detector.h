@@ -13,8 +13,8 @@ cv::Size detector_size(cv::Size picture, const std::string& limit_type, int limi
 
 // What Config::exp_disable_mixed_precision_ops gets for a detector on a GPU. PP-OCRv4's magnifies
 // what is rounded: with the 10 bits of float16's and of TF32's mantissa its map is off by up to
-// 0.07 at the edges of letters. All layers have a part in that: with any half of them rounded it is
-// still 0.015.
+// 0.06 at the edges of letters. All layers have a part in that: the first tenth of them alone makes
+// 0.04, the last tenth 0.02 (tools/ocr_rounding.py).
 std::vector<std::string> detector_float32_ops();
 
 class Detector {
