@@ -244,8 +244,7 @@ void Windowed::fetch_below(const ConvArgs& args, const Rows& rows, GemmRun& run)
   const int64_t last = std::min(first + block_rows_ * dw_.sh, dw_.h);
   if (dw_.h * dw_.w * dw_.ldx < kLargePicture || rows.end >= dw_.oh || first >= last) return;
   const float* x = static_cast<const float*>(args.x) + rows.image * dw_.h * dw_.w * dw_.ldx;
-  run.ahead = reinterpret_cast<const char*>(x + first * dw_.w * dw_.ldx);
-  run.ahead_end = reinterpret_cast<const char*>(x + last * dw_.w * dw_.ldx);
+  run.ahead[0] = ahead_of(x + first * dw_.w * dw_.ldx, (last - first) * dw_.w * dw_.ldx);
 }
 
 void Windowed::run_block(const ConvArgs& args, const Part& part, int64_t g, const Rows& rows,

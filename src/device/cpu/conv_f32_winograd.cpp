@@ -100,8 +100,7 @@ class Winograd final : public Conv {
     const float* w = static_cast<const float*>(args.weight) + 9 * set_floats(spec_.ic, spec_.oc);
     const Span below = wanted_below(args, part, end);
     for (int64_t e = 0; e < 16; ++e) {
-      run.ahead = below.begin + below.bytes * e / 16;
-      run.ahead_end = below.begin + below.bytes * (e + 1) / 16;
+      run.ahead[0] = {below.begin + below.bytes * e / 16, below.begin + below.bytes * (e + 1) / 16};
       run.a = v + e * v_pitch_;
       run.w = w + e * set_floats(spec_.ic, spec_.oc);
       run.y = m + e * m_pitch_;

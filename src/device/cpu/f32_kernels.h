@@ -46,11 +46,17 @@ struct GemmRun {
   // columns of a matrix, or, with tile_rows above 0 and a_step 16, in what pack_tiles() made.
   int64_t a_step = 1;
   int tile_rows = 0;
-  bool accumulate = false;      // y holds sums already, which go on (no bias then)
-  bool more = false;            // the sums go on in another run (no epilogue then)
-  const char* ahead = nullptr;  // memory that is wanted in L2 when this run is done, or null
-  const char* ahead_end = nullptr;
+  bool accumulate = false;  // y holds sums already, which go on (no bias then)
+  bool more = false;        // the sums go on in another run (no epilogue then)
+  // Memory that is wanted in L2 when this run is done, fetched in this order.
+  struct Ahead {
+    const char *at = nullptr, *end = nullptr;
+  };
+  Ahead ahead[2];
 };
+inline GemmRun::Ahead ahead_of(const float* x, int64_t floats) {
+  return {reinterpret_cast<const char*>(x), reinterpret_cast<const char*>(x + floats)};
+}
 void gemm(const GemmRun& run);
 
 // Columns [0, width) of n rows, ldx apart, become the pixels of a run: tiles [n][16] of at most

@@ -24,12 +24,12 @@ struct Panel {
   int64_t column;
   int64_t tap_begin, tap_end, c_begin, c_end;
   bool first, last;  // K block: start from the bias; apply the epilogue
-  const char* next;  // to fetch meanwhile: the panel after this one, or what the run asks for
-  const char* next_end;
+  // To fetch meanwhile: the panel after this one, or what the run asks for.
+  GemmRun::Ahead *next, *next_end;
 };
 
 constexpr int kMaxRows[4] = {0, 14, 14, 9};
-constexpr int kAheadBytes = 128;  // of the next panel fetched every four steps of K
+constexpr int kAheadBytes = 128;  // fetched every four steps of K
 constexpr int64_t kLongestSum = 1152;
 constexpr int64_t kLargeWeights = 192 * 1024;  // floats that do not stay in L2 beside the input
 
@@ -343,9 +343,13 @@ constexpr Kernels kKernels;
 TRI_INLINE Tile tile_at(const GemmRun& run, Panel& panel, int64_t row, int64_t i, int rows,
                         bool two_rows) {
   Tile tile;
-  tile.ahead = panel.next < panel.next_end ? panel.next : nullptr;
-  panel.next +=
-      (panel.tap_end - panel.tap_begin) * ((panel.c_end - panel.c_begin) / 4) * kAheadBytes;
+  while (panel.next < panel.next_end && panel.next->at >= panel.next->end) ++panel.next;
+  tile.ahead = nullptr;
+  if (panel.next < panel.next_end) {
+    tile.ahead = panel.next->at;
+    panel.next->at +=
+        (panel.tap_end - panel.tap_begin) * ((panel.c_end - panel.c_begin) / 4) * kAheadBytes;
+  }
   for (int g = 0; g < 2; ++g) {
     const int64_t r = two_rows ? row + g : row;
     const int64_t x = two_rows || g == 0 ? i : i + (rows + 1) / 2;
@@ -363,33 +367,47 @@ TRI_INLINE int tile_size(int64_t n, int64_t most) {
   return static_cast<int>((n + tiles - 1) / tiles);
 }
 
+// Panels that pass over the pixels together.
+struct Panels {
+  Panel* first;
+  int64_t count;
+  int vectors;  // of each
+};
+
+TRI_INLINE void multiply_tile(const GemmRun& run, const Panels& panels, Multiply f, int64_t row,
+                              int64_t i, int rows, bool two_rows, const float* a) {
+  for (int64_t p = 0; p < panels.count; ++p) {
+    Tile tile = tile_at(run, panels.first[p], row, i, rows, two_rows);
+    if (a) tile.a[0] = a;
+    f(run, tile, panels.first[p]);
+  }
+}
+
 // Pixels side by side: in tiles of their own, or as the columns of a matrix.
-void sweep_columns(const GemmRun& run, Panel& panel, int vectors) {
+void sweep_columns(const GemmRun& run, const Panels& panels) {
   const float* a = run.a;
+  const int most = run.tile_rows > 0 ? run.tile_rows : kMaxRows[panels.vectors];
   for (int64_t i = 0; i < run.width;) {
-    const int m = tile_size(run.width - i, run.tile_rows > 0 ? run.tile_rows : kMaxRows[vectors]);
-    Tile tile = tile_at(run, panel, 0, i, m, false);
-    tile.a[0] = a;
-    kKernels.of[1][vectors][m](run, tile, panel);
+    const int m = tile_size(run.width - i, most);
+    multiply_tile(run, panels, kKernels.of[1][panels.vectors][m], 0, i, m, false, a);
     a += run.tile_rows > 0 ? run.ic * kLanes : m;
     i += m;
   }
 }
 
-void sweep(const GemmRun& run, Panel& panel, int vectors) {
-  if (run.a_step != 1) return sweep_columns(run, panel, vectors);
-  const int most = kMaxRows[vectors];
+void sweep(const GemmRun& run, const Panels& panels) {
+  if (run.a_step != 1) return sweep_columns(run, panels);
+  const int most = kMaxRows[panels.vectors];
   int64_t row = 0;
   if (run.width <= most / 2) {
-    const Multiply f = kKernels.of[0][vectors][2 * run.width];
-    for (; row + 2 <= run.rows; row += 2) {
-      f(run, tile_at(run, panel, row, 0, static_cast<int>(2 * run.width), true), panel);
-    }
+    const int m = static_cast<int>(2 * run.width);
+    const Multiply f = kKernels.of[0][panels.vectors][m];
+    for (; row + 2 <= run.rows; row += 2) multiply_tile(run, panels, f, row, 0, m, true, nullptr);
   }
   for (; row < run.rows; ++row) {
     for (int64_t i = 0; i < run.width;) {
       const int m = tile_size(run.width - i, most);
-      kKernels.of[0][vectors][m](run, tile_at(run, panel, row, i, m, false), panel);
+      multiply_tile(run, panels, kKernels.of[0][panels.vectors][m], row, i, m, false, nullptr);
       i += m;
     }
   }
@@ -426,6 +444,19 @@ struct Blocks {
     begin = block * step < all ? block * step : all;
     end = begin + step < all ? begin + step : all;
   }
+
+  // The weights that come behind panel p of block b.
+  GemmRun::Ahead next_panel(const GemmRun& run, int64_t b, int64_t p, const Panel& panel) const {
+    const int64_t v0 = panel_vector(run.oc, p), v1 = panel_vector(run.oc, p + 1);
+    const bool more = p + 1 < run.panel_end;
+    if (!more && b + 1 == count) return {};
+    const int64_t next = more ? v1 : panel_vector(run.oc, run.panel_begin);
+    Panel other = panel;
+    if (!more) limit(run, b + 1, other);
+    const int64_t k0 = other.tap_begin * run.ic + other.c_begin;
+    return ahead_of(run.w + next * kLanes * k_total + k0 * (v1 - v0) * kLanes,
+                    (v1 - v0) * size * kLanes);
+  }
 };
 
 Panel panel_at(const GemmRun& run, int64_t p) {
@@ -438,30 +469,48 @@ Panel panel_at(const GemmRun& run, int64_t p) {
   return panel;
 }
 
+int vectors_in(int64_t oc, int64_t p) {
+  return static_cast<int>(panel_vector(oc, p + 1) - panel_vector(oc, p));
+}
+
+// Few weights stay in the first-level cache: every pixel is then read once, by all panels.
+constexpr int64_t kFewWeights = 5 * 1024;
+constexpr int64_t kMostTogether = 8;
+constexpr int kFetches = 3;  // a panel of weights, and what the run asks for
+
+bool passes_together(const GemmRun& run) {
+  const int64_t count = run.panel_end - run.panel_begin;
+  const int64_t v0 = panel_vector(run.oc, run.panel_begin);
+  const int64_t v1 = panel_vector(run.oc, run.panel_end);
+  return count > 1 && count <= kMostTogether &&
+         (v1 - v0) * kLanes * run.taps * run.ic <= kFewWeights &&
+         vectors_in(run.oc, run.panel_begin) == vectors_in(run.oc, run.panel_end - 1);
+}
+
+void sweep_together(const GemmRun& run, const Blocks& blocks, GemmRun::Ahead* ahead) {
+  Panel panels[kMostTogether];
+  const int64_t count = run.panel_end - run.panel_begin;
+  for (int64_t p = 0; p < count; ++p) {
+    panels[p] = panel_at(run, run.panel_begin + p);
+    blocks.limit(run, 0, panels[p]);
+    panels[p].next = ahead, panels[p].next_end = ahead + kFetches;
+  }
+  sweep(run, {panels, count, vectors_in(run.oc, run.panel_begin)});
+}
+
 }  // namespace
 
 void gemm(const GemmRun& run) {
   const Blocks blocks(run);
-  const char* ahead = run.ahead;
+  GemmRun::Ahead ahead[kFetches] = {{}, run.ahead[0], run.ahead[1]};  // the first: weights
+  if (passes_together(run)) return sweep_together(run, blocks, ahead);
   for (int64_t b = 0; b < blocks.count; ++b) {
     for (int64_t p = run.panel_begin; p < run.panel_end; ++p) {
       Panel panel = panel_at(run, p);
       blocks.limit(run, b, panel);
-      const int64_t v0 = panel_vector(run.oc, p), v1 = panel_vector(run.oc, p + 1);
-      if (blocks.large) {
-        const bool more = p + 1 < run.panel_end;
-        const int64_t next = more ? v1 : panel_vector(run.oc, run.panel_begin);
-        Panel other = panel;
-        if (!more) blocks.limit(run, b + 1, other);
-        const int64_t k0 = other.tap_begin * run.ic + other.c_begin;
-        const int64_t bytes = (v1 - v0) * blocks.size * kLanes * 4;
-        panel.next = reinterpret_cast<const char*>(run.w + next * kLanes * blocks.k_total +
-                                                   k0 * (v1 - v0) * kLanes);
-        panel.next_end = panel.next + (more || b + 1 < blocks.count ? bytes : 0);
-      }
-      if (!blocks.large) panel.next = ahead, panel.next_end = run.ahead_end;
-      sweep(run, panel, static_cast<int>(v1 - v0));
-      if (!blocks.large) ahead = panel.next;
+      if (blocks.large) ahead[0] = blocks.next_panel(run, b, p, panel);
+      panel.next = ahead, panel.next_end = ahead + kFetches;
+      sweep(run, {&panel, 1, vectors_in(run.oc, p)});
     }
   }
 }

@@ -106,6 +106,7 @@ class RowProduct final : public Product {
     chunks_ = std::min(panels_, round_up(ceil_div(panels_, most), threads));
     chunk_floats_ = ceil_div(panels_, chunks_) * 3 * kLanes * s_.k;
     block_ = std::max<int64_t>(1, 96 * 1024 / s_.k / unit_) * unit_;
+    first_ = block_;
   }
 
   // Rows are dealt out one by one: the kernel makes its tiles as equal as they can be.
@@ -117,6 +118,7 @@ class RowProduct final : public Product {
     const int64_t most = std::max<int64_t>(unit_, block_pixels(s_.k, s_.k, s_.n));
     const int64_t rows = ceil_div(s_.m, grid_.cols);
     block_ = round_up(ceil_div(rows, ceil_div(rows, most)), unit_);
+    first_ = std::min(block_, 3 * unit_);
   }
 
   void turn_rows(const float* a, float* turned) const {
@@ -141,12 +143,22 @@ class RowProduct final : public Product {
   }
 
   void run_blocks(GemmRun& run, const Data& d, int64_t begin, int64_t end) const {
-    for (int64_t m = begin; m < end; m += block_) {
-      run.width = std::min(block_, end - m);
+    for (int64_t m = begin, rows; m < end; m += rows) {
+      // The first block finds nothing fetched: it is small.
+      rows = std::min(m == begin ? first_ : block_, end - m);
+      run.width = rows;
       run.a = d.a + m * pitch_;
       set_rows(run, s_, d, m);
+      if (!by_columns_) fetch_rows(run, std::min(block_, end - m - rows));
       gemm(run);
     }
+  }
+
+  // The rows of a behind the run's, and those of c.
+  void fetch_rows(GemmRun& run, int64_t rows) const {
+    run.ahead[0] = ahead_of(run.a + run.width * pitch_, rows * pitch_);
+    if (run.panel_end - run.panel_begin == panels_)
+      run.ahead[1] = ahead_of(run.y + run.width * s_.c_row, rows * s_.c_row);
   }
 
   void pack_all(const float* b, float* packed) const {
@@ -167,11 +179,7 @@ class RowProduct final : public Product {
       float* own = packed + task * chunk_floats_;
       for (int64_t i = begin; i < end; ++i) {
         const int64_t p0 = panels_ * i / chunks_, p1 = panels_ * (i + 1) / chunks_;
-        float* to = own;
-        for (int64_t p = p0; p < p1; ++p) {
-          pack(s_, d.b, p, p + 1, 0, s_.k, s_.k, to);
-          to += (panel_vector(s_.n, p + 1) - panel_vector(s_.n, p)) * kLanes * s_.k;
-        }
+        pack(s_, d.b, p0, p1, 0, s_.k, s_.k, own);
         GemmRun run = gemm_run(s_, d, epilogue_);
         run.a_pixel = pitch_;
         // The kernel finds panel p behind those before it.
@@ -185,7 +193,7 @@ class RowProduct final : public Product {
   ProductSpec s_;
   Epilogue epilogue_;
   bool turned_, by_columns_ = false;
-  int64_t panels_ = 1, unit_ = 1, pitch_ = 0, block_ = 1;
+  int64_t panels_ = 1, unit_ = 1, pitch_ = 0, block_ = 1, first_ = 1;
   int64_t chunks_ = 1, chunk_floats_ = 0;
   Work work_;
   Grid grid_;
@@ -242,17 +250,12 @@ class ColumnProduct final : public Product {
       pack(s_, d.b + k * s_.b_row, p0, p1, 0, run.ic, run.ic, panels);
       run.w = panels - vector * kLanes * run.ic;
       run.panel_begin = p0, run.panel_end = middle;
-      ahead(run, d.a + m, s_.a_column, end, next);
+      run.ahead[0] = ahead_of(d.a + m + end * s_.a_column, (next - end) * s_.a_column);
       gemm(run);
       run.panel_begin = middle, run.panel_end = p1;
-      ahead(run, d.b, s_.b_row, end, next);
+      run.ahead[0] = ahead_of(d.b + end * s_.b_row, (next - end) * s_.b_row);
       gemm(run);
     }
-  }
-
-  static void ahead(GemmRun& run, const float* x, int64_t row, int64_t begin, int64_t end) {
-    run.ahead = reinterpret_cast<const char*>(x + begin * row);
-    run.ahead_end = reinterpret_cast<const char*>(x + end * row);
   }
 
   ProductSpec s_;
@@ -282,14 +285,10 @@ void small_product(const ProductSpec& s, const float* a, const float* b, const f
   run.a = a, run.w = packed, run.y = c;
   run.width = s.m;
   if (s.a_column != 1) run.a_step = s.a_column;
-  const int64_t panels = f32::panels_of(s.n);
-  for (int half = 0; half < 2; ++half) {
-    run.panel_begin = half * panels / 2, run.panel_end = (half + 1) * panels / 2;
-    const float* next = half == 0 ? next_a : next_b;
-    run.ahead = reinterpret_cast<const char*>(next);
-    if (next) run.ahead_end = reinterpret_cast<const char*>(next + (half == 0 ? s.m : s.n) * s.k);
-    f32::gemm(run);
-  }
+  run.panel_end = f32::panels_of(s.n);
+  if (next_a) run.ahead[0] = f32::ahead_of(next_a, s.m * s.k);
+  if (next_b) run.ahead[1] = f32::ahead_of(next_b, s.n * s.k);
+  f32::gemm(run);
 }
 
 std::unique_ptr<Product> Product::create(const ProductSpec& s, const Epilogue& epilogue) {
