@@ -86,7 +86,7 @@ Kernel cuda_randint(const Prepare& p);
 Kernel cuda_randperm(const Prepare& p);  // one thread: for orders of some thousands
 Kernel cuda_bernoulli(const Prepare& p);
 
-Kernel cuda_update(const Prepare& p);  // every optimizer of optimizer.h but lamb
+Kernel cuda_update(const Prepare& p);  // every optimizer of optimizer.h
 Kernel cuda_clip_factors(const Prepare& p);
 Kernel cuda_check_finite_and_unscale(const Prepare& p);
 Kernel cuda_update_loss_scaling(const Prepare& p);

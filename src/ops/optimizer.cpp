@@ -318,15 +318,14 @@ UpdateState update_state(const Op& op, const UpdateAttrs& a) {
 }
 
 namespace {
-constexpr Op update_op(std::string_view name,
-                       Kernel (*cuda)(const Prepare&) = TRI_CUDA(cuda_update)) {
+constexpr Op update_op(std::string_view name) {
   return {.name = name,
           .inputs = -1,
           .outputs = -1,
           .attrs = &attr_info<UpdateAttrs>,
           .infer = infer,
           .cpu = prepare,
-          .cuda = cuda,
+          .cuda = TRI_CUDA(cuda_update),
           .amp = Amp::kFollow,
           .in_place = kEveryOutput};
 }
@@ -339,7 +338,7 @@ constinit const Op adamw_op = update_op("adamw");
 constinit const Op adamax_op = update_op("adamax");
 constinit const Op rmsprop_op = update_op("rmsprop");
 constinit const Op adagrad_op = update_op("adagrad");
-constinit const Op lamb_op = update_op("lamb", nullptr);  // no kernel yet
+constinit const Op lamb_op = update_op("lamb");
 constinit const Op adadelta_op = update_op("adadelta");
 constinit const Op nadam_op = update_op("nadam");
 constinit const Op radam_op = update_op("radam");

@@ -1,7 +1,7 @@
 // The optimizers on the GPU: one kernel for all parameters, whose addresses stand in its arguments
-// (128 parameters a launch). Formulas are those of the CPU, one element at a time in registers. A
+// (288 parameters a launch). Formulas are those of the CPU, one element at a time in registers. A
 // small kernel in front makes each parameter's numbers from the learning rate, the factors and the
-// scalar state, which live on the device.
+// scalar state, which live on the device. lamb has two rules, and sums over each parameter between.
 #include "ops/cuda_common.cuh"
 #include "ops/optimizer_places.h"
 
@@ -98,6 +98,8 @@ __device__ __forceinline__ void apply_rule(const RuleNumbers<T>& n, T* w, T* con
   else if constexpr (kRule == Rule::kAdadelta) adadelta(n, w, s, g, 1);
   else if constexpr (kRule == Rule::kNAdam) nadam(n, w, s, g, 1);
   else if constexpr (kRule == Rule::kRAdam) radam(n, w, s, g, 1);
+  else if constexpr (kRule == Rule::kLambMoments) lamb_moments(n, w, s, g, 1);
+  else if constexpr (kRule == Rule::kLambStep) lamb_step(n, w, s, g, 1);
   else rprop(n, w, s, g, 1);
 }
 
@@ -186,7 +188,7 @@ __global__ void __launch_bounds__(kThreads)
     const int left = static_cast<int>(min(int64_t{4}, end - i));
     T w[4], g[4], s[3][4];
     load4<T>(t.w_in, t.w_type, i, left, w);
-    load4<T>(t.g, t.g_type, i, left, g);
+    if (kRule != Rule::kLambStep) load4<T>(t.g, t.g_type, i, left, g);
 #pragma unroll
     for (int k = 0; k < 3; ++k)
       if (k < states) load4<T>(t.s_in[k], kState, i, left, s[k]);
@@ -194,8 +196,8 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
       for (int k = 0; k < 4; ++k) {
         if (k >= left) break;
-        T value;
-        prepare(n, &w[k], &g[k], &value, 1);
+        T value = 0;
+        if constexpr (kRule != Rule::kLambStep) prepare(n, &w[k], &g[k], &value, 1);
         T* const own[3] = {&s[0][k], &s[1][k], &s[2][k]};
         apply_rule<kRule, T>(n, &w[k], own, &value);
       }
@@ -206,6 +208,57 @@ __global__ void __launch_bounds__(kThreads)
     for (int k = 0; k < 3; ++k)
       if (k < states) store4<T>(t.s_out[k], kState, i, left, s[k]);
   }
+}
+
+// Of lamb, between its two rules: each block's sums of w^2 and of the squared direction.
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    lamb_sums(const __grid_constant__ Tensors list, const char* numbers, double* partial) {
+  const int index = tensor_of(list);
+  const Tensor& t = list.t[index];
+  const auto n =
+      *reinterpret_cast<const RuleNumbers<T>*>(numbers + kNumbers * static_cast<size_t>(t.number));
+  const int64_t begin = (static_cast<int64_t>(blockIdx.x) - list.first[index]) * kPiece;
+  const int64_t end = min(t.size, begin + kPiece);
+  constexpr DType kState = std::is_same_v<T, double> ? DType::kFloat64 : DType::kFloat32;
+  double sums[2] = {};
+  for (int64_t i = begin + threadIdx.x * 4; i < end; i += kThreads * 4) {
+    const int left = static_cast<int>(min(int64_t{4}, end - i));
+    T w[4], m1[4], m2[4];
+    load4<T>(t.w_in, t.w_type, i, left, w);
+    load4<T>(t.s_in[0], kState, i, left, m1);
+    load4<T>(t.s_in[1], kState, i, left, m2);
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      if (k >= left) break;
+      const T d = lamb_direction(n, w[k], m1[k], m2[k]);
+      sums[0] += static_cast<double>(w[k]) * static_cast<double>(w[k]);
+      sums[1] += static_cast<double>(d) * static_cast<double>(d);
+    }
+  }
+#pragma unroll
+  for (int k = 0; k < 2; ++k) {
+    sums[k] = group_reduce<kThreads>(sums[k], Plus{});
+    if (threadIdx.x == 0) partial[2 * static_cast<int64_t>(blockIdx.x) + k] = sums[k];
+  }
+}
+// A block a tensor: the learning rate times |w| / |direction|, where weights decay (or always).
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    lamb_ratios(const __grid_constant__ Tensors list, char* numbers, const double* partial,
+                bool always) {
+  double sums[2] = {};
+  for (int i = list.first[blockIdx.x] + static_cast<int>(threadIdx.x);
+       i < list.first[blockIdx.x + 1]; i += kThreads)
+    sums[0] += partial[2 * static_cast<int64_t>(i)],
+        sums[1] += partial[2 * static_cast<int64_t>(i) + 1];
+#pragma unroll
+  for (int k = 0; k < 2; ++k) sums[k] = sqrt(group_reduce<kThreads>(sums[k], Plus{}));
+  if (threadIdx.x > 0) return;
+  auto& n = *reinterpret_cast<RuleNumbers<T>*>(
+      numbers + kNumbers * static_cast<size_t>(list.t[blockIdx.x].number));
+  const bool adapts = (n.decay > 0 || always) && sums[0] > 0 && sums[1] > 0;
+  n.c = n.lr * static_cast<T>(adapts ? sums[0] / sums[1] : 1.0);
 }
 
 using UpdateKernel = void (*)(Tensors, const char*, const bool*, int);
@@ -222,6 +275,8 @@ template <class T> UpdateKernel kernel_of(const Op& op, Rule rule) {
     case Rule::kNAdam: return update<Rule::kNAdam, T>;
     case Rule::kRAdam: return update<Rule::kRAdam, T>;
     case Rule::kRprop: return update<Rule::kRprop, T>;
+    case Rule::kLambMoments: return update<Rule::kLambMoments, T>;
+    case Rule::kLambStep: return update<Rule::kLambStep, T>;
     default: fail(Code::kUnimplemented, message(op.name, "has no CUDA kernel"));
   }
 }
@@ -243,6 +298,7 @@ class Update {
                a.lr_max,    {a.beta1, a.beta2, a.momentum_decay},
                a.nesterov,  a.centered,
                a.amsgrad};
+    always_adapt_ = a.always_adapt;
     single_ = kernel_of<float>(*p.node.op, traits.rule);
     double_ = kernel_of<double>(*p.node.op, traits.rule);
     const auto value = [](const std::vector<double>& v, size_t k, double other) {
@@ -266,7 +322,7 @@ class Update {
     }
     if (common_.scalars > 0) scalar_bytes_ = p.in(at_.scalars).bytes();
   }
-  size_t scratch() const { return at_.params * kNumbers; }
+  size_t scratch() const { return at_.params * kNumbers + most_blocks() * 2 * sizeof(double); }
 
   void run(const Launch& l) const {
     const cudaStream_t stream = stream_of(l);
@@ -288,7 +344,34 @@ class Update {
   }
 
  private:
-  void launch(const Launch& l, bool is_double, const char* numbers, const bool* skip) const {
+  // Of lamb: the blocks of all parameters, which bound those of a launch.
+  size_t most_blocks() const {
+    size_t blocks = 0;
+    if (common_.rule == Rule::kLambMoments)
+      for (const Tensor& t : tensors_)
+        blocks += static_cast<size_t>((t.size + kPiece - 1) / kPiece);
+    return blocks;
+  }
+
+  // The second half of lamb's update, of weights and moments that lie where the outputs are.
+  template <class T>
+  void finish_lamb(Tensors& list, char* numbers, const bool* skip, cudaStream_t stream) const {
+    for (int i = 0; i < list.count; ++i) {
+      Tensor& t = list.t[i];
+      t.w_in = t.w_out;
+      for (int s = 0; s < at_.count; ++s) t.s_in[s] = t.s_out[s];
+      t.stays = true;
+    }
+    const auto blocks = static_cast<unsigned>(list.first[list.count]);
+    auto* partial = reinterpret_cast<double*>(numbers + at_.params * kNumbers);
+    lamb_sums<T><<<blocks, kThreads, 0, stream>>>(list, numbers, partial);
+    lamb_ratios<T><<<static_cast<unsigned>(list.count), kThreads, 0, stream>>>(
+        list, numbers, partial, always_adapt_);
+    update<Rule::kLambStep, T><<<blocks, kThreads, 0, stream>>>(list, numbers, skip, at_.count);
+    TRI_CUDA_LAUNCHED();
+  }
+
+  void launch(const Launch& l, bool is_double, char* numbers, const bool* skip) const {
     Tensors list{};
     const auto flush = [&] {
       if (list.count == 0) return;
@@ -297,6 +380,9 @@ class Update {
            : single_)<<<static_cast<unsigned>(list.first[list.count]), kThreads, 0, stream_of(l)>>>(
           list, numbers, skip, at_.count);
       TRI_CUDA_LAUNCHED();
+      if (common_.rule == Rule::kLambMoments)
+        is_double ? finish_lamb<double>(list, numbers, skip, stream_of(l))
+                  : finish_lamb<float>(list, numbers, skip, stream_of(l));
       list.count = 0;
     };
     for (size_t k = 0; k < at_.params; ++k) {
@@ -329,6 +415,7 @@ class Update {
   const bool has_factors_, has_skip_;
   Common common_{};
   UpdateKernel single_, double_;
+  bool always_adapt_ = false;
   std::vector<int> low_;
   std::vector<Fixed> fixed_;
   std::vector<Tensor> tensors_;
