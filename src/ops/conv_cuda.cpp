@@ -356,8 +356,9 @@ std::vector<Alternative> few_pixels(const Prepare& p, const Parts& parts) {
 Kernel forward(const Prepare& p, const Parts& parts) {
   std::vector<Alternative> all = few_pixels(p, parts);
   if (const auto own = few_channels(p, parts)) all.push_back({"few channels", *own});
-  if (all.empty() || !is_disabled("cudnn_conv"))
-    all.insert(all.begin(), {"cuDNN", library_forward(p, parts)});
+  if (!all.empty() && is_disabled("cudnn_conv"))
+    return all[fastest_of(p, all, "our own")].kernel;
+  all.insert(all.begin(), {"cuDNN", library_forward(p, parts)});
   return all[fastest_of(p, all, "cuDNN or our own")].kernel;
 }
 

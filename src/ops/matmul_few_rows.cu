@@ -27,57 +27,47 @@ __device__ __forceinline__ float add_products(const uint4& a, const uint4& b, fl
   return sum;
 }
 
-template <class T, int kRows>
-__global__ void __launch_bounds__(kThreads, 2)
-    few_rows(FewRows p, const T* x, const T* __restrict__ weight, const T* __restrict__ bias,
-             T* y) {
-  // (x is not __restrict__: what is read of it must not move in front of the wait.)
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    few_rows(FewRows p, const T* x, const T* weight, const T* bias, T* y) {
+  // (Nothing is __restrict__: such loads would be moved across the wait, either way.)
   const int lane = threadIdx.x % 32, vectors = static_cast<int>(p.terms / 8);
   const int64_t column = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32;
   if (column >= p.columns) return;
   const uint4* const from = reinterpret_cast<const uint4*>(weight + column * p.terms);
-  uint4 held[kHeld];
-  const auto fetch = [&](int first) {
+  uint4 held[kHeld], of_row[kHeld];
+  const auto fetch = [&](const uint4* row, int first, uint4(&to)[kHeld]) {
 #pragma unroll
     for (int i = 0; i < kHeld; ++i) {
       const int v = first + i * 32 + lane;
-      held[i] = v < vectors ? from[v] : uint4{};
+      to[i] = v < vectors ? row[v] : uint4{};
     }
   };
-  fetch(0);
+  fetch(from, 0, held);
   const float offset = bias != nullptr ? up(bias[column]) : 0.0f;
   wait_for_previous();
 
-  float sums[kRows] = {};
+  float mine = 0;  // lane r has the sum of row r
   for (int first = 0; first < vectors; first += kHeld * 32) {
-    if (first > 0) fetch(first);
+    if (first > 0) fetch(from, first, held);
+#pragma unroll 1
+    for (int r = 0; r < p.rows; ++r) {
+      fetch(reinterpret_cast<const uint4*>(x + r * p.ld), first, of_row);
+      float sum = 0;
 #pragma unroll
-    for (int r = 0; r < kRows; ++r) {
-      if (r >= p.rows) break;
-      const uint4* const row = reinterpret_cast<const uint4*>(x + r * p.ld);
-#pragma unroll
-      for (int i = 0; i < kHeld; ++i) {
-        const int v = first + i * 32 + lane;
-        if (v < vectors) sums[r] = add_products<T>(row[v], held[i], sums[r]);
-      }
+      for (int i = 0; i < kHeld; ++i) sum = add_products<T>(of_row[i], held[i], sum);
+      sum = group_reduce<32>(sum, Plus{});
+      if (lane == r) mine += sum;
     }
   }
   let_next_begin();
-  float mine = 0;
-#pragma unroll
-  for (int r = 0; r < kRows; ++r) {
-    const float whole = group_reduce<32>(sums[r], Plus{});
-    if (lane == r) mine = whole + offset;
-  }
+  mine += offset;
   if (p.relu) mine = mine < 0 ? 0 : mine;
   if (lane < p.rows) y[lane * p.columns + column] = down<T>(mine);
 }
 
 template <class T> void run(const FewRows& p, const FewRowsArgs& a, cudaStream_t stream) {
-  const auto kernel = p.rows == 1   ? few_rows<T, 1>
-                      : p.rows <= 4 ? few_rows<T, 4>
-                                    : few_rows<T, kMostRows>;
-  launch_next(kernel, dim3(blocks_for(p.columns, kWarps)), kThreads, stream, p,
+  launch_next(few_rows<T>, dim3(blocks_for(p.columns, kWarps)), kThreads, stream, p,
               static_cast<const T*>(a.x), static_cast<const T*>(a.weight),
               static_cast<const T*>(a.bias), static_cast<T*>(a.y));
 }
