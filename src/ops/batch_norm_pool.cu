@@ -89,94 +89,36 @@ template <class T> struct Incoming {
   const Acc<T>*scale, *bias, *mean, *inverse;
 };
 
+template <int N, class A> struct Window {
+  A g[N];
+  Places<N> where;
+};
+// Of the window (oh, ow); one that is not there has its maximum nowhere.
 template <int N, bool kSecond, class T>
-__device__ __forceinline__ void window_gradient(const Incoming<T>& in, int64_t from, Acc<T> (&g)[N],
-                                                Places<N>& where) {
-  where = load_places<N>(in.index + from);
-  load<N>(in.dy + from, g);
+__device__ __forceinline__ void fetch_window(const Incoming<T>& in, int64_t image, int oh, int ow,
+                                             int64_t channels, int64_t c, Window<N, Acc<T>>& w) {
+  const Pool& p = in.pool;
+  if (oh < 0 || ow < 0 || oh >= p.out_h || ow >= p.out_w) {
+#pragma unroll
+    for (int k = 0; k < N; ++k) w.g[k] = 0, w.where.at[k] = 255;
+    return;
+  }
+  const int64_t from = ((image * p.out_h + oh) * p.out_w + ow) * channels + c;
+  w.where = load_places<N>(in.index + from);
+  load<N>(in.dy + from, w.g);
   if constexpr (kSecond) {
     Acc<T> more[N];
     load<N>(in.dy2 + from, more);
 #pragma unroll
-    for (int k = 0; k < N; ++k) g[k] += more[k];
+    for (int k = 0; k < N; ++k) w.g[k] += more[k];
   }
 }
-
-// What a thread works on: kSide * kSide pixels, and the gradient that reaches each through all
-// windows over it. Windows of 3 by 3 two apart with one place of padding come in fours: the pixels
-// (2t, 2s) to (2t + 1, 2s + 1) lie in windows (t, s) to (t + 1, s + 1) alone, each of which is read
-// once. Else each pixel looks at its own windows.
-template <int kSide> struct Tile {
-  int64_t image;
-  int h, w;  // of the first pixel
-
-  __device__ __forceinline__ Tile(int64_t i, const Pool& p) {
-    const int height = (p.in_h + kSide - 1) / kSide, width = (p.in_w + kSide - 1) / kSide;
-    const int64_t row = divided(i, width);
-    image = divided(row, height);
-    h = static_cast<int>(row - image * height) * kSide;
-    w = static_cast<int>(i - row * width) * kSide;
-  }
-  static __host__ __device__ int64_t count(const Pool& p, int64_t images) {
-    return images * ((p.in_h + kSide - 1) / kSide) * ((p.in_w + kSide - 1) / kSide);
-  }
-  __device__ __forceinline__ bool has(const Pool& p, int i) const {
-    return h + i / kSide < p.in_h && w + i % kSide < p.in_w;
-  }
-  // The elements before pixel i's.
-  __device__ __forceinline__ int64_t at(const Pool& p, int i, int64_t channels) const {
-    return ((image * p.in_h + h + i / kSide) * p.in_w + w + i % kSide) * channels;
-  }
-
-  template <int N, bool kSecond, class T>
-  __device__ __forceinline__ void gradients(const Incoming<T>& in, int64_t channels, int64_t c,
-                                            Acc<T> (&sum)[kSide * kSide][N]) const {
-    const Pool& p = in.pool;
+// What of the window's gradient reaches its place.
+template <int N, class A>
+__device__ __forceinline__ void add_place(const Window<N, A>& w, int place, A (&sum)[N]) {
 #pragma unroll
-    for (int i = 0; i < kSide * kSide; ++i) {
-#pragma unroll
-      for (int k = 0; k < N; ++k) sum[i][k] = 0;
-    }
-    const auto window = [&](int oh, int ow, auto use) {
-      if (oh < 0 || ow < 0 || oh >= p.out_h || ow >= p.out_w) return;
-      Acc<T> g[N];
-      Places<N> where;
-      window_gradient<N, kSecond>(in, ((image * p.out_h + oh) * p.out_w + ow) * channels + c, g,
-                                  where);
-      use(g, where);
-    };
-    if constexpr (kSide == 2) {
-#pragma unroll
-      for (int a = 0; a < 2; ++a) {
-#pragma unroll
-        for (int b = 0; b < 2; ++b) {
-          window(h / 2 + a, w / 2 + b, [&](const Acc<T>(&g)[N], const Places<N>& where) {
-#pragma unroll
-            for (int i = a; i < 2; ++i) {
-#pragma unroll
-              for (int j = b; j < 2; ++j) {
-                const int place = (a ? 0 : i + 1) * 3 + (b ? 0 : j + 1);
-#pragma unroll
-                for (int k = 0; k < N; ++k)
-                  sum[2 * i + j][k] += where.at[k] == place ? g[k] : Acc<T>(0);
-              }
-            }
-          });
-        }
-      }
-    } else {
-      const int last_h = (h + p.top) / p.stride_h, last_w = (w + p.left) / p.stride_w;
-      for (int oh = last_h; (h + p.top) - oh * p.stride_h < p.kernel_h && oh >= 0; --oh)
-        for (int ow = last_w; (w + p.left) - ow * p.stride_w < p.kernel_w && ow >= 0; --ow)
-          window(oh, ow, [&](const Acc<T>(&g)[N], const Places<N>& where) {
-            const int place =
-                (h + p.top - oh * p.stride_h) * p.kernel_w + w + p.left - ow * p.stride_w;
-#pragma unroll
-            for (int k = 0; k < N; ++k) sum[0][k] += where.at[k] == place ? g[k] : Acc<T>(0);
-          });
-    }
-  }
-};
+  for (int k = 0; k < N; ++k) sum[k] += w.where.at[k] == place ? w.g[k] : A(0);
+}
 
 // f(c, factor, offset, mean) of N channels.
 template <int N, class T, class A>
@@ -223,43 +165,113 @@ __global__ void __launch_bounds__(kThreads, 2)
   });
 }
 
-template <int N, int kSide, bool kSecond, class T>
-__global__ void __launch_bounds__(kThreads, 3)
-    pool_grad_apply(const T* x, Incoming<T> in, T* dx,  // dx may be x
-                    const Acc<T>* __restrict__ b, const Acc<T>* __restrict__ k, int64_t vectors,
-                    int64_t channels) {
+// The numbers of N channels, for dx of one of their elements.
+template <int N, class T> struct Channels {
   using A = Acc<T>;
-  const int64_t groups = channels / N, step = static_cast<int64_t>(gridDim.x) * kThreads;
-  int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-  A fb[N], fk[N], factor[N], offset[N], mean[N];
-  int64_t c = 0;
-  const auto numbers = [&] {
-    c = channel_of<N, true>(i, groups, 0);
+  A b[N], k[N], factor[N], offset[N];
+
+  __device__ __forceinline__ Channels(const Incoming<T>& in, const A* bs, const A* ks, int64_t c) {
+    A mean[N];
     channel_numbers<N>(in, c, factor, offset, mean);
 #pragma unroll
-    for (int n = 0; n < N; ++n) fb[n] = b[c + n], fk[n] = k[c + n];
-  };
-  const bool constant = step % groups == 0;
-  wait_for_previous();
-  numbers();
-  for (; i < vectors; i += step) {
-    if (!constant) numbers();
-    const Tile<kSide> tile(divided(i, groups), in.pool);
-    A v[kSide * kSide][N], g[kSide * kSide][N];
+    for (int n = 0; n < N; ++n) b[n] = bs[c + n], k[n] = ks[c + n];
+  }
+  // From x and the gradient behind ReLU.
+  __device__ __forceinline__ void store_dx(const A (&x)[N], const A (&g)[N], T* dx) const {
+    A v[N];
 #pragma unroll
-    for (int q = 0; q < kSide * kSide; ++q)
-      if (tile.has(in.pool, q)) load<N>(x + tile.at(in.pool, q, channels) + c, v[q]);
-    tile.template gradients<N, kSecond>(in, channels, c, g);
-#pragma unroll
-    for (int q = 0; q < kSide * kSide; ++q) {
-      if (!tile.has(in.pool, q)) continue;
-#pragma unroll
-      for (int n = 0; n < N; ++n) {
-        const A d = fma(factor[n], v[q][n], offset[n]) > A(0) ? g[q][n] : A(0);
-        v[q][n] = factor[n] * d + (fb[n] * v[q][n] + fk[n]);
-      }
-      store<N>(dx + tile.at(in.pool, q, channels) + c, v[q]);
+    for (int n = 0; n < N; ++n) {
+      const A d = fma(factor[n], x[n], offset[n]) > A(0) ? g[n] : A(0);
+      v[n] = factor[n] * d + (b[n] * x[n] + k[n]);
     }
+    store<N>(dx, v);
+  }
+};
+
+// Any windows: a thread has a pixel, whose windows it looks at.
+template <int N, bool kSecond, class T>
+__global__ void __launch_bounds__(kThreads)
+    pool_grad_pixels(const T* x, Incoming<T> in, T* dx,  // dx may be x
+                     const Acc<T>* __restrict__ b, const Acc<T>* __restrict__ k, int64_t count,
+                     int64_t channels) {
+  using A = Acc<T>;
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  wait_for_previous();
+  if (i >= count) return;
+  const int64_t groups = channels / N, pixel = divided(i, groups), c = (i - pixel * groups) * N;
+  const Pool& p = in.pool;
+  const Pixel at = pixel_of(pixel, p.in_h, p.in_w);
+  A v[N], sum[N] = {};
+  load<N>(x + pixel * channels + c, v);
+  const int last_h = (at.h + p.top) / p.stride_h, last_w = (at.w + p.left) / p.stride_w;
+  for (int oh = last_h; at.h + p.top - oh * p.stride_h < p.kernel_h && oh >= 0; --oh)
+    for (int ow = last_w; at.w + p.left - ow * p.stride_w < p.kernel_w && ow >= 0; --ow) {
+      Window<N, A> w;
+      fetch_window<N, kSecond>(in, at.image, oh, ow, channels, c, w);
+      add_place(w, (at.h + p.top - oh * p.stride_h) * p.kernel_w + at.w + p.left - ow * p.stride_w,
+                sum);
+    }
+  Channels<N, T>(in, b, k, c).store_dx(v, sum, dx + pixel * channels + c);
+}
+
+// Windows of 3 by 3 two apart with one place of padding: the pixels (2t, 2s) to (2t + 1, 2s + 1)
+// lie in windows (t, s) to (t + 1, s + 1) alone. A thread walks down a column of such squares and
+// keeps the lower two windows, which are the next square's upper ones.
+constexpr int kSquares = 14;  // that a thread walks over
+template <int N, bool kSecond, class T>
+__global__ void __launch_bounds__(kThreads, 2)
+    pool_grad_squares(const T* x, Incoming<T> in, T* dx,  // dx may be x
+                      const Acc<T>* __restrict__ b, const Acc<T>* __restrict__ k, unsigned count,
+                      unsigned groups) {
+  using A = Acc<T>;
+  const Pool& p = in.pool;
+  const unsigned rows = (p.in_h + 1) / 2, columns = (p.in_w + 1) / 2,
+                 strips = (rows + kSquares - 1) / kSquares;
+  unsigned i = blockIdx.x * kThreads + threadIdx.x;
+  wait_for_previous();
+  if (i >= count) return;
+  const unsigned c = i % groups * N;
+  i /= groups;
+  const int s = static_cast<int>(i % columns);
+  i /= columns;
+  const int begin = static_cast<int>(i % strips) * kSquares;
+  const int64_t image = i / strips, channels = static_cast<int64_t>(groups) * N;
+  const Channels<N, T> numbers(in, b, k, c);
+  Window<N, A> w[2][2];  // above and below, left and right
+#pragma unroll
+  for (int right = 0; right < 2; ++right)
+    fetch_window<N, kSecond>(in, image, begin, s + right, channels, c, w[0][right]);
+  const int64_t row = static_cast<int64_t>(p.in_w) * channels;
+  int64_t at = ((image * p.in_h + 2 * begin) * p.in_w + 2 * s) * channels + c;
+  const bool wide = 2 * s + 1 < p.in_w;
+  for (int t = begin; t < min(begin + kSquares, static_cast<int>(rows)); ++t, at += 2 * row) {
+    const bool there[2][2] = {{true, wide}, {2 * t + 1 < p.in_h, wide && 2 * t + 1 < p.in_h}};
+    A v[2][2][N];
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+#pragma unroll
+      for (int u = 0; u < 2; ++u)
+        if (there[h][u]) load<N>(x + at + h * row + u * channels, v[h][u]);
+    }
+#pragma unroll
+    for (int right = 0; right < 2; ++right)
+      fetch_window<N, kSecond>(in, image, t + 1, s + right, channels, c, w[1][right]);
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+#pragma unroll
+      for (int u = 0; u < 2; ++u) {
+        A sum[N] = {};
+#pragma unroll
+        for (int below = 0; below <= h; ++below) {
+#pragma unroll
+          for (int right = 0; right <= u; ++right)
+            add_place(w[below][right], (below ? 0 : h + 1) * 3 + (right ? 0 : u + 1), sum);
+        }
+        if (there[h][u]) numbers.store_dx(v[h][u], sum, dx + at + h * row + u * channels);
+      }
+    }
+#pragma unroll
+    for (int right = 0; right < 2; ++right) w[0][right] = w[1][right];
   }
 }
 
@@ -276,8 +288,8 @@ bool is_usual(const Pool& p) {
 template <class T, class F> void with_width(const Form& f, F launch) {
   f.width(sizeof(T)) > 1 ? launch(Width<kVector<T>>{}) : launch(Width<1>{});
 }
-// Of the gradients, whose threads hold four pixels: half as many channels, so that an SM holds
-// enough threads.
+// Of the gradients, whose threads hold four pixels and windows: half as many channels, so that an
+// SM holds enough threads.
 template <class T> constexpr int kNarrow = kVector<T> / 2;
 template <class T, class F> void with_narrow(const Form& f, F launch) {
   f.width(sizeof(T)) > 1 ? launch(Width<kNarrow<T>>{}) : launch(Width<1>{});
@@ -312,9 +324,10 @@ template <bool kSecond, class T> Kernel backward(const Prepare& p) {
   if (f.run != 0) fail(Code::kUnimplemented, message(p.node.op->name, "expects channels-last"));
   const SmallInput scale(p, 1), mean(p, 2), inverse(p, 3);
   const Pool pool = pool_of(p.attrs<BatchNormPoolAttrs>(), p.in().shape);
-  const bool usual = is_usual(pool);
   const int64_t windows = f.images * pool.out_h * pool.out_w;
-  const int64_t tiles = usual ? Tile<2>::count(pool, f.images) : Tile<1>::count(pool, f.images);
+  const int64_t squares =
+      f.images * ((pool.in_w + 1) / 2) * (((pool.in_h + 1) / 2 + kSquares - 1) / kSquares);
+  const bool usual = is_usual(pool) && squares * f.channels < int64_t{1} << 31;
   const auto run = [=](const Launch& l) {
     auto* partial = static_cast<A*>(l.scratch);
     const T* x = l.input<T>(0);
@@ -329,10 +342,15 @@ template <bool kSecond, class T> Kernel backward(const Prepare& p) {
     TRI_CUDA_LAUNCHED();
     const Back<A> back = gradient_numbers<A>(f, scale, mean, inverse, l);
     with_narrow<T>(f, [&](auto n) {
-      const int64_t groups = f.channels / n(), vectors = tiles * groups;
-      launch_next(usual ? pool_grad_apply<n(), 2, kSecond, T> : pool_grad_apply<n(), 1, kSecond, T>,
-                  steady_blocks(f, vectors, groups), kThreads, stream_of(l), x, in, l.output<T>(0),
-                  back.b, back.k, vectors, f.channels);
+      const int64_t groups = f.channels / n();
+      if (usual)
+        launch_next(pool_grad_squares<n(), kSecond, T>, blocks_for(squares * groups), kThreads,
+                    stream_of(l), x, in, l.output<T>(0), back.b, back.k, squares * groups, groups);
+      else
+        launch_next(pool_grad_pixels<n(), kSecond, T>,
+                    blocks_for(f.images * pool.in_h * pool.in_w * groups), kThreads, stream_of(l),
+                    x, in, l.output<T>(0), back.b, back.k,
+                    f.images * pool.in_h * pool.in_w * groups, f.channels);
     });
     TRI_CUDA_LAUNCHED();
   };
