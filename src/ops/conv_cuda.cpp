@@ -271,19 +271,20 @@ std::optional<Kernel> few_channels(const Prepare& p, const Parts& parts) {
       w.dtype, x.dtype, {w.shape[0], w.shape[1], w.shape[2], w.shape[3]}, w.shape[0], 4};
   const Weight weight = weight_of(p, parts.weight, form, scratch);
   const size_t sums_at = parts.sums ? scratch.take(few_channels_scratch(c)) : 0;
+  // As it lies, but through bias_of(): once another kernel of this node has packed a constant bias,
+  // the input is not there.
   const DType bias_dtype =
       parts.bias >= 0 ? p.in(static_cast<size_t>(parts.bias)).dtype : DType::kFloat32;
-  return Kernel{[=, relu = e.act == cpu::Act::kRelu](const Launch& l) {
-                  const FewChannelsArgs args{l.in[parts.x],
-                                             weight.given(l, l.in[parts.weight]),
-                                             parts.in(l, parts.bias),
-                                             bias_dtype,
-                                             relu,
-                                             l.out[0],
-                                             parts.sums ? l.out[1] : nullptr};
-                  few_channels_forward(c, args, static_cast<char*>(l.scratch) + sums_at, l.stream);
-                },
-                scratch.bytes()};
+  const Bias bias =
+      parts.bias < 0 ? Bias() : bias_of(p, parts.bias, w.shape[0], bias_dtype, w.shape[0], scratch);
+  return Kernel{
+      [=, relu = e.act == cpu::Act::kRelu](const Launch& l) {
+        const FewChannelsArgs args{
+            l.in[parts.x], weight.given(l, l.in[parts.weight]), bias.given(l), bias_dtype, relu,
+            l.out[0],      parts.sums ? l.out[1] : nullptr};
+        few_channels_forward(c, args, static_cast<char*>(l.scratch) + sums_at, l.stream);
+      },
+      scratch.bytes()};
 }
 
 // ---- few pixels
@@ -356,8 +357,7 @@ std::vector<Alternative> few_pixels(const Prepare& p, const Parts& parts) {
 Kernel forward(const Prepare& p, const Parts& parts) {
   std::vector<Alternative> all = few_pixels(p, parts);
   if (const auto own = few_channels(p, parts)) all.push_back({"few channels", *own});
-  if (!all.empty() && is_disabled("cudnn_conv"))
-    return all[fastest_of(p, all, "our own")].kernel;
+  if (!all.empty() && is_disabled("cudnn_conv")) return all[fastest_of(p, all, "our own")].kernel;
   all.insert(all.begin(), {"cuDNN", library_forward(p, parts)});
   return all[fastest_of(p, all, "cuDNN or our own")].kernel;
 }
