@@ -9,6 +9,7 @@
 
 #include "device/precision.h"
 #include "ops/op_test.h"
+#include "ops/reduce.h"
 #include "runtime/plan.h"
 
 namespace trireme::test {
@@ -24,16 +25,22 @@ double allowed(DType dtype) {
   }
 }
 
-void compare(const Array& got, const Array& want, const std::string& what) {
+double largest(const Array& a) {
+  double most = 0;
+  for (const double v : doubles_of(a))
+    if (std::isfinite(v)) most = std::max(most, std::abs(v));
+  return most;
+}
+
+// terms: the largest of what a sum adds. Sums that cancel keep the rounding of their terms.
+void compare(const Array& got, const Array& want, double terms, const std::string& what) {
   if (!is_floating(want.dtype())) {
     EXPECT_EQ(std::memcmp(got.data(), want.data(), want.bytes()), 0) << what;
     return;
   }
-  const std::vector<double> g = doubles_of(got), w = doubles_of(want);
-  double most = 1e-3;  // sums that cancel keep the rounding of their terms
-  for (const double v : w)
-    if (std::isfinite(v)) most = std::max(most, std::abs(v));
-  expect_near(got, w, allowed(want.dtype()) * most + 1e-30, allowed(want.dtype()), what);
+  const double most = std::max({kLeastScale, terms, largest(want)});
+  expect_near(got, doubles_of(want), allowed(want.dtype()) * most + 1e-30, allowed(want.dtype()),
+              what);
 }
 
 }  // namespace
@@ -65,6 +72,10 @@ void check_on_gpu(const Node& node, const std::vector<void*>& in, const std::vec
   }
   held.push_back(gpu.allocate(static_cast<int64_t>(kernel.scratch) + 256, "scratch"));
   void* const scratch = held.back().data;
+  const bool adds = node.op == &ops::sum_op || node.op == &ops::mean_op;
+  const double terms =
+      adds ? largest(Array(node.inputs[0]->type.dtype, node.inputs[0]->type.shape, in[0], nullptr))
+           : 0;
   std::vector<Array> first;
   for (int round = 0; round < 2; ++round) {
     std::vector<Storage> results;
@@ -87,7 +98,7 @@ void check_on_gpu(const Node& node, const std::vector<void*>& in, const std::vec
                                " on the GPU, " + type.str();
       if (round == 0) {
         const Array want(type.dtype, type.shape, out[k], nullptr);
-        compare(got, want, what);
+        compare(got, want, terms, what);
         first.push_back(got);
       } else {
         EXPECT_EQ(std::memcmp(got.data(), first[k].data(), got.bytes()), 0)

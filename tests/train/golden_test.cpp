@@ -7,6 +7,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "device/precision.h"
 #include "formats/safetensors.h"
 #include "ops/conv.h"
 #include "ops/cross_entropy.h"
@@ -19,8 +20,10 @@
 #include "ops/shape.h"
 #include "runtime/call.h"
 #include "support/data.h"
+#include "support/gpu.h"
 #include "support/xz.h"
 #include "trireme/autograd.h"
+#include "trireme/device.h"
 #include "trireme/ops.h"
 #include "trireme/optimizer.h"
 
@@ -206,7 +209,12 @@ void expect_state(const Json& expected, const State& state) {
   }
 }
 
-void expect_gradients(const Case& c, const Net& net) {
+// What results may differ by, relative but for the weights: at least so much.
+struct Limits {
+  double loss = 1e-5, gradients = 1e-5, norm = 1e-4, weights = 1e-5;
+};
+
+void expect_gradients(const Case& c, const Net& net, const Limits& limits) {
   for (const auto& [key, t] : net.all) {
     const Array* expected = c.gradients.find(key);
     ASSERT_NE(expected, nullptr) << key;
@@ -219,22 +227,23 @@ void expect_gradients(const Case& c, const Net& net) {
       worst = std::max(worst, std::abs(d));
     }
     if (key.find("k_proj.bias") != std::string::npos) EXPECT_LE(worst, 1e-6) << key;
-    else EXPECT_LE(std::sqrt(distance / size), 1e-5) << key;
+    else EXPECT_LE(std::sqrt(distance / size), limits.gradients) << key;
   }
 }
 
-void train(const Case& c, const std::string& name, const Json& r) {
+void train(const Case& c, const std::string& name, const Json& r, const Limits& limits) {
   SCOPED_TRACE(c.net + ' ' + name);
   Net net(c);
   Run run = make(name, r, net.parameters());
-  const double loss_tolerance = std::max(1e-5, 10 * r["loss_max_relative_noise"].get<double>());
+  const double loss_tolerance =
+      std::max(limits.loss, 10 * r["loss_max_relative_noise"].get<double>());
   int64_t plans = 0;
   for (int step = 0; step < 20; ++step) {
     const double rate = r["lr"][static_cast<size_t>(step)];
     EXPECT_NEAR(run.optimizer->get_lr(), rate, 1e-12 * rate + 1e-18);
     const Tensor loss = net.loss(Case::batch(c.x, step), Case::batch(c.y, step));
     loss.backward();
-    if (step == 0 && name == "sgd") expect_gradients(c, net);
+    if (step == 0 && name == "sgd") expect_gradients(c, net, limits);
     run.optimizer->step();
     const Tensor norm = run.optimizer->grad_norm();
     run.optimizer->clear_grad();
@@ -243,7 +252,7 @@ void train(const Case& c, const std::string& name, const Json& r) {
     EXPECT_NEAR(loss.item(), expected, loss_tolerance * std::abs(expected)) << "step " << step;
     if (norm.defined()) {
       const double e = r["grad_norm_before_clip"][static_cast<size_t>(step)];
-      EXPECT_NEAR(norm.item(), e, 1e-4 * e) << "step " << step;
+      EXPECT_NEAR(norm.item(), e, limits.norm * e) << "step " << step;
     }
     if (step == 1) plans = current_recorder().stats().plans;
   }
@@ -252,7 +261,7 @@ void train(const Case& c, const std::string& name, const Json& r) {
   for (const auto& [key, t] : net.all) {
     if (adam && key.find("k_proj.bias") != std::string::npos) continue;
     const Json& about = r["weights_after"][key];
-    const double tolerance = std::max(1e-5, 20 * about["max_abs_noise"].get<double>());
+    const double tolerance = std::max(limits.weights, 20 * about["max_abs_noise"].get<double>());
     const Array got = t.numpy();
     for (size_t i = 0; i < about["head"].size(); ++i)
       EXPECT_NEAR(got.as<float>()[i], about["head"][i].get<double>(), tolerance) << key;
@@ -266,21 +275,41 @@ void train(const Case& c, const std::string& name, const Json& r) {
   expect_state(r["optimizer_state_after"], run.optimizer->state_dict());
 }
 
-class TrainGolden : public testing::TestWithParam<const char*> {};
-
-TEST_P(TrainGolden, SevenRuns) {
-  const std::string folder = std::string("train_golden/") + GetParam();
-  TRI_NEEDS_DATA(folder);
-  const Case c(GetParam());
+void train_all(const std::string& net, const Limits& limits) {
+  const Case c(net);
   int runs = 0;
   for (const auto& [name, r] : c.golden["runs"].items()) {
-    train(c, name, r);
+    train(c, name, r, limits);
     ++runs;
   }
   EXPECT_EQ(runs, 7);
 }
 
+class TrainGolden : public testing::TestWithParam<const char*> {};
+
+TEST_P(TrainGolden, SevenRuns) {
+  const std::string folder = std::string("train_golden/") + GetParam();
+  TRI_NEEDS_DATA(folder);
+  train_all(GetParam(), {});
+}
+
 INSTANTIATE_TEST_SUITE_P(Nets, TrainGolden, testing::Values("lenet", "transformer"));
+
+class GpuTrainGolden : public testing::TestWithParam<const char*> {};
+
+TEST_P(GpuTrainGolden, SevenRuns) {
+  TRI_NEEDS_GPU();
+  const std::string folder = std::string("train_golden/") + GetParam();
+  TRI_NEEDS_DATA(folder);
+  const bool tf32 = allows_tf32(Products::kConvolutions);
+  allow_tf32(Products::kConvolutions, false);
+  set_device("gpu:0");
+  train_all(GetParam(), {.loss = 1e-4, .gradients = 1e-4, .norm = 1e-3, .weights = 1e-3});
+  set_device("cpu");
+  allow_tf32(Products::kConvolutions, tf32);
+}
+
+INSTANTIATE_TEST_SUITE_P(Gpu, GpuTrainGolden, testing::Values("lenet", "transformer"));
 
 }  // namespace
 }  // namespace trireme::optimizer
