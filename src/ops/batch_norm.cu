@@ -83,10 +83,10 @@ template <class T> Kernel grad_kernel(const Prepare& p) {
   const auto run = [=](const Launch& l) {
     auto* partial = static_cast<A*>(l.scratch);
     with_form<T>(f, [&](auto n, auto rows) {
-      grad_sums<n(), rows(), T><<<dim3(f.slabs, f.parts), kThreads, 0, stream_of(l)>>>(
-          l.input<T>(0), l.input<T>(4), mean.get(l), partial, f.count, f.channels, f.run, f.images);
+      launch_next(grad_sums<n(), rows(), T>, dim3(f.slabs, f.parts), kThreads, stream_of(l),
+                  l.input<T>(0), l.input<T>(4), mean.get(l), partial, f.count, f.channels, f.run,
+                  f.images);
     });
-    TRI_CUDA_LAUNCHED();
     const Back<A> back = gradient_numbers<A>(f, scale, mean, inverse, l);
     run_apply<true, T>(f, l.input<T>(0), l.input<T>(4), l.output<T>(0), back.a, back.b, back.k,
                        stream_of(l));

@@ -85,7 +85,8 @@ __device__ void block_sums(A (&sums)[K][N], int columns, int64_t first, int64_t 
   }
 }
 
-// K sums over the rows of channels. f(first channel of N, walk) calls walk(piece), which calls
+// K sums over the rows of channels; for kernels launched by launch_next(), which touch memory here
+// alone. f(first channel of N, walk) calls walk(piece), which calls
 // piece(offset, offset to the next row, how many rows, sums).
 template <int N, int kUnroll = 4, int K = 2, class A, class F>
 __device__ void sum_rows(int64_t count, int64_t channels, A* partial, F f) {
@@ -94,6 +95,7 @@ __device__ void sum_rows(int64_t count, int64_t channels, A* partial, F f) {
   const int tx = threadIdx.x % columns, ty = threadIdx.x / columns;
   const int64_t group = static_cast<int64_t>(blockIdx.x) * columns + tx;
   A sums[K][N] = {};
+  wait_for_previous();
   if (ty < rows && group < groups) {
     const int64_t step = static_cast<int64_t>(gridDim.y) * rows;
     f(group * N, [&](auto piece) {
@@ -118,6 +120,7 @@ template <int N, int K = 2, class A, class F>
 __device__ void sum_runs(int64_t run, int64_t images, int64_t channels, A* partial, F f) {
   const int64_t c = blockIdx.x;
   A sums[K][N] = {};
+  wait_for_previous();
   const int64_t vectors = run / N, all = vectors * images;
   f(c, [&](auto piece) {
     for (int64_t i = static_cast<int64_t>(blockIdx.y) * kThreads + threadIdx.x; i < all;
@@ -381,10 +384,9 @@ void run_apply(const Form& f, const T* x, const T* dy, T* out, const Acc<T>* a, 
 template <class T>
 void partial_moments(const Form& f, const T* x, Acc<T>* partial, cudaStream_t stream) {
   with_form<T>(f, [&](auto n, auto rows) {
-    moments<n(), rows(), T><<<dim3(f.slabs, f.parts), kThreads, 0, stream>>>(
-        x, partial, f.count, f.channels, f.run, f.images);
+    launch_next(moments<n(), rows(), T>, dim3(f.slabs, f.parts), kThreads, stream, x, partial,
+                f.count, f.channels, f.run, f.images);
   });
-  TRI_CUDA_LAUNCHED();
 }
 
 // Takes the statistics of x and puts them into the node's outputs.

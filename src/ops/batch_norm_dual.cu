@@ -185,10 +185,10 @@ template <class T> Kernel backward(const Prepare& p) {
     const T *x = l.input<T>(0), *x2 = l.input<T>(1);
     const DualIncoming<T> in{l.input<T>(8), more ? l.input<T>(10) : nullptr, l.input<uint8_t>(9)};
     with_form<T>(f, [&](auto n, auto rows) {
-      dual_grad_sums<n(), rows(), T><<<dim3(f.slabs, f.parts), kThreads, 0, stream_of(l)>>>(
-          x, x2, in, l.input<A>(3), l.input<A>(6), partial, f.count, f.channels, f.run, f.images);
+      launch_next(dual_grad_sums<n(), rows(), T>, dim3(f.slabs, f.parts), kThreads, stream_of(l), x,
+                  x2, in, l.input<A>(3), l.input<A>(6), partial, f.count, f.channels, f.run,
+                  f.images);
     });
-    TRI_CUDA_LAUNCHED();
     const auto back = [&](const SmallInput& s, const SmallInput& m, const SmallInput& r, size_t out,
                           A* to) {
       return Back<A>{s.get(l),

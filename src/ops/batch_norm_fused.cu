@@ -221,10 +221,9 @@ template <class T> Kernel act_grad_kernel(const Prepare& p) {
     const T *x = l.input<T>(0), *dy = l.input<T>(5);
     const Saved<A> saved{l.input<A>(1), l.input<A>(4), l.input<A>(2), l.input<A>(3)};
     with_form<T>(f, [&](auto n, auto rows) {
-      act_grad_sums<n(), rows(), T><<<dim3(f.slabs, f.parts), kThreads, 0, stream_of(l)>>>(
-          x, dy, saved, partial, f.count, f.channels, f.run, f.images);
+      launch_next(act_grad_sums<n(), rows(), T>, dim3(f.slabs, f.parts), kThreads, stream_of(l), x,
+                  dy, saved, partial, f.count, f.channels, f.run, f.images);
     });
-    TRI_CUDA_LAUNCHED();
     const Back<A> back = gradient_numbers<A>(f, scale, mean, inverse, l);
     with_form<T>(f, [&](auto n, auto rows) {
       const int64_t vectors = f.channels * f.count / n(),
@@ -247,13 +246,12 @@ template <class T> Kernel add_grad_kernel(const Prepare& p) {
     auto* partial = static_cast<A*>(l.scratch);
     const T* x = l.input<T>(0);
     with_form<T>(f, [&](auto n, auto rows) {
-      (second ? mask_grad_sums<n(), rows(), true, T>
-              : mask_grad_sums<n(), rows(), false,
-                               T>)<<<dim3(f.slabs, f.parts), kThreads, 0, stream_of(l)>>>(
-          x, l.input<T>(3), second ? l.input<T>(6) : nullptr, l.input<uint8_t>(5), l.output<T>(3),
-          l.input<A>(2), partial, f.count, f.channels, f.run, f.images);
+      launch_next(
+          second ? mask_grad_sums<n(), rows(), true, T> : mask_grad_sums<n(), rows(), false, T>,
+          dim3(f.slabs, f.parts), kThreads, stream_of(l), x, l.input<T>(3),
+          second ? l.input<T>(6) : nullptr, l.input<uint8_t>(5), l.output<T>(3), l.input<A>(2),
+          partial, f.count, f.channels, f.run, f.images);
     });
-    TRI_CUDA_LAUNCHED();
     const Back<A> back = gradient_numbers<A>(f, scale, mean, inverse, l);
     run_apply<true, T>(f, x, l.output<T>(3), l.output<T>(0), back.a, back.b, back.k, stream_of(l));
   };

@@ -336,10 +336,9 @@ template <bool kSecond, class T> Kernel backward(const Prepare& p) {
                          l.input<A>(1),       l.input<A>(4),
                          l.input<A>(2),       l.input<A>(3)};
     with_width<T>(f, [&](auto n) {
-      pool_grad_sums<n(), kSecond, T><<<dim3(f.slabs, f.parts), kThreads, 0, stream_of(l)>>>(
-          l.input<T>(7), in, partial, windows, f.channels);
+      launch_next(pool_grad_sums<n(), kSecond, T>, dim3(f.slabs, f.parts), kThreads, stream_of(l),
+                  l.input<T>(7), in, partial, windows, f.channels);
     });
-    TRI_CUDA_LAUNCHED();
     const Back<A> back = gradient_numbers<A>(f, scale, mean, inverse, l);
     with_narrow<T>(f, [&](auto n) {
       const int64_t groups = f.channels / n();

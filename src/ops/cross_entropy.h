@@ -26,6 +26,8 @@ extern const Op cross_entropy_with_softmax_grad_op;  // (label, softmax, dloss) 
 // (logits, label) -> (loss, log_sum), float32; (logits, label, log_sum, dloss) -> dlogits, half,
 // zeros in the padding.
 extern const Op cross_entropy_half_op, cross_entropy_half_grad_op;
+// Both at once, where dloss is known before the loss: (logits, label, dloss) -> (dlogits, loss).
+extern const Op cross_entropy_half_both_op;
 // A hard label may leave out the axis.
 std::vector<Value*> cross_entropy_with_softmax(Value* logits, Value* label, bool soft_label = false,
                                                int64_t ignore_index = -100, int64_t axis = -1);
@@ -33,4 +35,5 @@ std::vector<Value*> cross_entropy_with_softmax(Value* logits, Value* label, bool
 
 Kernel cuda_cross_entropy_half(const Prepare& p);
 Kernel cuda_cross_entropy_half_grad(const Prepare& p);
+Kernel cuda_cross_entropy_half_both(const Prepare& p);
 }  // namespace trireme

@@ -31,19 +31,44 @@ void infer(const Infer& i) {
   i.out(DType::kFloat32, s);
 }
 
+void check_row(const Infer& i, size_t k, const Shape& s) {
+  TRI_CHECK(i.shape(k) == s && i.dtype(k) == DType::kFloat32,
+            message(i.op.name, "log_sum and dloss expect float32 ", s));
+}
+
 void infer_grad(const Infer& i) {
   const Shape s = line_shape(i);
-  for (const size_t k : {2, 3})
-    TRI_CHECK(i.shape(k) == s && i.dtype(k) == DType::kFloat32,
-              message(i.op.name, "log_sum and dloss expect float32 ", s));
+  for (const size_t k : {2, 3}) check_row(i, k, s);
   i.out(i.dtype(0), i.shape(0));
 }
 
-template <class T> Kernel kernel_as(const Prepare& p, bool backward) {
+void infer_both(const Infer& i) {
+  const Shape s = line_shape(i);
+  check_row(i, 2, s);
+  i.out(i.dtype(0), i.shape(0));
+  i.out(DType::kFloat32, s);
+}
+
+enum class Part { kForward, kBackward, kBoth };
+
+template <class T> Kernel kernel_as(const Prepare& p, Part part) {
   const auto a = p.attrs<CrossEntropyAttrs>();
   const AxisSplit s = split_at(p.in().shape, a.axis);
   const Indices label(p, 1);
   const int64_t classes = a.classes ? a.classes : s.size;
+  // The largest logit of a line, and the logarithm of the sum of what is left.
+  const auto sums = [=](const T* x) {
+    float most = float(x[0]), sum = 0;
+    for (int64_t c = 1; c < classes; ++c) most = std::max(most, float(x[c * s.inner]));
+    for (int64_t c = 0; c < classes; ++c) sum += std::exp(float(x[c * s.inner]) - most);
+    return std::pair(most, std::log(sum));
+  };
+  const auto gradient = [=](const T* x, T* dx, float log_sum, float slope, int64_t own) {
+    for (int64_t c = 0; c < classes; ++c)
+      dx[c * s.inner] =
+          T((std::exp(float(x[c * s.inner]) - log_sum) - (c == own ? 1.f : 0.f)) * slope);
+    for (int64_t c = classes; c < s.size; ++c) dx[c * s.inner] = T(0.f);
+  };
   return {[=, op = p.node.op](const Launch& l) {
     for (int64_t r = 0; r < s.outer * s.inner; ++r) {
       const int64_t at = r / s.inner * s.size * s.inner + r % s.inner, own = label.get(l, r);
@@ -52,26 +77,23 @@ template <class T> Kernel kernel_as(const Prepare& p, bool backward) {
           skipped || (own >= 0 && own < classes),
           message(op->name, "label ", r, " expects a class in [0, ", classes, "), got ", own));
       const T* x = l.input<T>(0) + at;
-      if (backward) {
-        const float sum = l.input<float>(2)[r], slope = skipped ? 0 : l.input<float>(3)[r];
-        for (int64_t c = 0; c < classes; ++c)
-          l.output<T>()[at + c * s.inner] =
-              T((std::exp(float(x[c * s.inner]) - sum) - (c == own ? 1.f : 0.f)) * slope);
-        for (int64_t c = classes; c < s.size; ++c) l.output<T>()[at + c * s.inner] = T(0.f);
+      if (part == Part::kBackward) {
+        gradient(x, l.output<T>() + at, l.input<float>(2)[r], skipped ? 0 : l.input<float>(3)[r],
+                 own);
         continue;
       }
-      float most = float(x[0]), sum = 0;
-      for (int64_t c = 1; c < classes; ++c) most = std::max(most, float(x[c * s.inner]));
-      for (int64_t c = 0; c < classes; ++c) sum += std::exp(float(x[c * s.inner]) - most);
-      l.output<float>(0)[r] = skipped ? 0 : (most - float(x[own * s.inner])) + std::log(sum);
-      l.output<float>(1)[r] = most + std::log(sum);
+      const auto [most, log] = sums(x);
+      l.output<float>(part == Part::kBoth)[r] =
+          skipped ? 0 : (most - float(x[own * s.inner])) + log;
+      if (part == Part::kForward) l.output<float>(1)[r] = most + log;
+      else gradient(x, l.output<T>() + at, most + log, skipped ? 0 : l.input<float>(2)[r], own);
     }
   }};
 }
 
-template <bool kBackward> Kernel prepare(const Prepare& p) {
+template <Part kPart> Kernel prepare(const Prepare& p) {
   return with_floating(*p.node.op, p.in().dtype,
-                       [&]<class T>(Tag<T>) { return kernel_as<T>(p, kBackward); });
+                       [&]<class T>(Tag<T>) { return kernel_as<T>(p, kPart); });
 }
 
 void rule(Grad& g) {
@@ -90,14 +112,22 @@ constinit const Op cross_entropy_half_op{.name = "cross_entropy_half",
                                          .attrs = &attr_info<CrossEntropyAttrs>,
                                          .infer = infer,
                                          .grad = rule,
-                                         .cpu = prepare<false>,
+                                         .cpu = prepare<Part::kForward>,
                                          .cuda = TRI_CUDA(cuda_cross_entropy_half)};
 constinit const Op cross_entropy_half_grad_op{.name = "cross_entropy_half_grad",
                                               .inputs = 4,
                                               .attrs = &attr_info<CrossEntropyAttrs>,
                                               .infer = infer_grad,
-                                              .cpu = prepare<true>,
+                                              .cpu = prepare<Part::kBackward>,
                                               .cuda = TRI_CUDA(cuda_cross_entropy_half_grad),
+                                              .in_place = 1};
+constinit const Op cross_entropy_half_both_op{.name = "cross_entropy_half_both",
+                                              .inputs = 3,
+                                              .outputs = 2,
+                                              .attrs = &attr_info<CrossEntropyAttrs>,
+                                              .infer = infer_both,
+                                              .cpu = prepare<Part::kBoth>,
+                                              .cuda = TRI_CUDA(cuda_cross_entropy_half_both),
                                               .in_place = 1};
 
 }  // namespace ops

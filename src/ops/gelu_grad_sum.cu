@@ -64,11 +64,10 @@ template <class T> Kernel kernel(const Prepare& p) {
   return {[=](const Launch& l) {
             auto* partial = static_cast<Acc<T>*>(l.scratch);
             const auto run = [&](auto width) {
-              grad_and_sums<width(), T><<<dim3(f.slabs, f.parts), kThreads, 0, stream_of(l)>>>(
-                  l.input<T>(0), l.input<T>(1), l.output<T>(0), partial, rows, n);
+              launch_next(grad_and_sums<width(), T>, dim3(f.slabs, f.parts), kThreads, stream_of(l),
+                          l.input<T>(0), l.input<T>(1), l.output<T>(0), partial, rows, n);
             };
             f.width(sizeof(T)) > 1 ? run(Width<kVector<T>>{}) : run(Width<1>{});
-            TRI_CUDA_LAUNCHED();
             launch_next(finish<T>, blocks_for(n, 32), 1024, stream_of(l), partial,
                         static_cast<int>(f.parts), n, l.output<T>(1));
           },

@@ -83,6 +83,7 @@ __global__ void __launch_bounds__(kThreads)
                     int64_t rows, int n, Acc<T> epsilon) {
   using A = Acc<T>;
   __shared__ __align__(16) A factor[K * 32 * N], offset[K * 32 * N];
+  wait_for_previous();
   for (int c = threadIdx.x; c < n; c += kThreads) {
     factor[c] = scale.at(c, A(1));
     offset[c] = bias.at(c, A(0));
@@ -129,10 +130,9 @@ template <int K, class T> Kernel layer_norm_rows_kernel(const Prepare& p, const 
   const auto epsilon = static_cast<Acc<T>>(p.attrs<NormAttrs>().epsilon);
   const auto blocks = std::min<unsigned>(blocks_for(s.outer, kThreads / 32), 132 * 8);
   return {[=](const Launch& l) {
-    layer_norm_rows<kVector<T>, K, T><<<blocks, kThreads, 0, stream_of(l)>>>(
-        l.input<T>(0), l.output<T>(), scale.get(l), bias.get(l), s.outer, static_cast<int>(s.size),
-        epsilon);
-    TRI_CUDA_LAUNCHED();
+    launch_next(layer_norm_rows<kVector<T>, K, T>, dim3(blocks), kThreads, stream_of(l),
+                l.input<T>(0), l.output<T>(), scale.get(l), bias.get(l), s.outer,
+                static_cast<int>(s.size), epsilon);
   }};
 }
 
@@ -191,6 +191,7 @@ __global__ void __launch_bounds__(G == 32 ? kWarpThreads
   using A = Acc<T>;
   extern __shared__ __align__(16) unsigned char memory[];  // sums of the groups
   A* shared = reinterpret_cast<A*>(memory);
+  wait_for_previous();
   const int threads = G == 32 ? 32 : static_cast<int>(blockDim.x), lane = threadIdx.x % threads;
   const int group = threadIdx.x / threads, groups = blockDim.x / threads;
   const A count = static_cast<A>(n);
@@ -293,6 +294,7 @@ __global__ void __launch_bounds__(G == 32 ? kWarpThreads
       store<N>(dx + r * n + column(k), v[k]);
     }
   }
+  let_next_begin();
   A* own = partial + static_cast<int64_t>(blockIdx.x) * kSums * n;
   // The groups' sums, one group after the other.
   for (int turn = 0; turn < groups; ++turn) {
@@ -377,6 +379,7 @@ __global__ void __launch_bounds__(1024)
   __shared__ A sums[32][33];
   const int x = threadIdx.x % 32, y = threadIdx.x / 32;
   const int64_t c = static_cast<int64_t>(blockIdx.x) * 32 + x, all = (third ? 3 : 2) * n;
+  wait_for_previous();
   A sum = 0;
   if (c < all) {
 #pragma unroll 4
@@ -406,14 +409,13 @@ Kernel grad_rows_kernel(const Prepare& p, int64_t rows, int64_t n, unsigned thre
                shared = G == 32 ? (sums + static_cast<size_t>(n)) * sizeof(A) : 0;
   return {[=](const Launch& l) {
             auto* partial = static_cast<A*>(l.scratch);
-            layer_norm_grad_rows<G, N, K, kSums, T><<<blocks, threads, shared, stream_of(l)>>>(
-                l.input<T>(0), scale.get(l), l.input<T>(2), l.output<T>(0), partial, rows, n,
-                epsilon);
-            TRI_CUDA_LAUNCHED();
-            join_partials<T><<<blocks_for(kSums * n, 32), 1024, 0, stream_of(l)>>>(
-                partial, l.output<A>(1), l.output<A>(2), kSums > 2 ? l.output<T>(3) : nullptr,
-                blocks, n);
-            TRI_CUDA_LAUNCHED();
+            launch_next(layer_norm_grad_rows<G, N, K, kSums, T>,
+                        LaunchShape{.blocks = dim3(blocks), .threads = threads, .shared = shared},
+                        stream_of(l), l.input<T>(0), scale.get(l), l.input<T>(2), l.output<T>(0),
+                        partial, rows, n, epsilon);
+            launch_next(join_partials<T>, dim3(blocks_for(kSums * n, 32)), 1024, stream_of(l),
+                        partial, l.output<A>(1), l.output<A>(2),
+                        kSums > 2 ? l.output<T>(3) : nullptr, static_cast<int64_t>(blocks), n);
           },
           blocks * sums * sizeof(A)};
 }

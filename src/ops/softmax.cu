@@ -225,6 +225,52 @@ __global__ void __launch_bounds__(kThreads)
   });
 }
 
+// Loss and gradient at once: a block has a row, which it reads once and keeps in shared memory.
+constexpr unsigned kRowThreads = 512;
+template <int N, class T>
+__global__ void __launch_bounds__(kRowThreads)
+    cross_entropy_half_rows(const T* x, Labels hard, const float* dloss, T* dx,  // dx may be x
+                            float* loss, int size, int classes) {
+  extern __shared__ uint4 kept[];
+  const int64_t r = blockIdx.x;
+  x += r * size, dx += r * size;
+  float most = lowest<float>(), sum = 0;
+  for (int i = static_cast<int>(threadIdx.x) * N; i < size; i += kRowThreads * N) {
+    kept[i / N] = *reinterpret_cast<const uint4*>(x + i);
+    float v[N], peak = most;
+    load<N>(reinterpret_cast<const T*>(kept + i / N), v);
+#pragma unroll
+    for (int k = 0; k < N; ++k)
+      if (i + k < classes) peak = Larger{}(peak, v[k]);
+    sum *= __expf(most - peak);
+    most = peak;
+#pragma unroll
+    for (int k = 0; k < N; ++k)
+      if (i + k < classes) sum += __expf(v[k] - most);
+  }
+  const float peak = group_reduce<kThreads>(most, Larger{});
+  sum = group_reduce<kThreads>(sum * __expf(most - peak), Plus{});
+  const int64_t own = hard.at[r];
+  const bool skipped = own == hard.ignored;
+  const float log_sum = peak + log_of(sum), slope = skipped ? 0.f : dloss[r];
+  if (threadIdx.x == 0) {
+    const bool known = own >= 0 && own < classes;
+    loss[r] = skipped ? 0.f
+              : known ? log_sum - up(reinterpret_cast<const T*>(kept)[own])
+                      : static_cast<float>(NAN);
+  }
+  for (int i = static_cast<int>(threadIdx.x) * N; i < size; i += kRowThreads * N) {
+    float v[N];
+    load<N>(reinterpret_cast<const T*>(kept + i / N), v);
+#pragma unroll
+    for (int k = 0; k < N; ++k) {
+      v[k] = (__expf(v[k] - log_sum) - (!skipped && i + k == own ? 1.f : 0.f)) * slope;
+      if (i + k >= classes) v[k] = 0;
+    }
+    store<N>(dx + i, v);
+  }
+}
+
 Lines lines_of(const Shape& x, int64_t axis) {
   const AxisSplit s = split_at(x, axis);
   return {s.outer * s.inner, s.size, s.inner};
@@ -313,6 +359,43 @@ template <class T> Kernel cross_entropy_half_kernel(const Prepare& p, bool backw
   }};
 }
 
+template <class T> Kernel cross_entropy_half_both_kernel(const Prepare& p) {
+  constexpr size_t kMostShared = 160 << 10;
+  constexpr int kN = kVector<T>;
+  const auto a = p.attrs<CrossEntropyAttrs>();
+  const Lines s = lines_of(p.in().shape, a.axis);
+  const bool wide = p.in(1).dtype == DType::kInt64;
+  const int64_t classes = a.classes ? a.classes : s.size;
+  const size_t row = static_cast<size_t>(s.size) * sizeof(T);
+  if (s.inner != 1 || !vectors_fit(sizeof(T), s.size) || s.size < 1024 || row > kMostShared ||
+      s.count > 0x7fffffff) {
+    return {[=](const Launch& l) {
+              const Labels labels{{l.in[1], wide}, a.ignore_index};
+              auto* log_sum = static_cast<float*>(l.scratch);
+              choose_lines<T>(s, [&](auto g, auto n) {
+                const unsigned blocks = blocks_for(s.count, kThreads / g());
+                cross_entropy_half_lines<g(), n(), T><<<blocks, kThreads, 0, stream_of(l)>>>(
+                    l.input<T>(0), labels, l.output<float>(1), log_sum, s, classes);
+                cross_entropy_half_grad_lines<g(), n(), T><<<blocks, kThreads, 0, stream_of(l)>>>(
+                    l.input<T>(0), labels, log_sum, l.input<float>(2), l.output<T>(), s, classes);
+              });
+              TRI_CUDA_LAUNCHED();
+            },
+            static_cast<size_t>(s.count) * sizeof(float)};
+  }
+  TRI_CUDA_CALL(cudaFuncSetAttribute(cross_entropy_half_rows<kN, T>,
+                                     cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                     static_cast<int>(kMostShared)));
+  return {[=](const Launch& l) {
+    const Labels labels{{l.in[1], wide}, a.ignore_index};
+    cross_entropy_half_rows<kN, T>
+        <<<static_cast<unsigned>(s.count), kRowThreads, row, stream_of(l)>>>(
+            l.input<T>(0), labels, l.input<float>(2), l.output<T>(), l.output<float>(1),
+            static_cast<int>(s.size), static_cast<int>(classes));
+    TRI_CUDA_LAUNCHED();
+  }};
+}
+
 Kernel of_half(const Prepare& p, bool backward) {
   if (p.in().shape.numel() == 0) return nothing();
   if (p.in().dtype == DType::kFloat16) return cross_entropy_half_kernel<__half>(p, backward);
@@ -324,6 +407,11 @@ Kernel of_half(const Prepare& p, bool backward) {
 
 Kernel cuda_cross_entropy_half(const Prepare& p) { return cuda::of_half(p, false); }
 Kernel cuda_cross_entropy_half_grad(const Prepare& p) { return cuda::of_half(p, true); }
+Kernel cuda_cross_entropy_half_both(const Prepare& p) {
+  if (p.in().shape.numel() == 0) return cuda::nothing();
+  return p.in().dtype == DType::kFloat16 ? cuda::cross_entropy_half_both_kernel<__half>(p)
+                                         : cuda::cross_entropy_half_both_kernel<__nv_bfloat16>(p);
+}
 
 Kernel cuda_softmax(const Prepare& p) { return cuda::softmax_of(p, false); }
 Kernel cuda_log_softmax(const Prepare& p) { return cuda::softmax_of(p, true); }

@@ -1,5 +1,5 @@
-// fuse_loss: cross entropy of half logits takes in the casts around it, where the target has
-// kernels for that; a large vocabulary is padded to what tensor cores like.
+// fuse_loss: cross entropy of half logits takes in the casts around it, and its gradient, where the
+// target has kernels for that; a large vocabulary is padded to what tensor cores like.
 #include <algorithm>
 
 #include "ops/cross_entropy.h"
@@ -21,6 +21,8 @@ class LossFuser : Rewriter {
     for_nodes(ops::cross_entropy_with_softmax_op, [&](Node* n) { half(n); });
     graph_.drop_unused();  // the replaced ones no longer read
     for_nodes(ops::cross_entropy_half_op, [&](Node* n) { pad(n); });
+    graph_.drop_unused();
+    for_nodes(ops::cross_entropy_half_op, [&](Node* n) { with_gradient(n); });
     finish();
   }
 
@@ -60,6 +62,28 @@ class LossFuser : Rewriter {
                          {logits, label, now[1], back->inputs[2]}, attrs);
       graph_.replace_uses(cast->out(), d[0]);
     }
+  }
+
+  // Logits are read once where the loss's gradient is known before the loss, as that of a mean is.
+  void with_gradient(Node* loss) {
+    Value* log_sum = loss->out(1);
+    Node* back = only_reader(log_sum);
+    if (back == nullptr || back->op != &ops::cross_entropy_half_grad_op ||
+        back->inputs[0] != loss->inputs[0] || back->inputs[1] != loss->inputs[1])
+      return;
+    Value* dloss = back->inputs[3];
+    std::unordered_set<const Node*> seen;
+    if (depends(dloss, loss, seen)) return;
+    const auto now = add(*back, ops::cross_entropy_half_both_op,
+                         {loss->inputs[0], loss->inputs[1], dloss}, loss->attrs);
+    graph_.replace_uses(back->out(), now[0]);
+    graph_.replace_uses(loss->out(0), now[1]);
+  }
+  static bool depends(const Value* v, const Node* on, std::unordered_set<const Node*>& seen) {
+    if (v == nullptr || v->node == on) return v != nullptr;
+    if (v->node == nullptr || !seen.insert(v->node).second) return false;
+    return std::ranges::any_of(v->node->inputs,
+                               [&](const Value* in) { return depends(in, on, seen); });
   }
 
   // ---- padding: logits = x w [+ bias] of so many classes that their rows are not aligned.

@@ -202,7 +202,7 @@ TEST(FuseLoss, PaddedClassesGiveTheSameNumbers) {
   const std::vector<Array> want = run_on(find_device("cpu"), recorded(), inputs);
   auto graph = recorded();
   run_passes(*graph, PassContext{cuda_target()}, "fuse_loss");
-  EXPECT_EQ(count(*graph, ops::cross_entropy_half_op), 1);
+  EXPECT_EQ(count(*graph, ops::cross_entropy_half_both_op), 1);
   for (const auto& node : graph->nodes) {
     if (node->op != &ops::matmul_op) continue;
     for (const Value* in : node->inputs)

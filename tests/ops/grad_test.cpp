@@ -297,7 +297,8 @@ TEST(Gradient, EveryOperatorHasARule) {
                                            "fused_batch_norm_act_pool",
                                            "conv2d_statistics",
                                            "layer_norm_grad_sum",
-                                           "gelu_grad_sum"};
+                                           "gelu_grad_sum",
+                                           "cross_entropy_half_both"};
   // Of a training step, behind the gradients.
   const std::set<std::string> updates = {"clip_factors", "check_finite_and_unscale",
                                          "update_loss_scaling"};
