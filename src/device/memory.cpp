@@ -29,22 +29,37 @@ void MemoryPool::count(int64_t bytes) {
   while (peak < now && !peak_.compare_exchange_weak(peak, now)) {}
 }
 
+namespace {
+
+constexpr int64_t kHuge = int64_t{2} << 20;
+
+// A multiple of kHuge, at an address that is one: else the system finds no room for a huge page.
+// Null when there is no memory.
+char* map_huge(int64_t bytes) {
+  const auto size = static_cast<size_t>(bytes), more = static_cast<size_t>(kHuge);
+  void* p = mmap(nullptr, size + more, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (p == MAP_FAILED) return nullptr;
+  auto* all = static_cast<char*>(p);
+  const size_t before = (more - reinterpret_cast<uintptr_t>(all) % more) % more;
+  if (before > 0) munmap(all, before);
+  munmap(all + before + size, more - before);
+  madvise(all + before, size, MADV_HUGEPAGE);  // fewer TLB misses; no harm where it is refused
+  return all + before;
+}
+
+}  // namespace
+
 Block::Block(std::shared_ptr<MemoryPool> pool, int64_t bytes, const char* what)
     : pool_(std::move(pool)) {
-  constexpr int64_t kHuge = int64_t{2} << 20;
   bytes_ = (bytes + kHuge - 1) / kHuge * kHuge;
   if (bytes_ == 0) return;
   pool_->reserve(bytes_, what);
-  void* p = mmap(nullptr, static_cast<size_t>(bytes_), PROT_READ | PROT_WRITE,
-                 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (p == MAP_FAILED) {
+  data_ = map_huge(bytes_);
+  if (data_ == nullptr) {
     pool_->release(bytes_);
     fail(Code::kResourceExhausted,
          "[memory] the system gives no " + std::to_string(bytes_) + " bytes for " + what);
   }
-  madvise(p, static_cast<size_t>(bytes_),
-          MADV_HUGEPAGE);  // fewer TLB misses; no harm where it is refused
-  data_ = static_cast<char*>(p);
 }
 
 Block::~Block() {

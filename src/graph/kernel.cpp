@@ -11,7 +11,8 @@ std::shared_ptr<const void> Prepare::packed(
   const Array& source = *constant(i);
   unread.push_back(i);
   const auto make = [&] {
-    Array t(DType::kUInt8, Shape{static_cast<int64_t>(bytes)});
+    const Shape shape{static_cast<int64_t>(bytes)};
+    Array t = cache && !upload ? cache->memory(bytes) : Array(DType::kUInt8, shape);
     pack(source, t.data());
     return t;
   };

@@ -41,6 +41,8 @@ class ModelCache {
   // Not `counted`: the memory is a device's, which counts it itself.
   virtual Array get(const std::string& key, std::vector<Array> sources,
                     const std::function<Array()>& make, bool counted = true) = 0;
+  // Bytes for what `make` packs. Those of one model lie together, in huge pages.
+  virtual Array memory(size_t bytes) = 0;
 };
 
 // What an operator's `cpu` or `cuda` sees: a node whose types are final. It chooses the algorithm

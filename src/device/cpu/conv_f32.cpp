@@ -93,7 +93,8 @@ class Pointwise final : public Conv {
     run.ldy = spec_.ldy, run.ldr = args.ldr;
     run.epilogue = &epilogue_;
     int64_t next = 0;
-    for (int64_t m = part.col[0] * unit_; m < end; m = next) {
+    run.cold = true;
+    for (int64_t m = part.col[0] * unit_; m < end; m = next, run.cold = false) {
       next = std::min(m + block_, end);
       if (args.input_scale) next = std::min(next, (m / image + 1) * image);
       run.width = next - m;

@@ -2,6 +2,7 @@
 //
 // Blocks of output rows go through the matrix kernel; what it reads lies in the input, or is first
 // copied (padded, cut into planes) or computed into scratch.
+#include <algorithm>
 #include <cstring>
 #include <vector>
 
@@ -43,21 +44,22 @@ class Windowed final : public Conv {
   void run(const ConvArgs& args) const override {
     for_parts(grid_.count(), part_floats_, args.scratch, [&](int64_t i, float* scratch) {
       const Part part = part_at(work_, grid_, i);
-      const int64_t end = std::min(part.row[1] * row_unit_, spec_.n * spec_.oh);
       if (source_ == Source::kDepthwise) { std::memset(scratch, 0, bytes_of(zeros_)); }
-      for (int64_t g = 0; g < spec_.groups; ++g) {
-        for_row_blocks(part.row[0] * row_unit_, end, spec_.oh, block_rows_,
-                       [&](const Rows& rows) { run_block(args, part, g, rows, scratch); });
-      }
+      const std::vector<Rows>& blocks = blocks_[static_cast<size_t>(i)];
+      for (int64_t g = 0; g < spec_.groups; ++g)
+        for (size_t k = 0; k < blocks.size(); ++k)
+          run_block(args, part, g, &blocks[k], k == 0, k + 1 < blocks.size(), scratch);
     });
   }
 
  private:
   void plan(double prepare_pixel);
   void plan_taps();
-  void run_block(const ConvArgs& args, const Part& part, int64_t g, const Rows& rows,
-                 float* scratch) const;
-  void fetch_below(const ConvArgs& args, const Rows& rows, GemmRun& run) const;
+  void plan_blocks();
+  // `rows` is one of blocks_, which `more` follow.
+  void run_block(const ConvArgs& args, const Part& part, int64_t g, const Rows* rows, bool first,
+                 bool more, float* scratch) const;
+  void fetch_next(const ConvArgs& args, const Rows& rows, const Rows& next, GemmRun& run) const;
   const float* input(const ConvArgs& args, int64_t g, const Rows& rows, int64_t x0, int64_t x1,
                      float* scratch) const;
   void copy_padded(const float* x, const Rows& rows, int64_t x0, int64_t x1, float* out) const;
@@ -85,6 +87,7 @@ class Windowed final : public Conv {
   std::vector<int64_t> taps_;
   Work work_;
   Grid grid_;
+  std::vector<std::vector<Rows>> blocks_;  // of every part
 };
 
 void Windowed::plan(double prepare_pixel) {
@@ -126,6 +129,20 @@ void Windowed::plan(double prepare_pixel) {
   }
   part_floats_ = round_up(part_floats_, kLanes);
   plan_taps();
+  plan_blocks();
+}
+
+// Every other part goes upwards: rows that it shares with the one above, which are in another
+// core's cache, come last and have been fetched by then.
+void Windowed::plan_blocks() {
+  for (int64_t i = 0; i < grid_.count(); ++i) {
+    const Part part = part_at(work_, grid_, i);
+    const int64_t end = std::min(part.row[1] * row_unit_, spec_.n * spec_.oh);
+    std::vector<Rows>& blocks = blocks_.emplace_back();
+    for_row_blocks(part.row[0] * row_unit_, end, spec_.oh, block_rows_,
+                   [&](const Rows& rows) { blocks.push_back(rows); });
+    if (i % 2 == 1) std::reverse(blocks.begin(), blocks.end());
+  }
 }
 
 void Windowed::plan_taps() {
@@ -238,18 +255,31 @@ const float* Windowed::input(const ConvArgs& args, int64_t g, const Rows& rows, 
   return run.y;
 }
 
-// Has what the next block's depthwise part reads fetched during the products of this one.
-void Windowed::fetch_below(const ConvArgs& args, const Rows& rows, GemmRun& run) const {
-  const int64_t first = rows.end * dw_.sh - dw_.top + dw_.kh - dw_.sh;
-  const int64_t last = std::min(first + block_rows_ * dw_.sh, dw_.h);
-  if (dw_.h * dw_.w * dw_.ldx < kLargePicture || rows.end >= dw_.oh || first >= last) return;
-  const float* x = static_cast<const float*>(args.x) + rows.image * dw_.h * dw_.w * dw_.ldx;
-  run.ahead[0] = ahead_of(x + first * dw_.w * dw_.ldx, (last - first) * dw_.w * dw_.ldx);
+// Has what the next block's depthwise part reads, and what it writes, fetched during the products
+// of this one.
+void Windowed::fetch_next(const ConvArgs& args, const Rows& rows, const Rows& next,
+                          GemmRun& run) const {
+  const auto begin = [&](const Rows& r) {
+    return std::max<int64_t>(0, r.begin * dw_.sh - dw_.top);
+  };
+  const auto end = [&](const Rows& r) {
+    return std::min(dw_.h, (r.end - 1) * dw_.sh - dw_.top + dw_.kh);
+  };
+  int64_t first = begin(next), last = end(next);
+  if (next.image == rows.image && first >= begin(rows)) first = std::max(first, end(rows));
+  else if (next.image == rows.image) last = std::min(last, begin(rows));
+  const int64_t row = dw_.w * dw_.ldx, line = spec_.ow * spec_.ldy;
+  run.ahead[0] = ahead_of(static_cast<const float*>(args.x) + (next.image * dw_.h + first) * row,
+                          (last - first) * row);
+  run.ahead[1] =
+      ahead_of(static_cast<const float*>(args.y) + (next.image * spec_.oh + next.begin) * line,
+               (next.end - next.begin) * line);
 }
 
-void Windowed::run_block(const ConvArgs& args, const Part& part, int64_t g, const Rows& rows,
-                         float* scratch) const {
+void Windowed::run_block(const ConvArgs& args, const Part& part, int64_t g, const Rows* block,
+                         bool first, bool more, float* scratch) const {
   const ConvSpec& s = spec_;
+  const Rows& rows = *block;
   const int64_t x0 = part.col[0] * col_unit_, x1 = std::min(part.col[1] * col_unit_, s.ow);
   GemmRun run;
   run.a = input(args, g, rows, x0, x1, scratch);
@@ -274,6 +304,7 @@ void Windowed::run_block(const ConvArgs& args, const Part& part, int64_t g, cons
   run.ic = tap_length_, run.oc = oc_;
   run.w = static_cast<const float*>(args.weight) + g * set_floats(run.taps * run.ic, oc_);
   run.panel_begin = part.panel[0], run.panel_end = part.panel[1];
+  run.cold = first;
   run.bias = args.bias ? args.bias + g * oc_ : nullptr;
   const int64_t pixel = (rows.image * s.oh + rows.begin) * s.ow + x0;
   run.y = static_cast<float*>(args.y) + pixel * s.ldy + g * oc_;
@@ -287,7 +318,8 @@ void Windowed::run_block(const ConvArgs& args, const Part& part, int64_t g, cons
     run.rows = 1;
   }
   run.epilogue = &epilogue_;
-  if (source_ == Source::kDepthwise && grid_.cols == 1) fetch_below(args, rows, run);
+  if (source_ == Source::kDepthwise && grid_.cols == 1 && more)
+    fetch_next(args, rows, block[1], run);
   gemm(run);
 }
 

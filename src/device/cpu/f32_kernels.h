@@ -48,6 +48,7 @@ struct GemmRun {
   int tile_rows = 0;
   bool accumulate = false;  // y holds sums already, which go on (no bias then)
   bool more = false;        // the sums go on in another run (no epilogue then)
+  bool cold = false;        // the weights are not in L2 yet: every panel fetches the next one
   // Memory that is wanted in L2 when this run is done, fetched in this order.
   struct Ahead {
     const char *at = nullptr, *end = nullptr;

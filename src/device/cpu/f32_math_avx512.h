@@ -127,27 +127,27 @@ template <int kN> TRI_INLINE void activate_all(__m512 (&v)[kN], const Epilogue& 
   switch (e.act) {
     case Act::kNone: break;
     case Act::kRelu:
-#pragma GCC unroll 8
+#pragma GCC unroll 16
       for (int i = 0; i < kN; ++i) v[i] = apply_act<Act::kRelu>(v[i], e);
       break;
     case Act::kHardSwish: {
       const HardSwish f(e.scale, e.shift);
-#pragma GCC unroll 8
+#pragma GCC unroll 16
       for (int i = 0; i < kN; ++i) v[i] = f(v[i]);
       return;
     }
     default: {
       alignas(64) float buffer[kN * 16];
-#pragma GCC unroll 8
+#pragma GCC unroll 16
       for (int i = 0; i < kN; ++i) _mm512_store_ps(buffer + i * 16, v[i]);
       activate_buffer(buffer, kN, e);
-#pragma GCC unroll 8
+#pragma GCC unroll 16
       for (int i = 0; i < kN; ++i) v[i] = _mm512_load_ps(buffer + i * 16);
     }
   }
   if (e.scale != 1 || e.shift != 0) {
     const __m512 scale = set1(e.scale), shift = set1(e.shift);
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int i = 0; i < kN; ++i) v[i] = _mm512_fmadd_ps(v[i], scale, shift);
   }
 }

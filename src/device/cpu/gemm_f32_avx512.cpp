@@ -416,12 +416,12 @@ void sweep(const GemmRun& run, const Panels& panels) {
 // Long sums are cut, so that a panel's part of one stays in L2 while all pixels pass.
 struct Blocks {
   int64_t k_total, count, size;  // size: of K
-  bool large;                    // the weights
+  bool large;                    // the weights, or not at hand
 
   explicit Blocks(const GemmRun& run) : k_total(run.taps * run.ic), count(1), size(k_total) {
     const int64_t v0 = panel_vector(run.oc, run.panel_begin);
     const int64_t v1 = panel_vector(run.oc, run.panel_end);
-    large = (v1 - v0) * kLanes * k_total > kLargeWeights;
+    large = run.cold || (v1 - v0) * kLanes * k_total > kLargeWeights;
     // Unfinished sums wait in y, where a residual added in place would be lost.
     if (run.rows * run.width <= kMaxRows[1] || run.residual == run.y) return;
     if (run.taps == 1) {
@@ -532,13 +532,12 @@ void pack_tiles(const float* x, int64_t ldx, int64_t n, int64_t width, int most,
 
 void scale_pixels(const float* x, int64_t ldx, const float* scale, int64_t n, int64_t channels,
                   float* y, int64_t ldy) {
-  for (int64_t c = 0; c < channels; c += kLanes) {
-    const int64_t left = channels - c;
-    const auto mask = static_cast<__mmask16>(left >= kLanes ? 0xffff : (1u << left) - 1);
-    const __m512 s = scale ? _mm512_maskz_loadu_ps(mask, scale + c) : set1(1);
-    for (int64_t i = 0; i < n; ++i) {
-      const __m512 v = _mm512_maskz_loadu_ps(mask, x + i * ldx + c);
-      _mm512_mask_storeu_ps(y + i * ldy + c, mask, _mm512_mul_ps(v, s));
+  for (int64_t i = 0; i < n; ++i, x += ldx, y += ldy) {
+    for (int64_t c = 0; c < channels; c += kLanes) {
+      const __mmask16 mask = mask_of_first(channels - c);
+      const __m512 v = _mm512_maskz_loadu_ps(mask, x + c);
+      const __m512 s = scale ? _mm512_maskz_loadu_ps(mask, scale + c) : set1(1);
+      _mm512_mask_storeu_ps(y + c, mask, _mm512_mul_ps(v, s));
     }
   }
 }
