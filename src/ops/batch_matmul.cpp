@@ -150,7 +150,7 @@ Kernel small_products(const cpu::BatchMatmulSpec& s, const Param<float>& bias_of
   const cpu::ProductSpec one = product_spec(s);
   const size_t packed = align_up(cpu::small_product_bytes(one));
   const size_t whole = packed * static_cast<size_t>(num_threads());
-  constexpr int64_t kGrain = 1 << 17;  // multiplications worth a thread
+  constexpr int64_t kGrain = 1 << 18;  // multiplications worth a thread
   const int64_t grain = std::max<int64_t>(1, kGrain / std::max<int64_t>(1, s.m * s.n * s.k));
   return {[=](const Launch& l) {
             const float *a = l.input<float>(0), *b = l.input<float>(1);

@@ -58,7 +58,8 @@ template <class T> Kernel column_kernel(const AxisSplit& s, bool log) {
 }
 
 template <class Bits> Kernel row_kernel(const AxisSplit& s, bool log) {
-  return {[=, grain = grain_of(s.size)](const Launch& l) {
+  constexpr int64_t kExp = 4;  // as dear as so many copied elements
+  return {[=, grain = grain_of(kExp * s.size)](const Launch& l) {
     parallel_for(s.outer, grain, [&](int64_t begin, int64_t end, int) {
       const int64_t at = begin * s.size;
       softmax_rows_avx512(l.input<Bits>(0) + at, l.output<Bits>() + at, end - begin, s.size, log);
