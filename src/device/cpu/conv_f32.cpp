@@ -93,8 +93,8 @@ class Pointwise final : public Conv {
     run.ldy = spec_.ldy, run.ldr = args.ldr;
     run.epilogue = &epilogue_;
     int64_t next = 0;
-    run.cold = true;
-    for (int64_t m = part.col[0] * unit_; m < end; m = next, run.cold = false) {
+    run.weights = Weights::kCold;
+    for (int64_t m = part.col[0] * unit_; m < end; m = next) {
       next = std::min(m + block_, end);
       if (args.input_scale) next = std::min(next, (m / image + 1) * image);
       run.width = next - m;
@@ -111,6 +111,7 @@ class Pointwise final : public Conv {
         run.residual = static_cast<const float*>(args.residual) + m * args.ldr + g * oc_;
       }
       gemm(run);
+      run.weights = Weights::kBySize;
     }
   }
 

@@ -304,7 +304,7 @@ void Windowed::run_block(const ConvArgs& args, const Part& part, int64_t g, cons
   run.ic = tap_length_, run.oc = oc_;
   run.w = static_cast<const float*>(args.weight) + g * set_floats(run.taps * run.ic, oc_);
   run.panel_begin = part.panel[0], run.panel_end = part.panel[1];
-  run.cold = first;
+  if (first) run.weights = Weights::kCold;
   run.bias = args.bias ? args.bias + g * oc_ : nullptr;
   const int64_t pixel = (rows.image * s.oh + rows.begin) * s.ow + x0;
   run.y = static_cast<float*>(args.y) + pixel * s.ldy + g * oc_;

@@ -28,6 +28,9 @@ inline int64_t panel_vector(int64_t oc, int64_t p) {
 // Pixel (r, i) of the run (r < rows, i < width) has its K inputs at
 //   a + r * a_row + i * a_pixel + tap[t] + c    (t < taps, c < ic)
 // its outputs at y + r * y_row + i * ldy, and its residual likewise.
+// Where the weights of a run are: every panel of those that are not in L2 fetches the next one.
+enum class Weights : uint8_t { kBySize, kCold, kWarm };
+
 struct GemmRun {
   const float* a = nullptr;
   int64_t a_pixel = 0, a_row = 0;
@@ -35,6 +38,7 @@ struct GemmRun {
   const int64_t* tap = nullptr;
   int64_t taps = 1, ic = 0;
   const float* w = nullptr;  // all panels
+  Weights weights = Weights::kBySize;
   int64_t oc = 0, panel_begin = 0, panel_end = 0;
   const float* bias = nullptr;  // [oc] or null
   float* y = nullptr;
@@ -48,7 +52,6 @@ struct GemmRun {
   int tile_rows = 0;
   bool accumulate = false;  // y holds sums already, which go on (no bias then)
   bool more = false;        // the sums go on in another run (no epilogue then)
-  bool cold = false;        // the weights are not in L2 yet: every panel fetches the next one
   // Memory that is wanted in L2 when this run is done, fetched in this order.
   struct Ahead {
     const char *at = nullptr, *end = nullptr;

@@ -421,7 +421,8 @@ struct Blocks {
   explicit Blocks(const GemmRun& run) : k_total(run.taps * run.ic), count(1), size(k_total) {
     const int64_t v0 = panel_vector(run.oc, run.panel_begin);
     const int64_t v1 = panel_vector(run.oc, run.panel_end);
-    large = run.cold || (v1 - v0) * kLanes * k_total > kLargeWeights;
+    large = run.weights == Weights::kCold ||
+            (run.weights == Weights::kBySize && (v1 - v0) * kLanes * k_total > kLargeWeights);
     // Unfinished sums wait in y, where a residual added in place would be lost.
     if (run.rows * run.width <= kMaxRows[1] || run.residual == run.y) return;
     if (run.taps == 1) {

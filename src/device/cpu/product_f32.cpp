@@ -15,6 +15,7 @@ namespace {
 constexpr int64_t kSharedFloats = 384 * 1024;  // of b: larger ones go panel by panel
 constexpr int64_t kChunkFloats = 128 * 1024;   // of b at a time then
 constexpr int64_t kTurnedFloats = 512 * 1024;  // of a, turned as a whole then
+constexpr int64_t kBlockFloats = 48 * 1024;    // of a and c at a time
 constexpr int64_t kStep = 128;                 // of K, for tiles
 
 struct Data {
@@ -106,7 +107,6 @@ class RowProduct final : public Product {
     chunks_ = std::min(panels_, round_up(ceil_div(panels_, most), threads));
     chunk_floats_ = ceil_div(panels_, chunks_) * 3 * kLanes * s_.k;
     block_ = std::max<int64_t>(1, 96 * 1024 / s_.k / unit_) * unit_;
-    first_ = block_;
   }
 
   // Rows are dealt out one by one: the kernel makes its tiles as equal as they can be.
@@ -115,10 +115,10 @@ class RowProduct final : public Product {
     work_.panels = panels_;
     work_.cell = static_cast<double>(s_.k * vectors_of(s_.n));
     grid_ = choose_grid(work_, threads);
-    const int64_t most = std::max<int64_t>(unit_, block_pixels(s_.k, s_.k, s_.n));
-    const int64_t rows = ceil_div(s_.m, grid_.cols);
-    block_ = round_up(ceil_div(rows, ceil_div(rows, most)), unit_);
-    first_ = std::min(block_, 3 * unit_);
+    // Beside b, which stays in L2: a block of a and of c, and the next ones.
+    const int64_t most = std::max<int64_t>(1, kBlockFloats / (s_.k + s_.n) / unit_);
+    const int64_t units = ceil_div(ceil_div(s_.m, grid_.cols), unit_);
+    block_ = ceil_div(units, ceil_div(units, most)) * unit_;
   }
 
   void turn_rows(const float* a, float* turned) const {
@@ -144,12 +144,14 @@ class RowProduct final : public Product {
 
   void run_blocks(GemmRun& run, const Data& d, int64_t begin, int64_t end) const {
     for (int64_t m = begin, rows; m < end; m += rows) {
-      // The first block finds nothing fetched: it is small.
-      rows = std::min(m == begin ? first_ : block_, end - m);
+      rows = std::min(block_, end - m);
       run.width = rows;
       run.a = d.a + m * pitch_;
       set_rows(run, s_, d, m);
-      if (!by_columns_) fetch_rows(run, std::min(block_, end - m - rows));
+      if (!by_columns_) {
+        run.weights = m == begin ? Weights::kCold : Weights::kWarm;
+        fetch_rows(run, std::min(block_, end - m - rows));
+      }
       gemm(run);
     }
   }
@@ -193,7 +195,7 @@ class RowProduct final : public Product {
   ProductSpec s_;
   Epilogue epilogue_;
   bool turned_, by_columns_ = false;
-  int64_t panels_ = 1, unit_ = 1, pitch_ = 0, block_ = 1, first_ = 1;
+  int64_t panels_ = 1, unit_ = 1, pitch_ = 0, block_ = 1;
   int64_t chunks_ = 1, chunk_floats_ = 0;
   Work work_;
   Grid grid_;
