@@ -91,6 +91,12 @@ TEST_P(ProductTest, MatchesThePlainOne) {
     for (int i = 0; i < 8; ++i) check(d, i & 1, i & 2, i & 4, i % 3);
 }
 
+// A small result of a long sum: each thread sums a part.
+TEST_P(ProductTest, MatchesWithSharesOfTheSum) {
+  for (const Shape3& d : {Shape3{40, 50, 2000}, {256, 256, 1537}})
+    for (int i = 0; i < 4; ++i) check(d, true, i & 1, i & 2, i);
+}
+
 // Too large to be packed at once: some columns at a time.
 TEST_P(ProductTest, MatchesWithALargeRightSide) {
   for (const Shape3& d : {Shape3{20, 2500, 200}, {33, 6625, 96}, {5, 1000, 1200}})

@@ -117,6 +117,9 @@ void pack_rows(const float* x, int64_t ldx, int64_t n, int64_t oc, int64_t at, i
 void pack_rows(const uint16_t* x, int64_t ldx, int64_t n, int64_t oc, int64_t at, int64_t n_total,
                float* out);
 
+// y[i, c] += x[i, c].
+void add_rows(const float* x, int64_t ldx, int64_t n, int64_t columns, float* y, int64_t ldy);
+
 // n rows of oc elements, ldx apart, into some of the panels [n_total][vectors * 16], from row `at`
 // on; the first of these panels lies at `out`.
 struct PackRun {

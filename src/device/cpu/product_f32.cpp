@@ -213,56 +213,90 @@ class ColumnProduct final : public Product {
     work_.cell = k * vectors;
     work_.prepare = k / 4;
     work_.weights = k * vectors * 4;
-    grid_ = choose_grid(work_, num_threads());
+    if (shares_sum()) shares_ = num_threads();
+    else grid_ = choose_grid(work_, num_threads());
     const int64_t rows = ceil_div(s_.m, grid_.cols);
     block_ = ceil_div(rows, ceil_div(rows, kMostRows));
     tile_floats_ = ceil_div(block_, tile_rows_) * kStep * kLanes;
     panel_floats_ = kStep * vectors_of(s_.n) * kLanes;
+    part_floats_ = tile_floats_ + panel_floats_;
+    if (shares_ > 1) part_floats_ += round_up(s_.m * s_.n, kLanes);
   }
 
-  size_t scratch_bytes() const override {
-    return bytes_of(grid_.count() * (tile_floats_ + panel_floats_));
-  }
+  size_t scratch_bytes() const override { return bytes_of(grid_.count() * shares_ * part_floats_); }
 
   void run(const float* a, const float* b, const float* bias, float* c, void* scratch,
            const float* residual) const override {
     const Data d{a, b, bias, c, residual};
-    for_parts(grid_.count(), tile_floats_ + panel_floats_, scratch, [&](int64_t i, float* own) {
+    if (shares_ > 1) return run_shares(d, static_cast<float*>(scratch));
+    for_parts(grid_.count(), part_floats_, scratch, [&](int64_t i, float* own) {
       const Part part = part_at(work_, grid_, i);
       for (int64_t m = part.col[0]; m < part.col[1]; m += block_)
-        run_block(d, part, m, std::min(block_, part.col[1] - m), own);
+        run_block(s_, d, part, m, std::min(block_, part.col[1] - m), own);
     });
   }
 
  private:
   static constexpr int64_t kMostRows = 1024;
 
-  void run_block(const Data& d, const Part& part, int64_t m, int64_t rows, float* tiles) const {
+  // A small result of a long sum: each thread sums a part, of rows that it is likely to have made
+  // itself and has in its cache.
+  bool shares_sum() const {
+    constexpr int64_t kSmall = 96 * 1024;
+    const Epilogue& e = epilogue_;
+    return s_.m * s_.n <= kSmall && s_.k >= 4 * kStep * num_threads() && e.act == Act::kNone &&
+           e.residual == Epilogue::kNone && e.scale == 1 && e.shift == 0;
+  }
+
+  void run_shares(const Data& d, float* scratch) const {
+    const auto sums = [&](int64_t i) {
+      return scratch + i * part_floats_ + tile_floats_ + panel_floats_;
+    };
+    for_parts(shares_, part_floats_, scratch, [&](int64_t i, float* own) {
+      const int64_t k = s_.k * i / shares_;
+      ProductSpec s = s_;
+      s.k = s_.k * (i + 1) / shares_ - k;
+      Data part{d.a + k * s_.a_column, d.b + k * s_.b_row, nullptr, sums(i), nullptr};
+      s.c_row = s_.n;
+      if (i == 0) part.bias = d.bias, part.c = d.c, s.c_row = s_.c_row;
+      const Part all{{0, 1}, {0, s_.m}, {0, work_.panels}};
+      for (int64_t m = 0; m < s_.m; m += block_)
+        run_block(s, part, all, m, std::min(block_, s_.m - m), own);
+    });
+    parallel_for(s_.m, 1, [&](int64_t begin, int64_t end, int) {
+      for (int64_t i = 1; i < shares_; ++i)
+        add_rows(sums(i) + begin * s_.n, s_.n, end - begin, s_.n, d.c + begin * s_.c_row, s_.c_row);
+    });
+  }
+
+  void run_block(const ProductSpec& s, const Data& d, const Part& part, int64_t m, int64_t rows,
+                 float* tiles) const {
     float* panels = tiles + tile_floats_;
-    GemmRun run = gemm_run(s_, d, epilogue_);
+    GemmRun run = gemm_run(s, d, epilogue_);
     run.a = tiles, run.width = rows;
-    set_rows(run, s_, d, m);
+    set_rows(run, s, d, m);
     run.tile_rows = static_cast<int>(tile_rows_), run.a_step = kLanes;
     const int64_t p0 = part.panel[0], p1 = part.panel[1], middle = (p0 + p1) / 2;
-    const int64_t vector = panel_vector(s_.n, p0);
-    for (int64_t k = 0; k < s_.k; k += kStep) {
-      const int64_t end = std::min(s_.k, k + kStep), next = std::min(s_.k, end + kStep);
-      run.ic = end - k, run.accumulate = k > 0, run.more = end < s_.k;
-      pack_tiles(d.a + m + k * s_.a_column, s_.a_column, run.ic, rows, run.tile_rows, tiles);
-      pack(s_, d.b + k * s_.b_row, p0, p1, 0, run.ic, run.ic, panels);
+    const int64_t vector = panel_vector(s.n, p0);
+    for (int64_t k = 0; k < s.k; k += kStep) {
+      const int64_t end = std::min(s.k, k + kStep), next = std::min(s.k, end + kStep);
+      run.ic = end - k, run.accumulate = k > 0, run.more = end < s.k;
+      pack_tiles(d.a + m + k * s.a_column, s.a_column, run.ic, rows, run.tile_rows, tiles);
+      pack(s, d.b + k * s.b_row, p0, p1, 0, run.ic, run.ic, panels);
       run.w = panels - vector * kLanes * run.ic;
       run.panel_begin = p0, run.panel_end = middle;
-      run.ahead[0] = ahead_of(d.a + m + end * s_.a_column, (next - end) * s_.a_column);
+      run.ahead[0] = ahead_of(d.a + m + end * s.a_column, (next - end) * s.a_column);
       gemm(run);
       run.panel_begin = middle, run.panel_end = p1;
-      run.ahead[0] = ahead_of(d.b + end * s_.b_row, (next - end) * s_.b_row);
+      run.ahead[0] = ahead_of(d.b + end * s.b_row, (next - end) * s.b_row);
       gemm(run);
     }
   }
 
   ProductSpec s_;
   Epilogue epilogue_;
-  int64_t tile_rows_, block_ = 1, tile_floats_ = 0, panel_floats_ = 0;
+  int64_t tile_rows_, block_ = 1, tile_floats_ = 0, panel_floats_ = 0, part_floats_ = 0;
+  int64_t shares_ = 1;  // of the sum
   Work work_;
   Grid grid_;
 };

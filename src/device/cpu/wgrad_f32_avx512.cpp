@@ -125,6 +125,16 @@ void pack_rows(const uint16_t* x, int64_t ldx, int64_t n, int64_t oc, int64_t at
   pack(x, ldx, n, oc, at, n_total, out);
 }
 
+void add_rows(const float* x, int64_t ldx, int64_t n, int64_t columns, float* y, int64_t ldy) {
+  for (int64_t i = 0; i < n; ++i, x += ldx, y += ldy) {
+    for (int64_t c = 0; c < columns; c += kLanes) {
+      const __mmask16 mask = mask_of_first(columns - c);
+      const __m512 v = _mm512_maskz_loadu_ps(mask, x + c);
+      _mm512_mask_storeu_ps(y + c, mask, _mm512_add_ps(v, _mm512_maskz_loadu_ps(mask, y + c)));
+    }
+  }
+}
+
 // Some rows at a time, whose lines are at hand for the next panel.
 void pack_panels(const float* x, const PackRun& run, float* out) {
   const int64_t first = panel_vector(run.oc, run.panel_begin);
