@@ -56,7 +56,7 @@ struct GemmRun {
   struct Ahead {
     const char *at = nullptr, *end = nullptr;
   };
-  Ahead ahead[2];
+  Ahead ahead[3];
 };
 inline GemmRun::Ahead ahead_of(const float* x, int64_t floats) {
   return {reinterpret_cast<const char*>(x), reinterpret_cast<const char*>(x + floats)};

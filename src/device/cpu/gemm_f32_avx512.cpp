@@ -477,7 +477,7 @@ int vectors_in(int64_t oc, int64_t p) {
 // Few weights stay in the first-level cache: every pixel is then read once, by all panels.
 constexpr int64_t kFewWeights = 5 * 1024;
 constexpr int64_t kMostTogether = 8;
-constexpr int kFetches = 3;  // a panel of weights, and what the run asks for
+constexpr int kFetches = 4;  // a panel of weights, and what the run asks for
 
 bool passes_together(const GemmRun& run) {
   const int64_t count = run.panel_end - run.panel_begin;
@@ -503,7 +503,8 @@ void sweep_together(const GemmRun& run, const Blocks& blocks, GemmRun::Ahead* ah
 
 void gemm(const GemmRun& run) {
   const Blocks blocks(run);
-  GemmRun::Ahead ahead[kFetches] = {{}, run.ahead[0], run.ahead[1]};  // the first: weights
+  GemmRun::Ahead ahead[kFetches] = {
+      {}, run.ahead[0], run.ahead[1], run.ahead[2]};  // the first: weights
   if (passes_together(run)) return sweep_together(run, blocks, ahead);
   for (int64_t b = 0; b < blocks.count; ++b) {
     for (int64_t p = run.panel_begin; p < run.panel_end; ++p) {

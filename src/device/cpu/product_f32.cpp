@@ -161,6 +161,8 @@ class RowProduct final : public Product {
     run.ahead[0] = ahead_of(run.a + run.width * pitch_, rows * pitch_);
     if (run.panel_end - run.panel_begin == panels_)
       run.ahead[1] = ahead_of(run.y + run.width * s_.c_row, rows * s_.c_row);
+    if (run.residual && run.residual != run.y && run.panel_end - run.panel_begin == panels_)
+      run.ahead[2] = ahead_of(run.residual + run.width * s_.c_row, rows * s_.c_row);
   }
 
   void pack_all(const float* b, float* packed) const {
