@@ -100,6 +100,8 @@ class Peer:
 class Trireme:
     """The program, started anew for each measurement; it warms up and times itself."""
 
+    computed = {}  # what it computed in, by what it was asked for
+
     def __init__(self, program, precision, threads):
         self.program, self.precision, self.threads = program, precision, threads
         self.command, self.figures = [], {}
@@ -135,6 +137,7 @@ class Trireme:
             milliseconds = float(done.stdout.split()[-1])
             return milliseconds, milliseconds
         self.figures = json.loads(done.stdout)
+        Trireme.computed[self.precision] = self.figures["precision"]
         return self.figures["median_ms"], self.figures["min_ms"]
 
     def close(self):
@@ -235,6 +238,11 @@ def report(args, float32, bfloat16, pictures):
         text += "\n### float32\n\n" + table(float32, FLOAT32, "network") + "\n"
     if bfloat16:
         text += "\n### bfloat16\n\n" + table(bfloat16, BFLOAT16, "network") + "\n"
+        if Trireme.computed.get("bfloat16") == "float32":
+            text += (
+                "\nOn this processor (no AMX) `--precision bfloat16` computes in float32, which is "
+                "faster here.\n"
+            )
     if pictures:
         text += "\n### A picture, end to end\n\n" + table(pictures, PIPELINES, "picture") + "\n"
     faults = sorted(

@@ -33,7 +33,7 @@ class Config {
   }
   void set_device(std::string device) { device_ = std::move(device); }  // "cpu", "gpu:0"
   void set_cpu_math_library_num_threads(int n) { threads_ = n; }  // 0: as many as there are cores
-  void set_precision(Precision precision) { precision_ = precision; }
+  void set_precision(Precision precision) { precision_ = precision; }  // see computed_precision()
   // Operators that stay float32 whatever the precision, by Paddle's types ("conv2d",
   // "depthwise_conv2d", "matmul" ...; create_predictor throws kInvalidArgument for unknown ones).
   // What is kept for its accuracy needs all of float32's bits: a model with such operators uses no
@@ -71,6 +71,12 @@ class Config {
   std::vector<std::string> float32_ops_;
   bool profile_ = false;
 };
+
+// What a model of this config computes in: the config's precision, except that on the CPU bfloat16
+// is taken only where the processor multiplies it faster than float32 (with AMX, or AMD's
+// AVX512-BF16). Elsewhere the model runs in float32: faster there, and more exact. Throws
+// kUnavailable when the device is not there.
+Precision computed_precision(const Config& config);
 
 // What the plan of the most recent run says about itself.
 struct PlanStats {

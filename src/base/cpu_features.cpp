@@ -33,14 +33,17 @@ CpuFeatures detect() {
              __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
   f.avx512_bf16 = f.avx512 && __builtin_cpu_supports("avx512bf16");
   f.amx_bf16 = f.avx512_bf16 && amx_permitted();
+  f.fast_bf16 = f.avx512_bf16 && __builtin_cpu_is("amd");
 #endif
   if (const char* cap = std::getenv("TRIREME_CPU")) {
     const bool baseline = !std::strcmp(cap, "baseline"), avx2 = !std::strcmp(cap, "avx2");
     const bool avx512 = !std::strcmp(cap, "avx512");
     if (baseline) f.avx2 = false;
     if (baseline || avx2) f.avx512 = f.avx512_bf16 = false;
-    if (baseline || avx2 || avx512) f.amx_bf16 = false;
+    if (baseline || avx2 || avx512) f.amx_bf16 = f.fast_bf16 = false;
+    if (!std::strcmp(cap, "bf16")) f.fast_bf16 = f.avx512_bf16;
   }
+  f.fast_bf16 |= f.amx_bf16;
   return f;
 }
 

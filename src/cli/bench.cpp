@@ -102,6 +102,7 @@ double device_ms(inference::Predictor& predictor, const std::vector<Array>& in,
 nlohmann::ordered_json measure(const Request& r) {
   inference::Config config = r.config();
   if (r.profile) config.enable_profile();
+  const std::string precision = announced_precision(config);
   const double start = now_ms();
   const auto predictor = inference::create_predictor(config);
   const double load_ms = now_ms() - start;
@@ -152,6 +153,7 @@ nlohmann::ordered_json measure(const Request& r) {
   j["samples_per_s"] =
       static_cast<double>(shapes.empty() || shapes[0].rank() == 0 ? 1 : shapes[0][0]) * 1e3 /
       throughput_ms;
+  j["precision"] = precision;
   j["first_run_ms"] = first_run_ms;
   j["plan_ms"] = plan_ms;
   j["load_ms"] = load_ms;

@@ -2,6 +2,7 @@
 #include "cli/model_options.h"
 
 #include <CLI/CLI.hpp>
+#include <iostream>
 
 #include "trireme/error.h"
 
@@ -35,7 +36,7 @@ inference::Config ModelOptions::config() const {
 
 void add_precision(CLI::App& verb, std::string& precision) {
   verb.add_option("--precision", precision,
-                  "float32; bfloat16 where the CPU has it; on a GPU also float16")
+                  "float32; bfloat16, where the CPU is faster in it; on a GPU also float16")
       ->check(CLI::IsMember({"float32", "bfloat16", "float16"}))
       ->capture_default_str();
 }
@@ -44,6 +45,16 @@ inference::Precision precision_of(const std::string& name) {
   return name == "bfloat16"  ? inference::Precision::kBFloat16
          : name == "float16" ? inference::Precision::kFloat16
                              : inference::Precision::kFloat32;
+}
+
+std::string announced_precision(const inference::Config& config) {
+  const inference::Precision p = inference::computed_precision(config);
+  if (p != config.precision())
+    std::cerr << "trireme: bfloat16 would be slower than float32 on this processor (it has no "
+                 "AMX): computing in float32\n";
+  return p == inference::Precision::kBFloat16  ? "bfloat16"
+         : p == inference::Precision::kFloat16 ? "float16"
+                                               : "float32";
 }
 
 std::vector<std::string> by_input(const std::vector<std::string>& given,

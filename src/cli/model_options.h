@@ -26,6 +26,8 @@ struct ModelOptions {
 // --precision, and what it means.
 void add_precision(CLI::App& verb, std::string& precision);
 inference::Precision precision_of(const std::string& name);
+// The name of what the model is computed in; a note on stderr when that is not what was asked for.
+std::string announced_precision(const inference::Config& config);
 
 // "NAME=VALUE" pairs matched with the model's inputs, in their order; with one input "NAME=" may be
 // left out. Throws kInvalidArgument naming `option` for names that do not exist or inputs without a

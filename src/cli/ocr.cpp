@@ -233,7 +233,11 @@ void settle(Request& request) {
     request.options.models = fetched_model("ch_PP-OCRv4").string();
   request.options.use_angle_cls = !request.no_cls;
   request.options.use_dilation = !request.no_dilation;
-  request.options.precision = precision_of(request.precision);
+  inference::Config config;
+  config.set_device(request.options.device);
+  config.set_precision(precision_of(request.precision));
+  (void)announced_precision(config);
+  request.options.precision = config.precision();
 }
 
 void one_file(const Request& request, ocr::Pipeline& pipeline, const std::string& file, Json& json,

@@ -19,6 +19,7 @@ struct Request : ModelOptions {
 void predict(const Request& r) {
   inference::Config config = r.config();
   if (!r.trace.empty()) config.enable_profile(r.trace);
+  (void)announced_precision(config);
   const auto predictor = inference::create_predictor(config);
   std::vector<Array> in;
   for (const std::string& file : by_input(r.inputs, predictor->inputs(), "--input"))

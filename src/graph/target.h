@@ -24,6 +24,9 @@ class Target {
   // Whether products read through strides as fast as side by side, so that a transpose is best left
   // to them even when several read it.
   virtual bool products_take_strides() const { return false; }
+  // Which input's memory the kernel lets a node's first output take over; -1: none (beside those of
+  // Op::in_place).
+  virtual int overwrites(const Node& /*node*/) const { return -1; }
   // The layout in which an anchor wants input 0, and gives output 0; in which an operator that
   // reads channels-last pictures wants input 0.
   virtual Layout input_layout(const Node& anchor) const = 0;

@@ -26,6 +26,12 @@ int64_t host_cap(const Config& config, const Device& device) {
 
 }  // namespace
 
+Precision computed_precision(const Config& config) {
+  const bool slow = find_device(config.device()).is_host() && !cpu_features().fast_bf16;
+  return config.precision() == Precision::kBFloat16 && slow ? Precision::kFloat32
+                                                            : config.precision();
+}
+
 Model::Model(const Config& config)
     : config_(config),
       device_(find_device(config.device())),
@@ -33,9 +39,6 @@ Model::Model(const Config& config)
   if (device_.is_host()) {
     if (config.precision() == Precision::kFloat16)
       fail(Code::kUnavailable, "precision float16 cannot be used on the CPU: use bfloat16");
-    if (config.precision() == Precision::kBFloat16 && !cpu_features().avx512_bf16)
-      fail(Code::kUnavailable,
-           "precision bfloat16 cannot be used: this processor has no AVX512-BF16 instructions");
   } else if (config.memory_limit_mib() > 0) {
     device_.pool().set_cap(config.memory_limit_mib() << 20);
   }
@@ -79,8 +82,8 @@ std::unique_ptr<Graph> Model::graph(const std::vector<Shape>& shapes,
   }
   set_location({});
   run_passes(*graph,
-             PassContext{target_of(device_.name()), cache_.get(), dtype_of(config_.precision()),
-                         config_.float32_ops()},
+             PassContext{target_of(device_.name()), cache_.get(),
+                         dtype_of(computed_precision(config_)), config_.float32_ops()},
              last_pass);
   return graph;
 }

@@ -7,6 +7,7 @@
 #include "ops/anchor.h"
 #include "ops/batch_matmul.h"
 #include "ops/conv.h"
+#include "ops/fused.h"
 #include "ops/matmul.h"
 #include "ops/pointwise.h"
 
@@ -250,6 +251,15 @@ class CpuTarget : public Target {
   }
 
   bool products_take_strides() const override { return true; }
+
+  int overwrites(const Node& n) const override {
+    if (n.op != &ops::fused_op) return -1;
+    const Graph& body = *n.get<FusedAttrs>().body;
+    const auto m = match_anchor(operators_of(body));
+    if (!m || m->residual == nullptr || !cpu::Conv::adds_in_place(conv_spec(*m->anchor))) return -1;
+    const auto at = std::find(body.inputs.begin(), body.inputs.end(), m->residual);
+    return static_cast<int>(at - body.inputs.begin());
+  }
 
   // A picture's few planes are read as they lie by the first convolution.
   Layout input_layout(const Node& anchor) const override {

@@ -21,9 +21,7 @@ void infer(const Infer& in) {
 
 Kernel prepare(const Prepare& p) {
   const Graph& body = *p.attrs<FusedAttrs>().body;
-  std::vector<const Node*> nodes;
-  for (const auto& n : body.nodes)
-    if (n->op != &kData && n->op != &kConstant) nodes.push_back(n.get());
+  const std::vector<const Node*> nodes = operators_of(body);
   if (std::all_of(nodes.begin(), nodes.end(),
                   [](const Node* n) { return n->op->fuse == Fuse::kPointwise; }))
     return pointwise_cluster(nodes, {body.inputs.begin(), body.inputs.end()},
@@ -37,9 +35,7 @@ Kernel prepare(const Prepare& p) {
 #ifdef TRIREME_CUDA
 Kernel prepare_cuda(const Prepare& p) {
   const Graph& body = *p.attrs<FusedAttrs>().body;
-  std::vector<const Node*> nodes;
-  for (const auto& n : body.nodes)
-    if (n->op != &kData && n->op != &kConstant) nodes.push_back(n.get());
+  const std::vector<const Node*> nodes = operators_of(body);
   if (cuda_fuses_matmul(nodes)) return cuda_fused_matmul(p, body, nodes);
   const auto pointwise = [](const Node* n) { return n->op->fuse == Fuse::kPointwise; };
   if (!std::all_of(nodes.begin(), nodes.end(), pointwise)) {
@@ -53,6 +49,13 @@ Kernel prepare_cuda(const Prepare& p) {
 #endif
 
 }  // namespace
+
+std::vector<const Node*> operators_of(const Graph& body) {
+  std::vector<const Node*> nodes;
+  for (const auto& n : body.nodes)
+    if (n->op != &kData && n->op != &kConstant) nodes.push_back(n.get());
+  return nodes;
+}
 
 namespace ops {
 const Op fused_op{.name = "fused",

@@ -19,6 +19,9 @@ namespace ops {
 extern const Op fused_op;
 }
 
+// A body's nodes in running order, without its inputs and constants.
+std::vector<const Node*> operators_of(const Graph& body);
+
 // The CPU's lowering of a graph of pointwise operators alone: one pass over memory, tile by tile.
 // `inputs` and `outputs` name the values that cross the border, in the kernel's order; every output
 // has the shape and layout of the first, inputs broadcast to it.

@@ -51,7 +51,8 @@ void fuse_pointwise(Graph& graph, const PassContext& context);  // clusters of p
 void schedule(Graph& graph, const PassContext& context);  // an order that keeps few bytes alive
 
 // Offsets in one arena for all values that a node computes. Views and in-place results share their
-// input's place; an in-place result may take over the memory of a donated graph input.
+// input's place; an in-place result may take over the memory of a donated graph input. The target
+// tells which of its kernels work in place, beside what operators promise everywhere.
 struct MemoryPlan {
   struct Place {
     const Value* value;  // whose memory it is; views of it are not listed
@@ -65,6 +66,6 @@ struct MemoryPlan {
   int64_t arena_bytes = 0;
   int64_t total_bytes = 0;  // without sharing
 };
-MemoryPlan plan_memory(const Graph& graph);
+MemoryPlan plan_memory(const Graph& graph, const Target* target = nullptr);
 
 }  // namespace trireme

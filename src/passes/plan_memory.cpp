@@ -40,7 +40,7 @@ std::unordered_map<const Value*, int> donors_of(const Graph& graph) {
 
 }  // namespace
 
-MemoryPlan plan_memory(const Graph& graph) {
+MemoryPlan plan_memory(const Graph& graph, const Target* target) {
   MemoryPlan plan;
   std::unordered_map<const Value*, int> last;
   const int end = static_cast<int>(graph.nodes.size());
@@ -56,6 +56,17 @@ MemoryPlan plan_memory(const Graph& graph) {
     const auto it = plan.root.find(v);
     return it == plan.root.end() ? nullptr : it->second;
   };
+  // The input whose memory output k may take over. What the target names must not be read by the
+  // node under another name as well.
+  const auto overwritten = [&](const Node& n, size_t k) -> const Value* {
+    if (static_cast<int>(k) < n.op->in_place) return k < n.inputs.size() ? n.inputs[k] : nullptr;
+    const int at = k == 0 && target != nullptr ? target->overwrites(n) : -1;
+    if (at < 0) return nullptr;
+    const Value* over = n.inputs[static_cast<size_t>(at)];
+    const auto memory = [&](const Value* v) { return root_of(v) ? root_of(v) : v; };
+    const auto same = [&](const Value* v) { return v && memory(v) == memory(over); };
+    return std::count_if(n.inputs.begin(), n.inputs.end(), same) == 1 ? over : nullptr;
+  };
   std::unordered_map<const Value*, int> donors = donors_of(graph);
   for (int i = 0; i < end; ++i) {
     const Node& n = *graph.nodes[static_cast<size_t>(i)];
@@ -67,22 +78,19 @@ MemoryPlan plan_memory(const Graph& graph) {
       const int64_t bytes = rounded(static_cast<int64_t>(v->type.bytes()));
       plan.total_bytes += n.op->view ? 0 : bytes;
       const Value* taken = nullptr;
-      const bool may_overwrite = static_cast<int>(k) < n.op->in_place && k < n.inputs.size() &&
-                                 n.inputs[k] && n.inputs[k]->type == v->type;
-      if (const auto donor = donors.find(may_overwrite ? n.inputs[k] : nullptr);
+      const Value* over = overwritten(n, k);
+      if (const auto donor = donors.find(over && over->type == v->type ? over : nullptr);
           donor != donors.end() && donor->second <= i) {
-        plan.root[v] = n.inputs[k];
+        plan.root[v] = over;
         donors.erase(donor);
         continue;
       }
-      if (k < n.inputs.size() && n.inputs[k]) {
-        const Value* source = root_of(n.inputs[k]);
-        if (k == 0 && n.op->view && source) taken = source;
-        if (static_cast<int>(k) < n.op->in_place && source && slot.contains(source) &&
-            plan.places[slot.at(source)].last <= i && plan.places[slot.at(source)].bytes == bytes &&
-            n.inputs[k]->type.dtype == v->type.dtype && n.inputs[k]->type.layout == v->type.layout)
-          taken = source;
-      }
+      if (k == 0 && n.op->view) taken = root_of(n.inputs[0]);
+      if (const Value* source = over ? root_of(over) : nullptr;
+          source && slot.contains(source) && plan.places[slot.at(source)].last <= i &&
+          plan.places[slot.at(source)].bytes == bytes && over->type.dtype == v->type.dtype &&
+          over->type.layout == v->type.layout)
+        taken = source;
       if (taken) {
         if (slot.contains(taken)) {
           MemoryPlan::Place& p = plan.places[slot.at(taken)];

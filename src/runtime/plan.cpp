@@ -6,6 +6,7 @@
 
 #include "base/stage_timer.h"
 #include "device/caching_allocator.h"
+#include "ops/cuda_target.h"
 #include "passes/pass.h"
 
 namespace trireme {
@@ -102,7 +103,7 @@ void Plan::place_outputs() {
 }
 
 void Plan::place(const Graph& graph) {
-  const MemoryPlan plan = plan_memory(graph);
+  const MemoryPlan plan = plan_memory(graph, &target_of(device_ ? device_->name() : "cpu"));
   planned_peak_bytes_ = plan.arena_bytes;
   intermediate_bytes_ = plan.total_bytes;
   for (size_t i = 0; i < graph.inputs.size(); ++i)

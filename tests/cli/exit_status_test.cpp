@@ -9,6 +9,7 @@
 #include <sstream>
 #include <string>
 
+#include "base/cpu_features.h"
 #include "support/temp.h"
 
 namespace fs = std::filesystem;
@@ -70,6 +71,21 @@ TEST_F(Cli, PrintsHelp) {
   for (const char* verb : {"predict", "bench", "ocr", "graph", "model"}) {
     EXPECT_NE(result.out.find(verb), std::string::npos) << verb;
   }
+}
+
+// Never slower by asking for less precision: the program says what it computes in.
+TEST_F(Cli, Bfloat16IsTakenOnlyWhereItIsFaster) {
+  ASSERT_EQ(run("export --network resnet18 --output model").status, 0);
+  const std::string bench =
+      "bench model --shape 1x3x224x224 --repeat 3 --json --precision bfloat16";
+  const Result wide = run(bench, "TRIREME_CPU=avx512");
+  EXPECT_EQ(wide.status, 0) << wide.err;
+  EXPECT_NE(wide.out.find("\"precision\":\"float32\""), std::string::npos) << wide.out;
+  EXPECT_NE(wide.err.find("computing in float32"), std::string::npos) << wide.err;
+  if (!trireme::cpu_features().avx512_bf16) return;
+  const Result half = run(bench, "TRIREME_CPU=bf16");
+  EXPECT_NE(half.out.find("\"precision\":\"bfloat16\""), std::string::npos) << half.out;
+  EXPECT_EQ(half.err, "");
 }
 
 TEST_F(Cli, UsageErrors) {

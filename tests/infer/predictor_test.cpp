@@ -157,11 +157,17 @@ TEST(Predictor, RefusesADeviceThatIsNotThere) {
             std::string::npos);
 }
 
+// ctest runs these with TRIREME_CPU=bf16: without AMX models would be in float32
+// (computed_precision).
+#define TRI_NEEDS_BFLOAT16()     \
+  if (!cpu_features().fast_bf16) \
+  GTEST_SKIP() << "no AVX512-BF16, or neither AMX nor TRIREME_CPU=bf16"
+
 // Half precision keeps 8 bits of each value: text must be the same, maps nearly so.
 TEST(Bfloat16, RecognizerChoosesTheSameClasses) {
   TRI_NEEDS_OCR_MODELS();
   TRI_NEEDS_DATA("paddle_models/lenet");
-  if (!cpu_features().avx512_bf16) GTEST_SKIP() << "this processor has no AVX512-BF16";
+  TRI_NEEDS_BFLOAT16();
   const Array in = noise({1, 3, 48, 160}, 5);
   Config config((test::ocr_models() / "rec").string());
   const Array wide = create_predictor(config)->run({in})[0];
@@ -179,7 +185,7 @@ TEST(Bfloat16, RecognizerChoosesTheSameClasses) {
 
 TEST(Bfloat16, DetectorMapStaysClose) {
   TRI_NEEDS_OCR_MODELS();
-  if (!cpu_features().avx512_bf16) GTEST_SKIP() << "this processor has no AVX512-BF16";
+  TRI_NEEDS_BFLOAT16();
   const Array in = noise({1, 3, 224, 160}, 9);
   Config config((test::ocr_models() / "det").string());
   const Array wide = create_predictor(config)->run({in})[0];
@@ -193,7 +199,7 @@ TEST(Bfloat16, DetectorMapStaysClose) {
 
 TEST(Bfloat16, OperatorsThatStayFloat32GiveItsMap) {
   TRI_NEEDS_OCR_MODELS();
-  if (!cpu_features().avx512_bf16) GTEST_SKIP() << "this processor has no AVX512-BF16";
+  TRI_NEEDS_BFLOAT16();
   const Array in = noise({1, 3, 96, 96}, 9);
   Config config((test::ocr_models() / "det").string());
   const Array wide = create_predictor(config)->run({in})[0];

@@ -65,6 +65,12 @@ std::unique_ptr<Conv> Conv::create(const ConvSpec& dw, const Epilogue& dw_epilog
                                     : bf16::create(d, dw_epilogue, p, epilogue);
 }
 
+bool Conv::adds_in_place(const ConvSpec& spec) {
+  const ConvSpec s = with_defaults(spec);
+  return s.dtype == DType::kBFloat16 && cpu_supports(s.dtype) && valid(s) && !is_phased(s) &&
+         bf16::adds_in_place(s);
+}
+
 size_t Conv::packed_bytes(const ConvSpec& spec) {
   if (!served(spec.dtype)) return 0;
   const ConvSpec s = with_defaults(spec);

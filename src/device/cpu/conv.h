@@ -101,6 +101,10 @@ class Conv {
   static std::unique_ptr<Conv> create(const ConvSpec& dw, const Epilogue& dw_epilogue,
                                       const ConvSpec& pw, const Epilogue& epilogue);
 
+  // Whether y may be the residual's memory: each of its elements is read before the result goes
+  // there, and nothing unfinished does.
+  static bool adds_in_place(const ConvSpec& spec);
+
   // The packed form depends on ic, oc, the kernel's size, stride and dilation, groups, transposed
   // and dtype only, for transposed also on the padding (and on the processor), so plans of
   // different picture sizes share it. `weight` is float32 in Paddle's layout: [oc, ic / groups, kh,

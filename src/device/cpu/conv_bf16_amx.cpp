@@ -81,6 +81,10 @@ std::unique_ptr<Conv> create(const ConvSpec& dw, const Epilogue& dw_epilogue, co
   return std::make_unique<TileConv>(dw, dw_epilogue, pw, epilogue);
 }
 
+bool adds_in_place(const ConvSpec& spec) {
+  return !spec.transposed && !is_depthwise(spec) && TileConv::serves(spec);
+}
+
 size_t packed_bytes(const ConvSpec& spec) {
   return is_depthwise(spec) ? packed_depthwise_bytes(spec) : packed_gemm_bytes(spec);
 }

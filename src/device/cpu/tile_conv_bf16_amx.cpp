@@ -111,6 +111,9 @@ void TileConv::set_sizes() {
   large_ = weights > 1 << 20;
   chunk_ = pick(64, large_ ? 768 << 10 : 64 << 10);
   gather_chunk_ = smaller(chunk_, pick(64, large_ ? 512 << 10 : 64 << 10));
+  // Weights in the second-level cache may pass by for every two tiles of pixels, whose results then
+  // go out as whole rows: memory far away likes neighbours.
+  if (mode_ == Mode::kFlat && !large_) chunk_ = 2 * kTile;
   if (mode_ == Mode::kGather) chunk_ = gather_chunk_;
   if (mode_ == Mode::kFused) {
     fused_ld_ = round_up(k_.steps * k_.step, kMaxStep);
