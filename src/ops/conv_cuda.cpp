@@ -354,12 +354,19 @@ std::vector<Alternative> few_pixels(const Prepare& p, const Parts& parts) {
   return all;
 }
 
+// The fastest of our own ways and the library's; TRIREME_DISABLE=cudnn_conv: of our own, where there
+// are any.
+Kernel best_of(const Prepare& p, std::vector<Alternative> all,
+               const std::function<Kernel()>& library) {
+  if (!all.empty() && is_disabled("cudnn_conv")) return all[fastest_of(p, all, "our own")].kernel;
+  all.insert(all.begin(), {"cuDNN", library()});
+  return all[fastest_of(p, all, "cuDNN or our own")].kernel;
+}
+
 Kernel forward(const Prepare& p, const Parts& parts) {
   std::vector<Alternative> all = few_pixels(p, parts);
   if (const auto own = few_channels(p, parts)) all.push_back({"few channels", *own});
-  if (!all.empty() && is_disabled("cudnn_conv")) return all[fastest_of(p, all, "our own")].kernel;
-  all.insert(all.begin(), {"cuDNN", library_forward(p, parts)});
-  return all[fastest_of(p, all, "cuDNN or our own")].kernel;
+  return best_of(p, std::move(all), [&] { return library_forward(p, parts); });
 }
 
 // The transposed convolution: the gradient of a convolution by its input. Engines with a bias would
@@ -563,10 +570,9 @@ Kernel cuda_conv2d_wgrad(const Prepare& p) {
   if (p.out().shape.numel() == 0) return {[](const Launch&) {}};
   if (p.in(0).shape.numel() == 0 || p.in(1).shape.numel() == 0) return cuda_zero_outputs(p);
   if (is_own_depthwise(p.node)) return cuda::depthwise_wgrad_kernel(p);
-  const std::optional<Kernel> own = cuda::few_channels_wgrad_kernel(p);
-  if (own && is_disabled("cudnn_conv")) return *own;
-  const Kernel other = cuda::wgrad(p);
-  return own && cuda::is_faster(p, *own, other, "few channels or cuDNN") ? *own : other;
+  std::vector<cuda::Alternative> all;
+  if (const auto own = cuda::few_channels_wgrad_kernel(p)) all.push_back({"few channels", *own});
+  return cuda::best_of(p, std::move(all), [&] { return cuda::wgrad(p); });
 }
 
 Kernel cuda_fused_conv(const Prepare& p, const Graph& body, const AnchorMatch& m) {

@@ -173,42 +173,50 @@ __global__ void __launch_bounds__(kThreads)
   store<N>(dx + i * N, sum);
 }
 
-// A window over the whole picture, channels-last: blocks of 8 rows of pixels by 32 vectors.
-template <int N, bool kMax, class T>
+// Windows over whole pictures, channels-last. A block takes `each` pixels of a picture (of the last
+// part of them fewer) and up to `width` vectors of channels; its result is one pixel of a picture
+// that has as many as there are parts.
+template <int N, bool kMax, class X, class Y>
 __global__ void __launch_bounds__(kThreads)
-    global_pool(const T* x, T* y, int64_t pixels, int64_t channels, Acc<T> factor) {
-  using A = Acc<T>;
-  __shared__ A parts[8][32 * N + 1];
-  const int tx = threadIdx.x % 32, ty = threadIdx.x / 32;
+    global_pool(const X* x, Y* y, int64_t pixels, int64_t each, int64_t channels, int width,
+                Acc<X> factor) {
+  using A = Acc<X>;
+  __shared__ A sums[kThreads * (N + 1)];
+  const int tx = threadIdx.x % width, ty = threadIdx.x / width, rows = kThreads / width;
   let_next_begin();
-  wait_for_previous();
-  const int64_t c = (static_cast<int64_t>(blockIdx.x) * 32 + tx) * N;
+  const int64_t c = (static_cast<int64_t>(blockIdx.x) * width + tx) * N;
+  const int64_t begin = blockIdx.y * each, end = min(begin + each, pixels);
+  const X* picture = x + blockIdx.z * pixels * channels + c;
   A v[N];
 #pragma unroll
   for (int k = 0; k < N; ++k) v[k] = kMax ? lowest<A>() : A(0);
   constexpr int kAtOnce = std::min(8, 32 / N);
-  for (int64_t i = ty; c < channels && i < pixels; i += 8 * kAtOnce) {
+  wait_for_previous();
+  for (int64_t i = begin + ty; c < channels && i < end; i += rows * kAtOnce) {
     A e[kAtOnce][N];
 #pragma unroll
     for (int u = 0; u < kAtOnce; ++u)
-      load<N>(x + (blockIdx.y * pixels + min(i + 8 * u, pixels - 1)) * channels + c, e[u]);
+      load<N>(picture + min(i + rows * u, end - 1) * channels, e[u]);
 #pragma unroll
     for (int u = 0; u < kAtOnce; ++u) {
-      if (i + 8 * u >= pixels) break;
+      if (i + rows * u >= end) break;
 #pragma unroll
       for (int k = 0; k < N; ++k) v[k] = kMax ? (e[u][k] > v[k] ? e[u][k] : v[k]) : v[k] + e[u][k];
     }
   }
 #pragma unroll
-  for (int k = 0; k < N; ++k) parts[ty][tx * N + k] = v[k];
+  for (int k = 0; k < N; ++k) sums[threadIdx.x * (N + 1) + k] = v[k];
   __syncthreads();
-  for (int k = threadIdx.x; k < 32 * N; k += kThreads) {
-    const int64_t column = static_cast<int64_t>(blockIdx.x) * 32 * N + k;
+  for (int k = threadIdx.x; k < width * N; k += kThreads) {
+    const int64_t column = static_cast<int64_t>(blockIdx.x) * width * N + k;
     if (column >= channels) break;
-    A all = parts[0][k];
-    for (int r = 1; r < 8; ++r)
-      all = kMax ? (parts[r][k] > all ? parts[r][k] : all) : all + parts[r][k];
-    y[blockIdx.y * channels + column] = down<T>(all * factor);
+    const A* sum = sums + k / N * (N + 1) + k % N;
+    A all = *sum;
+    for (int r = 1; r < rows; ++r) {
+      const A other = sum[r * width * (N + 1)];
+      all = kMax ? (other > all ? other : all) : all + other;
+    }
+    y[(blockIdx.z * gridDim.y + blockIdx.y) * channels + column] = down<Y>(all * factor);
   }
 }
 
@@ -231,21 +239,58 @@ bool is_global(const Pool& p) {
   return p.channels > 1 && p.images <= 65535 && covers(p.h) && covers(p.w);
 }
 
+// How a picture is shared out: as many threads side by side as there are vectors of channels, and
+// blocks with a few turns each.
+struct Shares {
+  int width = 32;
+  int64_t across, each, parts;
+
+  Shares(int64_t vectors, int64_t pixels, int turn) {
+    while (width > 1 && width / 2 >= vectors) width /= 2;
+    across = (vectors + width - 1) / width;
+    const int64_t block = static_cast<int64_t>(kThreads / width) * turn;  // pixels at once
+    each = std::max(2 * block, (pixels + kMostParts - 1) / kMostParts);
+    if (pixels <= 4 * block) each = pixels;  // a second kernel is not worth it
+    parts = (pixels + each - 1) / each;
+  }
+  static constexpr int64_t kMostParts = 256;
+};
+
+template <int N, class T> Kernel global_kernel(const Pool& p, bool max) {
+  using A = Acc<T>;
+  const int64_t pixels = p.h.in * p.w.in, channels = p.channels;
+  const auto counted = [](const Windows& w) {
+    return w.adaptive || w.exclusive ? w.in : std::min(w.kernel, w.in);
+  };
+  const A factor = max ? A(1) : A(1) / static_cast<A>(counted(p.h) * counted(p.w));
+  const Shares first(channels / N, pixels, std::min(8, 32 / N));
+  const auto grid = [images = p.images](const Shares& s) {
+    return dim3(static_cast<unsigned>(s.across), static_cast<unsigned>(s.parts),
+                static_cast<unsigned>(images));
+  };
+  if (first.parts == 1)
+    return {[=, grid = grid(first)](const Launch& l) {
+      launch_next(max ? global_pool<N, true, T, T> : global_pool<N, false, T, T>, grid, kThreads,
+                  stream_of(l), l.input<T>(0), l.output<T>(), pixels, pixels, channels, first.width,
+                  factor);
+    }};
+  constexpr int kM = std::min(N, kVector<A>);
+  const Shares second(channels / kM, 1, 1);
+  return {[=, grid = grid(first), last = grid(second)](const Launch& l) {
+            A* parts = static_cast<A*>(l.scratch);
+            launch_next(max ? global_pool<N, true, T, A> : global_pool<N, false, T, A>, grid,
+                        kThreads, stream_of(l), l.input<T>(0), parts, pixels, first.each, channels,
+                        first.width, A(1));
+            launch_next(max ? global_pool<kM, true, A, T> : global_pool<kM, false, A, T>, last,
+                        kThreads, stream_of(l), static_cast<const A*>(parts), l.output<T>(),
+                        first.parts, first.parts, channels, second.width, factor);
+          },
+          static_cast<size_t>(p.images * first.parts * channels) * sizeof(A)};
+}
+
 template <int N, class T> Kernel pool_kernel(const Pool& p, bool max, bool places) {
   const int64_t count = p.images * p.h.out * p.w.out * p.channels / N;
-  if (is_global(p) && !places) {
-    const int64_t pixels = p.h.in * p.w.in;
-    const dim3 grid(blocks_for(p.channels, 32 * N), static_cast<unsigned>(p.images));
-    const auto counted = [](const Windows& w) {
-      return w.adaptive || w.exclusive ? w.in : std::min(w.kernel, w.in);
-    };
-    using A = Acc<T>;
-    const A factor = max ? A(1) : A(1) / static_cast<A>(counted(p.h) * counted(p.w));
-    return {[=](const Launch& l) {
-      launch_next(max ? global_pool<N, true, T> : global_pool<N, false, T>, grid, kThreads,
-                  stream_of(l), l.input<T>(0), l.output<T>(), pixels, p.channels, factor);
-    }};
-  }
+  if (is_global(p) && !places) return global_kernel<N, T>(p, max);
   const auto is_three = [](const Windows& w) { return !w.adaptive && w.kernel == 3; };
   const bool three = N > 1 && is_three(p.h) && is_three(p.w);
   constexpr int kThree = N > 1 ? 3 : 0;

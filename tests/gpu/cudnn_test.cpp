@@ -93,6 +93,23 @@ DnnGraph with_statistics(const Tensors& t) {
 
 class DnnPatterns : public testing::TestWithParam<DType> {};
 
+// The heuristics name none for some of these; what works at all is asked for then.
+TEST(DnnExactFloat32, HasPlansForLargeBatches) {
+  TRI_NEEDS_CUDNN();
+  if (!std::filesystem::exists(TRIREME_SOURCE_DIR)) GTEST_SKIP() << "no checkout on this machine";
+  constexpr Layer kLarge[] = {{"stem", 256, 3, 224, 64, 7, 2},
+                              {"3x3/2", 256, 512, 14, 512, 3, 2},
+                              {"3x3/2 of 56", 256, 128, 56, 128, 3, 2},
+                              {"1x1/2", 256, 256, 56, 512, 1, 2}};
+  for (const Layer& l : kLarge) {
+    SCOPED_TRACE(l.name);
+    const Tensors t = tensors_of(l, DType::kFloat32);
+    EXPECT_FALSE(forward(t).offered(h200()).empty());
+    EXPECT_FALSE(dgrad(t).offered(h200()).empty());
+    EXPECT_FALSE(wgrad(t).offered(h200()).empty());
+  }
+}
+
 TEST_P(DnnPatterns, HavePrecompiledPlansOnAnH200) {
   TRI_NEEDS_CUDNN();
   if (!std::filesystem::exists(TRIREME_SOURCE_DIR)) GTEST_SKIP() << "no checkout on this machine";

@@ -351,6 +351,47 @@ TEST_P(Conv, Tf32IsCloseAndOnlyWhenAllowed) {
   EXPECT_GE(shift, 1e-5);
 }
 
+TEST_P(Conv, Tf32OfFewChannels) {
+  if (GetParam() != DType::kFloat32) return;
+  allow_tf32(Products::kConvolutions, true);
+  for (const Case& c : cases()) {
+    if (std::string(c.name).find("stem") == std::string::npos) continue;
+    SCOPED_TRACE(c.name);
+    const std::vector<Array> inputs = {numbers(DType::kFloat32, c.x, 1),
+                                       numbers(DType::kFloat32, {c.o, c.x[1], c.kh, c.kw}, 2),
+                                       numbers(DType::kFloat32, out_shape(c), 3)};
+    Conv2dAttrs by_weight = c.attrs;
+    by_weight.kernel = {c.kh, c.kw};
+    compare(
+        inputs, false,
+        [&](const std::vector<Value*>& v) {
+          return std::vector<Value*>{ops::conv2d(v[0], v[1], nullptr, c.attrs),
+                                     ops::conv2d_wgrad(v[0], v[2], by_weight)};
+        },
+        3e-3);
+  }
+  allow_tf32(Products::kConvolutions, false);
+}
+
+// Pictures that several blocks share out.
+TEST_P(Conv, GlobalPoolsOfLargePictures) {
+  for (const int64_t channels : {8, 24, 96, 18, 264, 1}) {
+    for (const char* type : {"avg", "max"}) {
+      SCOPED_TRACE(std::to_string(channels) + " channels, " + type);
+      const std::vector<Array> inputs = {numbers(GetParam(), {2, 8, 61, 90}, 1),
+                                         numbers(GetParam(), {channels, 8, 1, 1}, 2)};
+      Pool2dAttrs a;
+      a.pooling_type = type, a.adaptive = true, a.kernel = {1, 1};
+      compare(
+          inputs, true,
+          [&](const std::vector<Value*>& v) {
+            return std::vector<Value*>{ops::pool2d(ops::conv2d(v[0], v[1], nullptr, {}), a)};
+          },
+          allowed(GetParam()));
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Gpu, Conv,
                          testing::Values(DType::kFloat32, DType::kFloat16, DType::kBFloat16,
                                          DType::kFloat64),

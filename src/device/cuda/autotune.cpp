@@ -37,10 +37,12 @@ double time_of(Device& device, const Candidate& candidate, int runs, int launche
 
 bool autotunes() { return !is_disabled("autotune"); }
 
-int64_t workspace_limit(Device& device) {
-  constexpr int64_t kMost = int64_t{128} << 20;
+std::array<int64_t, 3> workspace_limits(Device& device) {
+  constexpr int64_t kModest = int64_t{128} << 20;
   const int64_t cap = device.pool().cap();
-  return cap > 0 ? std::min(kMost, cap / 8) : kMost;
+  const int64_t last = cap > 0 ? cap : device.info().total_bytes / 4;
+  const int64_t first = std::min(kModest, last / 8);
+  return {first, std::min(8 * first, last), last};
 }
 
 Storage tuning_memory(Device& device, DType dtype, int64_t bytes) {

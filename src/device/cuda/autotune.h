@@ -1,6 +1,7 @@
 // Choosing the fastest of several ways to compute the same, by time on the device.
 #pragma once
 
+#include <array>
 #include <functional>
 #include <vector>
 
@@ -12,9 +13,10 @@ namespace trireme::cuda {
 // Off with TRIREME_DISABLE=autotune: the libraries' first proposals are taken.
 bool autotunes();
 
-// The most scratch memory that a library's kernel may ask for, in bytes: 128 MiB, less under a
-// device's cap.
-int64_t workspace_limit(Device& device);
+// The most scratch memory that a library's kernel may ask for, in bytes: first a modest amount (128
+// MiB, less under a device's cap), then more, which is for problems that no kernel solves within
+// it, at last a quarter of the device or all that its cap allows.
+std::array<int64_t, 3> workspace_limits(Device& device);
 
 // Device memory of `bytes` with numbers of that dtype between -1 and 1 (integers: zeros): NaNs and
 // zeros would flatter what is timed. Throws kResourceExhausted.

@@ -182,11 +182,16 @@ void filter(fe::graph::Graph& graph, const std::vector<DnnTensor>& tensors,
   if (options.precompiled) graph.deselect_behavior_notes({fe::BehaviorNote_t::RUNTIME_COMPILATION});
 }
 
-// Asks cuDNN's heuristics; the new plans' indices without repetitions, in its order.
-std::vector<int64_t> propose(fe::graph::Graph& graph, bool all) {
+// Whom to ask for plans: the quick heuristics, the thorough ones as well, or those that name what
+// works at all (slowly; exact float32 at large sizes has nothing else at times).
+enum class Ask : uint8_t { kQuick, kAll, kFallback };
+
+// The new plans' indices without repetitions, in cuDNN's order.
+std::vector<int64_t> propose(fe::graph::Graph& graph, Ask ask) {
   const int64_t first = graph.get_execution_plan_count();
-  const fe::error_t status = graph.create_execution_plans({fe::HeurMode_t::A});
-  if (all || graph.get_execution_plan_count() == first)
+  const auto mode = ask == Ask::kFallback ? fe::HeurMode_t::FALLBACK : fe::HeurMode_t::A;
+  const fe::error_t status = graph.create_execution_plans({mode});
+  if (ask == Ask::kAll || (ask == Ask::kQuick && graph.get_execution_plan_count() == first))
     (void)graph.create_execution_plans({fe::HeurMode_t::B});
   const int64_t count = graph.get_execution_plan_count();
   if (count == first) check(status, "no engine");
@@ -516,11 +521,16 @@ std::vector<std::string> DnnGraph::offered(const std::string& device_properties,
           "device properties");
     impl_->graph->set_device_properties(properties);
     impl_->finish(nullptr);
-    const std::vector<int64_t> indices = propose(*impl_->graph, true);
-    filter(*impl_->graph, impl_->problem.tensors, options);
     std::string why;
     std::vector<std::string> names;
-    for (const int64_t i : impl_->build(indices, static_cast<size_t>(most), why)) {
+    std::vector<int64_t> built;
+    for (const Ask ask : {Ask::kAll, Ask::kFallback}) {
+      if (!built.empty()) break;
+      const std::vector<int64_t> indices = propose(*impl_->graph, ask);
+      filter(*impl_->graph, impl_->problem.tensors, options);
+      built = impl_->build(indices, static_cast<size_t>(most), why);
+    }
+    for (const int64_t i : built) {
       std::string name;
       (void)impl_->graph->get_plan_name_at_index(i, name);
       names.push_back(name);
@@ -530,17 +540,16 @@ std::vector<std::string> DnnGraph::offered(const std::string& device_properties,
 }
 
 std::shared_ptr<const DnnPlan> DnnGraph::plan(Device& device, const DnnOptions& options) {
-  constexpr int64_t kLifted = 8;  // times the limit, where no plan keeps to it
   static std::mutex mutex;
   static std::map<std::string, std::weak_ptr<const DnnPlan>> in_use;
   static std::map<std::string, std::string> choices;
   Impl& m = *impl_;
   device.activate();
-  const int64_t limit = workspace_limit(device);
+  const auto limits = workspace_limits(device);
   m.say("tf32 " + std::to_string(options.tf32) + " deterministic " +
         std::to_string(options.deterministic) + " precompiled " +
         std::to_string(options.precompiled) + " any_rounding " +
-        std::to_string(options.any_rounding) + " workspace " + std::to_string(limit));
+        std::to_string(options.any_rounding) + " workspace " + std::to_string(limits[0]));
   const std::string key = device.info().model + "\ncuDNN " + dnn_version() + '\n' + m.problem.key;
   const std::string here = device.name() + '\n' + key;
   std::string known;
@@ -557,18 +566,21 @@ std::shared_ptr<const DnnPlan> DnnGraph::plan(Device& device, const DnnOptions& 
     std::shared_ptr<const DnnPlan> plan;
     if (autotunes()) {
       if (known.empty()) known = disk().get(key).value_or("");
-      if (!known.empty()) plan = m.from_choice(known, kLifted * limit);
+      if (!known.empty()) plan = m.from_choice(known, limits.back());
     }
     if (plan == nullptr) {
       known.clear();
       std::string why = "it has no engine for it";
       std::vector<int64_t> built;
-      for (const int64_t most : {limit, kLifted * limit}) {
-        if (!built.empty()) break;
-        m.graph->deselect_workspace_greater_than(most);
-        const std::vector<int64_t> indices = propose(*m.graph, autotunes() && options.wide_search);
-        filter(*m.graph, m.problem.tensors, options);
-        built = m.build(indices, autotunes() ? indices.size() : 1, why);
+      const Ask first = autotunes() && options.wide_search ? Ask::kAll : Ask::kQuick;
+      for (const Ask ask : {first, Ask::kFallback}) {
+        for (const int64_t most : limits) {
+          if (!built.empty()) break;
+          m.graph->deselect_workspace_greater_than(most);
+          const std::vector<int64_t> indices = propose(*m.graph, ask);
+          filter(*m.graph, m.problem.tensors, options);
+          built = m.build(indices, autotunes() ? indices.size() : 1, why);
+        }
       }
       if (built.empty())
         fail(Code::kUnimplemented, "[cudnn] no plan: " + why + "\n" + m.problem.key);
