@@ -354,8 +354,8 @@ std::vector<Alternative> few_pixels(const Prepare& p, const Parts& parts) {
   return all;
 }
 
-// The fastest of our own ways and the library's; TRIREME_DISABLE=cudnn_conv: of our own, where there
-// are any.
+// The fastest of our own ways and the library's; TRIREME_DISABLE=cudnn_conv: of our own, where
+// there are any.
 Kernel best_of(const Prepare& p, std::vector<Alternative> all,
                const std::function<Kernel()>& library) {
   if (!all.empty() && is_disabled("cudnn_conv")) return all[fastest_of(p, all, "our own")].kernel;

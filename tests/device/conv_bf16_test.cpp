@@ -198,7 +198,11 @@ void check(const ConvSpec& s, const std::vector<uint16_t>& y, size_t margin,
 class ConvBf16Whole : public testing::Test {
  protected:
   void SetUp() override {
-    if (!cpu_features().amx_bf16) GTEST_SKIP() << "needs AMX";
+#ifdef TRIREME_EMULATED_TILES
+    if (!cpu_features().avx512_bf16) GTEST_SKIP() << "needs AVX512-BF16";
+#else
+    if (!cpu_features().amx_bf16) GTEST_SKIP() << "needs AMX; test_emulated_tiles has these as well";
+#endif
   }
 };
 class ConvBf16 : public ConvBf16Whole, public testing::WithParamInterface<Case> {};
