@@ -201,7 +201,7 @@ class ConvBf16Whole : public testing::Test {
 #ifdef TRIREME_EMULATED_TILES
     if (!cpu_features().avx512_bf16) GTEST_SKIP() << "needs AVX512-BF16";
 #else
-    if (!cpu_features().amx_bf16) GTEST_SKIP() << "needs AMX; test_emulated_tiles has these as well";
+    if (!cpu_features().amx_bf16) GTEST_SKIP() << "needs AMX; see emulated_tiles";
 #endif
   }
 };

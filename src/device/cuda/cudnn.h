@@ -104,8 +104,8 @@ class DnnGraph {
   std::array<Id, 3> attention_backward(Id q, Id k, Id v, Id out, Id dout, Id sums,
                                        const Attention& how, bool deterministic);
 
-  // The plan for this device. Among all that cuDNN proposes within workspace_limits() the fastest is
-  // looked for by time, once; the choice is kept on disk by device model, cuDNN's version, graph
+  // The plan for this device. Among all that cuDNN proposes within workspace_limits() the fastest
+  // is looked for by time, once; the choice is kept on disk by device model, cuDNN's version, graph
   // and options. Plans in use are shared. The graph can be used once.
   std::shared_ptr<const DnnPlan> plan(Device& device, const DnnOptions& options = {});
 
