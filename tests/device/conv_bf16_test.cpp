@@ -453,6 +453,21 @@ TEST_F(ConvBf16Whole, ThreadsDoNotMatter) {
   set_num_threads(before);
 }
 
+// Of two runs one goes backward.
+TEST_F(ConvBf16Whole, LargeResultsInBothDirections) {
+  const int before = num_threads();
+  set_num_threads(1);
+  for (int run = 0; run < 2; ++run) {
+    run_case(Make(60, 100, 16, 96, 3, 3).done("rows"));
+    run_case(Make(77, 100, 16, 80).residual(Epilogue::kBeforeAct, 0).done("flat"));
+    run_case(Make(28, 28, 64, 64, 3, 3).batch(11).done("padded"));
+    run_case(Make(120, 301, 3, 64, 3, 3).stride(2, 2).planar().done("gather"));
+    run_fused({1, 75, 80, 32, 96, 3, 1, 1});
+    run_case(Make(60, 75, 16, 32, 2, 2).transposed().done("transposed"));
+  }
+  set_num_threads(before);
+}
+
 TEST_F(ConvBf16Whole, NotServed) {
   Case c = Make(8, 8, 12, 8, 2, 2).groups(4).done("");
   c.spec.transposed = true, c.spec.oh = c.spec.ow = 16;

@@ -32,6 +32,7 @@ struct TileConv::Block {
 struct TileConv::Task {
   const ConvArgs* args;
   Mode mode;
+  bool backward;  // from the last pixel to the first
   int64_t group = 0;
   Bf16* blocks;  // copied A tiles, or the depthwise result
   Bf16* lines;
@@ -142,6 +143,15 @@ bool TileConv::split_columns(int64_t threads) const {
   return pixels_ < 2 * kTile * threads || b > (mode_ == Mode::kGather ? 3 * a : a);
 }
 
+// Whether this run goes backward. Every second one of large results does: it begins where the one
+// before it stopped, whose last results are still in the cache.
+bool TileConv::take_turn(int64_t tasks) const {
+  constexpr int64_t kLarge = 1 << 20;  // bytes, half of a second-level cache
+  static thread_local bool turn = false;
+  if (output_pixels(spec_) * spec_.ldy * 2 < kLarge * tasks) return false;
+  return turn = !turn;
+}
+
 void TileConv::run(const ConvArgs& args) const {
   const ConvSpec& s = spec_;
   Mode mode = mode_;
@@ -157,10 +167,12 @@ void TileConv::run(const ConvArgs& args) const {
   int64_t tasks = smaller(useful_tasks(ns, larger(units, tiles_)), threads_);
   const bool by_columns = split_columns(tasks);
   if (!by_columns) tasks = smaller(tasks, units);
+  const bool backward = !by_columns && take_turn(tasks);
   run_tasks(tasks, [&](int64_t i) {
     Task t;
     t.args = &args;
     t.mode = mode;
+    t.backward = backward;
     t.blocks = static_cast<Bf16*>(args.scratch) + i * task_bytes_ / 2;
     const int64_t n = smaller(gather_chunk_, round_up(pixels_, kTile));
     t.lines = t.blocks + n * k_.all_steps() * kMaxStep;
@@ -179,26 +191,32 @@ void TileConv::run(const ConvArgs& args) const {
 
 void TileConv::run_range(Task& t, int64_t unit0, int64_t unit1, int64_t tile0,
                          int64_t tile1) const {
+  // [begin, end) in pieces of `most`, the last one shorter.
+  const auto for_pieces = [&t](int64_t begin, int64_t end, int64_t most, auto piece) {
+    const int64_t count = ceil_div(end - begin, most);
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t at = begin + (t.backward ? count - 1 - i : i) * most;
+      piece(at, smaller(most, end - at));
+    }
+  };
   if (t.mode == Mode::kRows) {
     const int64_t row_blocks = ceil_div(spec_.ow, row_block_);
-    for (int64_t u = unit0; u < unit1; ++u) {
+    for_pieces(unit0, unit1, 1, [&](int64_t u, int64_t) {
       const int64_t x = u % row_blocks * row_block_;
       run_chunk(t, u / row_blocks * spec_.ow + x, smaller(row_block_, spec_.ow - x), tile0, tile1);
-    }
+    });
     return;
   }
   if (t.mode == Mode::kPadded) {
-    for (t.image = unit0; t.image < unit1; t.image += t.images) {
-      t.images = smaller(images_, unit1 - t.image);
-      run_chunk(t, 0, padded_pixels(spec_, t.images), tile0, tile1);
-    }
+    for_pieces(unit0, unit1, images_, [&](int64_t image, int64_t images) {
+      t.image = image, t.images = images;
+      run_chunk(t, 0, padded_pixels(spec_, images), tile0, tile1);
+    });
     return;
   }
-  const int64_t end = smaller(unit1 * kTile, pixels_);
-  const int64_t chunk = t.mode == Mode::kGather ? gather_chunk_ : chunk_;
-  for (int64_t p = unit0 * kTile; p < end; p += chunk) {
-    run_chunk(t, p, smaller(chunk, end - p), tile0, tile1);
-  }
+  for_pieces(unit0 * kTile, smaller(unit1 * kTile, pixels_),
+             t.mode == Mode::kGather ? gather_chunk_ : chunk_,
+             [&](int64_t p, int64_t count) { run_chunk(t, p, count, tile0, tile1); });
 }
 
 // Columns are taken in panels two tiles wide, pixels in blocks two tiles high; one to four and four
@@ -266,11 +284,13 @@ void TileConv::prepare(Task& t, int64_t first, int64_t count) const {
   }
 }
 
-// What the next output row needs of the input and this one does not, to be brought near meanwhile.
+// What the next output row (backward: the one before) needs of the input and this one does not, to
+// be brought near meanwhile.
 void TileConv::look_below(Task& t, int64_t first, int64_t count) const {
   const ConvSpec& s = spec_;
   const int64_t ox = first % s.ow, oy = first / s.ow % s.oh, n = first / s.ow / s.oh;
-  const int64_t iy = (oy + 1) * s.sh - s.top + (s.kh - 1) * s.dh;
+  const int64_t iy =
+      t.backward ? (oy - 1) * s.sh - s.top : (oy + 1) * s.sh - s.top + (s.kh - 1) * s.dh;
   t.below_lines = 0;
   if (iy < 0 || iy >= s.h) return;
   const int64_t from = smaller(ox * s.sw, s.w), to = smaller((ox + count) * s.sw, s.w);

@@ -31,6 +31,7 @@ class TileConv final : public Conv {
   static Mode choose_mode(const ConvSpec& spec, const KLayout& k);
   void set_sizes();
   bool split_columns(int64_t threads) const;
+  bool take_turn(int64_t tasks) const;
   void run_range(Task& t, int64_t unit0, int64_t unit1, int64_t tile0, int64_t tile1) const;
   void run_chunk(Task& t, int64_t first, int64_t count, int64_t tile0, int64_t tile1) const;
   void prepare(Task& t, int64_t first, int64_t count) const;
