@@ -208,6 +208,17 @@ std::string money(RandomStream& random) {
   return whole + "." + cents.substr(cents.size() - 2);
 }
 
+// The characters that a field can give, but for sections, which are gone through themselves.
+std::string_view drawn_by(std::string_view field) {
+  const std::string_view name = field.substr(0, field.find(':'));
+  if (name == "digits" || name == "number") return "0123456789";
+  if (name == "letters") return "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+  if (name == "date") return "0123456789-/.年月日";
+  if (name == "money") return "0123456789,.";
+  if (name == "amount") return "0123456789,.¥";
+  return {};
+}
+
 // The numbers behind a field's name: {number:1:300}.
 std::vector<int64_t> arguments_of(std::string_view field) {
   std::vector<int64_t> values;
@@ -294,13 +305,15 @@ std::string Lexicon::field(std::string_view field, RandomStream& random, int dep
 }
 
 std::string Lexicon::characters() const {
-  std::string text = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ¥,./-年月日";
+  std::string text;
   for (const auto& [name, lines] : sections_)
     for (const std::string& line : lines) {
       std::string_view rest = line;
       while (!rest.empty()) {
         if (rest[0] == '{') {
-          rest.remove_prefix(rest.find('}') + 1);
+          const size_t close = rest.find('}');
+          text += drawn_by(rest.substr(1, close - 1));
+          rest.remove_prefix(close + 1);
           continue;
         }
         text += rest[0];

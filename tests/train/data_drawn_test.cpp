@@ -25,6 +25,26 @@ bool has_fonts() {
 #define TRI_NEEDS_CJK_FONT() \
   if (!has_fonts()) GTEST_SKIP() << "no Chinese font (Debian: fonts-noto-cjk)"
 
+// A font is asked for what lines can hold, and for nothing else.
+TEST(Lexicon, CharactersAreThoseOfItsFields) {
+  const test::TempFolder folder;
+  const auto lexicon = [&](const char* line) {
+    std::ofstream(folder / "l.txt") << "[lines]\n" << line << '\n';
+    return Lexicon((folder / "l.txt").string());
+  };
+  EXPECT_EQ(lexicon("{letters:6}x").characters(), "ABCDEFGHIJKLMNOPQRSTUVWXYZx");
+  for (const char* field : {"{digits:9}", "{letters:64}", "{date}", "{money}", "{amount}",
+                            "{number:1:999}", "{digits:2}-{letters:3}"}) {
+    const Lexicon drawn = lexicon(field);
+    const std::string characters = drawn.characters();
+    for (uint64_t i = 0; i < 100; ++i) {
+      RandomStream random(i);
+      for (const char c : drawn.draw(random))
+        ASSERT_NE(characters.find(c), std::string::npos) << field << ": " << c;
+    }
+  }
+}
+
 TEST(Lexicon, TemplatesAreFilled) {
   const test::TempFolder folder;
   std::ofstream(folder / "l.txt")
