@@ -360,12 +360,20 @@ TRI_INLINE Tile tile_at(const GemmRun& run, Panel& panel, int64_t row, int64_t i
   return tile;
 }
 
-// Pixels of the next tile when `n` are left: tiles as equal as can be, of at most `most`. One of
-// two pixels, left over, would have too few sums to hide the latency of an addition.
-TRI_INLINE int tile_size(int64_t n, int64_t most) {
-  const int64_t tiles = (n + most - 1) / most;
-  return static_cast<int>((n + tiles - 1) / tiles);
-}
+// How n pixels are cut into tiles: as equal as can be, the larger ones first, of at most `most`. One
+// of two pixels, left over, would have too few sums to hide the latency of an addition.
+class TileSizes {
+ public:
+  TileSizes(int64_t n, int most)
+      : count_((static_cast<int>(n) + most - 1) / most),
+        small_(count_ > 0 ? static_cast<int>(n) / count_ : 0),
+        large_(static_cast<int>(n) - count_ * small_) {}
+  int count() const { return count_; }
+  int at(int k) const { return small_ + (k < large_); }
+
+ private:
+  int count_, small_, large_;  // large_: how many have a pixel more
+};
 
 // Panels that pass over the pixels together.
 struct Panels {
@@ -386,9 +394,10 @@ TRI_INLINE void multiply_tile(const GemmRun& run, const Panels& panels, Multiply
 // Pixels side by side: in tiles of their own, or as the columns of a matrix.
 void sweep_columns(const GemmRun& run, const Panels& panels) {
   const float* a = run.a;
-  const int most = run.tile_rows > 0 ? run.tile_rows : kMaxRows[panels.vectors];
-  for (int64_t i = 0; i < run.width;) {
-    const int m = tile_size(run.width - i, most);
+  const TileSizes sizes(run.width, run.tile_rows > 0 ? run.tile_rows : kMaxRows[panels.vectors]);
+  int64_t i = 0;
+  for (int k = 0; k < sizes.count(); ++k) {
+    const int m = sizes.at(k);
     multiply_tile(run, panels, kKernels.of[1][panels.vectors][m], 0, i, m, false, a);
     a += run.tile_rows > 0 ? run.ic * kLanes : m;
     i += m;
@@ -404,9 +413,11 @@ void sweep(const GemmRun& run, const Panels& panels) {
     const Multiply f = kKernels.of[0][panels.vectors][m];
     for (; row + 2 <= run.rows; row += 2) multiply_tile(run, panels, f, row, 0, m, true, nullptr);
   }
+  const TileSizes sizes(run.width, most);
   for (; row < run.rows; ++row) {
-    for (int64_t i = 0; i < run.width;) {
-      const int m = tile_size(run.width - i, most);
+    int64_t i = 0;
+    for (int k = 0; k < sizes.count(); ++k) {
+      const int m = sizes.at(k);
       multiply_tile(run, panels, kKernels.of[0][panels.vectors][m], row, i, m, false, nullptr);
       i += m;
     }
@@ -522,8 +533,10 @@ void pack_tiles(const float* x, int64_t ldx, int64_t n, int64_t width, int most,
   for (int64_t k0 = 0; k0 < n; k0 += kRows, x += kRows * ldx) {
     const int64_t rows = n - k0 < kRows ? n - k0 : kRows;
     float* tile = out + k0 * kLanes;
-    for (int64_t i = 0; i < width; tile += n * kLanes) {
-      const int m = tile_size(width - i, most);
+    const TileSizes sizes(width, most);
+    int64_t i = 0;
+    for (int t = 0; t < sizes.count(); ++t, tile += n * kLanes) {
+      const int m = sizes.at(t);
       const __mmask16 mask = mask_of_first(m);
       for (int64_t k = 0; k < rows; ++k)
         _mm512_store_ps(tile + k * kLanes, _mm512_maskz_loadu_ps(mask, x + k * ldx + i));
