@@ -360,8 +360,8 @@ TRI_INLINE Tile tile_at(const GemmRun& run, Panel& panel, int64_t row, int64_t i
   return tile;
 }
 
-// How n pixels are cut into tiles: as equal as can be, the larger ones first, of at most `most`. One
-// of two pixels, left over, would have too few sums to hide the latency of an addition.
+// How n pixels are cut into tiles: as equal as can be, the larger ones first, of at most `most`.
+// One of two pixels, left over, would have too few sums to hide the latency of an addition.
 class TileSizes {
  public:
   TileSizes(int64_t n, int most)
