@@ -164,6 +164,17 @@ std::string name_of(const Case& c) {
   return text + "act " + std::to_string(static_cast<int>(c.epilogue.act));
 }
 
+// Once more with the residual in y's memory, where that is allowed.
+void check_in_place(const Case& c, const Data& d, const Conv& conv, ConvArgs args, float* y) {
+  if (c.epilogue.residual == Epilogue::kNone || !Conv::adds_in_place(c.spec)) return;
+  for (int64_t p = 0; p < c.spec.n * c.spec.oh * c.spec.ow; ++p)
+    std::copy_n(d.residual.data() + p * d.ldr, c.spec.oc, y + p * d.ldy);
+  args.residual = y, args.ldr = d.ldy;
+  conv.run(args);
+  SCOPED_TRACE("in place");
+  expect_close(c, d, y);
+}
+
 void check(const Case& c) {
   SCOPED_TRACE(name_of(c));
   const ConvSpec& s = c.spec;
@@ -185,6 +196,7 @@ void check(const Case& c) {
   EXPECT_TRUE(y.intact());
   EXPECT_TRUE(scratch.intact());
   expect_close(c, d, y.data());
+  check_in_place(c, d, *conv, args, y.data());
 }
 
 ConvSpec spec_of(int64_t n, int64_t h, int64_t w, int64_t ic, int64_t oc, int64_t kh, int64_t kw,
@@ -329,6 +341,11 @@ TEST_P(Convolution, every_epilogue) {
   }
 }
 
+TEST_P(Convolution, long_sums_with_residual) {
+  for (const int64_t ic : {512, 1152, 1200, 2304})
+    check({spec_of(2, 9, 20, ic, 112, 1, 1), {Act::kRelu, Epilogue::kBeforeAct}});
+}
+
 TEST_P(Convolution, wide_pixels_and_input_scale) {
   for (const int64_t oc : {12, 24, 60}) {
     ConvSpec s = spec_of(6, 5, 7, 18, oc, 1, 1);
@@ -380,6 +397,7 @@ void check_fused(const Case& dw, const Case& pw) {
   }
   p.ldx = s.oc;
   expect_close(pw, p, y.data());
+  check_in_place(pw, p, *conv, args, y.data());
 }
 
 TEST_P(Convolution, depthwise_then_pointwise) {

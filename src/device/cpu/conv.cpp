@@ -67,8 +67,8 @@ std::unique_ptr<Conv> Conv::create(const ConvSpec& dw, const Epilogue& dw_epilog
 
 bool Conv::adds_in_place(const ConvSpec& spec) {
   const ConvSpec s = with_defaults(spec);
-  return s.dtype == DType::kBFloat16 && cpu_supports(s.dtype) && valid(s) && !is_phased(s) &&
-         bf16::adds_in_place(s);
+  if (!cpu_supports(s.dtype) || !valid(s) || f32::is_narrow(s) || is_phased(s)) return false;
+  return s.dtype == DType::kFloat32 ? f32::adds_in_place(s) : bf16::adds_in_place(s);
 }
 
 size_t Conv::packed_bytes(const ConvSpec& spec) {

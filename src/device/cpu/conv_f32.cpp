@@ -245,7 +245,17 @@ class Transposed final : public Conv {
 
 constexpr int64_t kMaxTaps = 4096;
 
+bool is_pointwise(const ConvSpec& s) {
+  return s.kh == 1 && s.kw == 1 && s.sh == 1 && s.sw == 1 && s.top == 0 && s.left == 0 &&
+         s.oh == s.h && s.ow == s.w && !s.x_planar && !s.transposed;
+}
+
 }  // namespace
+
+// A longer sum waits in y, unfinished.
+bool adds_in_place(const ConvSpec& s) {
+  return is_pointwise(s) && !is_depthwise(s) && s.ic / s.groups <= kLongestSum;
+}
 
 std::unique_ptr<Conv> create(const ConvSpec& s, const Epilogue& epilogue) {
   if (s.kh * s.kw > kMaxTaps) return nullptr;
@@ -254,9 +264,7 @@ std::unique_ptr<Conv> create(const ConvSpec& s, const Epilogue& epilogue) {
     if (epilogue.residual) return nullptr;
     return std::make_unique<Transposed>(s, epilogue);
   }
-  const bool pointwise = s.kh == 1 && s.kw == 1 && s.sh == 1 && s.sw == 1 && s.top == 0 &&
-                         s.left == 0 && s.oh == s.h && s.ow == s.w && !s.x_planar;
-  if (pointwise) return std::make_unique<Pointwise>(s, epilogue);
+  if (is_pointwise(s)) return std::make_unique<Pointwise>(s, epilogue);
   if (is_winograd(s)) {
     if (auto conv = make_winograd(s, epilogue)) return conv;
   }

@@ -22,6 +22,7 @@ namespace f32 {
 std::unique_ptr<Conv> create(const ConvSpec& spec, const Epilogue& epilogue);
 std::unique_ptr<Conv> create(const ConvSpec& dw, const Epilogue& dw_epilogue, const ConvSpec& pw,
                              const Epilogue& epilogue);
+bool adds_in_place(const ConvSpec& spec);
 size_t packed_bytes(const ConvSpec& spec);
 void pack(const ConvSpec& spec, const float* weight, void* packed);
 }  // namespace f32

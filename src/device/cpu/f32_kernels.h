@@ -10,6 +10,7 @@
 namespace trireme::cpu::f32 {
 
 inline constexpr int kLanes = 16;
+inline constexpr int64_t kLongestSum = 1152;  // of K in one go
 
 // Panels: how oc output channels are cut into groups of 1..3 vectors. Panel p covers vectors
 // [panel_vector(p), panel_vector(p + 1)), its weights are [K][vectors * 16], zero beyond oc.

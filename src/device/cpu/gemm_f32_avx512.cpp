@@ -29,8 +29,7 @@ struct Panel {
 };
 
 constexpr int kMaxRows[4] = {0, 14, 14, 9};
-constexpr int kAheadBytes = 128;  // fetched every four steps of K
-constexpr int64_t kLongestSum = 1152;
+constexpr int kAheadBytes = 128;               // fetched every four steps of K
 constexpr int64_t kLargeWeights = 192 * 1024;  // floats that do not stay in L2 beside the input
 
 template <int kRows, int kVectors> struct Accumulators { __m512 v[kRows][kVectors]; };
