@@ -25,7 +25,8 @@ class Target {
   // to them even when several read it.
   virtual bool products_take_strides() const { return false; }
   // Which input's memory the kernel lets a node's first output take over; -1: none (beside those of
-  // Op::in_place).
+  // Op::in_place). That this value is no other input's memory is the planner's to see; what a body
+  // does with one input is the target's.
   virtual int overwrites(const Node& /*node*/) const { return -1; }
   // The layout in which an anchor wants input 0, and gives output 0; in which an operator that
   // reads channels-last pictures wants input 0.

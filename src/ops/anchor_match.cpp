@@ -255,8 +255,14 @@ class CpuTarget : public Target {
   int overwrites(const Node& n) const override {
     if (n.op != &ops::fused_op) return -1;
     const Graph& body = *n.get<FusedAttrs>().body;
-    const auto m = match_anchor(operators_of(body));
+    const std::vector<const Node*> nodes = operators_of(body);
+    const auto m = match_anchor(nodes);
     if (!m || m->residual == nullptr || !cpu::Conv::adds_in_place(conv_spec(*m->anchor))) return -1;
+    // What is multiplied, too, is one input of the node: it is read again after results went out.
+    int64_t reads = 0;
+    for (const Node* inner : nodes)
+      reads += std::count(inner->inputs.begin(), inner->inputs.end(), m->residual);
+    if (reads != 1) return -1;
     const auto at = std::find(body.inputs.begin(), body.inputs.end(), m->residual);
     return static_cast<int>(at - body.inputs.begin());
   }

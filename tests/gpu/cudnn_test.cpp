@@ -97,6 +97,7 @@ class DnnPatterns : public testing::TestWithParam<DType> {};
 TEST(DnnExactFloat32, HasPlansForLargeBatches) {
   TRI_NEEDS_CUDNN();
   if (!std::filesystem::exists(TRIREME_SOURCE_DIR)) GTEST_SKIP() << "no checkout on this machine";
+  ASSERT_FALSE(h200().empty());
   constexpr Layer kLarge[] = {{"stem", 256, 3, 224, 64, 7, 2},
                               {"3x3/2", 256, 512, 14, 512, 3, 2},
                               {"3x3/2 of 56", 256, 128, 56, 128, 3, 2},

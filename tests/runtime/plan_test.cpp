@@ -120,6 +120,45 @@ graph(%x: float32[1, 16, 32, 32]) {
   return %4
 })";
 
+// What is added is also what is multiplied: the result must not take over its memory.
+TEST(Plan, AConvolutionAddedToItsOwnInput) {
+  const std::string nets[] = {R"(
+graph(%x: float32[2, 96, 12, 20]) {
+  %w: float32[96, 96, 1, 1] = constant "w"
+  %0: float32[2, 96, 12, 20] = tanh(%x)
+  %1: float32[2, 96, 12, 20] = conv2d(%0, %w)
+  %2: float32[2, 96, 12, 20] = add(%1, %0)
+  %3: float32[2, 96, 12, 20] = relu(%2)
+  return %3
+})",
+                              R"(
+graph(%x: float32[2, 96, 12, 20]) {
+  %d: float32[96, 1, 3, 3] = constant "d"
+  %w: float32[96, 96, 1, 1] = constant "w"
+  %0: float32[2, 96, 12, 20] = tanh(%x)
+  %1: float32[2, 96, 12, 20] = conv2d(%0, %d) {paddings=[1, 1, 1, 1], groups=96}
+  %2: float32[2, 96, 12, 20] = hardswish(%1)
+  %3: float32[2, 96, 12, 20] = conv2d(%2, %w)
+  %4: float32[2, 96, 12, 20] = add(%3, %0)
+  return %4
+})",
+                              R"(
+graph(%x: float32[240, 128]) {
+  %w: float32[128, 128] = constant "w"
+  %0: float32[240, 128] = tanh(%x)
+  %1: float32[240, 128] = matmul(%0, %w)
+  %2: float32[240, 128] = add(%1, %0)
+  %3: float32[240, 128] = relu(%2)
+  return %3
+})"};
+  for (const std::string& net : nets) {
+    const auto plain = planned(net, DType::kFloat32, "record");
+    const std::vector<Array> inputs = inputs_for(plain->graph());
+    const auto plan = planned(net, DType::kFloat32, {});
+    EXPECT_LT(largest_difference(run(*plan, inputs)[0], run(*plain, inputs)[0]), 2e-5) << net;
+  }
+}
+
 TEST(Plan, FusesADepthwiseBlockIntoOneKernel) {
   if (!cpu::cpu_supports(DType::kFloat32)) GTEST_SKIP() << "needs AVX-512";
   EXPECT_EQ(planned(kNet, DType::kFloat32, {})->kernels(), 3);  // in, the block, out
