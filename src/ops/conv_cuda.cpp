@@ -11,12 +11,25 @@
 #include "device/precision.h"
 #include "ops/conv.h"
 #include "ops/conv_few_pixels.h"
+#include "ops/conv_folded.h"
 #include "ops/cuda_choice.h"
 #include "ops/cuda_kernels.h"
 #include "ops/elements.h"
 
 namespace trireme {
 namespace cuda {
+
+std::array<int64_t, 4> strides_of(const Type& t) {
+  const Shape& s = t.shape;
+  const bool planar = t.layout == Layout::kPlain && !layouts_agree(s);
+  if (planar) return {s[1] * s[2] * s[3], s[2] * s[3], s[3], 1};
+  return {s[1] * s[2] * s[3], 1, s[3] * s[1], s[1]};
+}
+
+DnnOptions dnn_conv_options() {
+  return {.tf32 = allows_tf32(Products::kConvolutions), .deterministic = cudnn_deterministic(true)};
+}
+
 namespace {
 
 bool is_half(DType dtype) { return dtype == DType::kFloat16 || dtype == DType::kBFloat16; }
@@ -29,27 +42,6 @@ int64_t padded_channels(int64_t c, DType dtype, int64_t groups, bool input) {
   if (is_half(dtype)) return input && c <= 4 ? 4 : up(8);
   return dtype == DType::kFloat32 && allows_tf32(Products::kConvolutions) ? up(4) : c;
 }
-
-std::array<int64_t, 4> strides_of(const Type& t) {
-  const Shape& s = t.shape;
-  const bool planar = t.layout == Layout::kPlain && !layouts_agree(s);
-  if (planar) return {s[1] * s[2] * s[3], s[2] * s[3], s[3], 1};
-  return {s[1] * s[2] * s[3], 1, s[3] * s[1], s[1]};
-}
-
-// Places in the scratch memory.
-class Scratch {
- public:
-  size_t take(size_t bytes) {
-    const size_t at = bytes_;
-    bytes_ += (bytes + 255) / 256 * 256;
-    return at;
-  }
-  size_t bytes() const { return bytes_; }
-
- private:
-  size_t bytes_ = 0;
-};
 
 // A picture in the form that cuDNN gets: as it lies, or copied.
 struct Picture {
@@ -189,10 +181,6 @@ DnnConv geometry_of(const Conv2dAttrs& a) {
 
 DType compute_of(DType dtype) { return dtype == DType::kFloat64 ? dtype : DType::kFloat32; }
 
-DnnOptions options() {
-  return {.tf32 = allows_tf32(Products::kConvolutions), .deterministic = cudnn_deterministic(true)};
-}
-
 // cuDNN's.
 Kernel library_forward(const Prepare& p, const Parts& parts) {
   const Node& n = *parts.anchor;
@@ -235,7 +223,7 @@ Kernel library_forward(const Prepare& p, const Parts& parts) {
   if (parts.sums)
     for (const int sum : graph.statistics(y))
       graph.output(sum, dnn_channels_last(DType::kFloat32, {1, outputs, 1, 1}));
-  const auto plan = graph.plan(*p.device, options());
+  const auto plan = graph.plan(*p.device, dnn_conv_options());
   const size_t workspace = scratch.take(plan->workspace());
   return {[=](const Launch& l) {
             char* memory = static_cast<char*>(l.scratch);
@@ -366,6 +354,11 @@ Kernel best_of(const Prepare& p, std::vector<Alternative> all,
 Kernel forward(const Prepare& p, const Parts& parts) {
   std::vector<Alternative> all = few_pixels(p, parts);
   if (const auto own = few_channels(p, parts)) all.push_back({"few channels", *own});
+  // TF32 alone: without, there are no tensor cores to feed, and halves have a kernel of their own.
+  const bool plain = parts.bias < 0 && parts.residual < 0 && parts.epilogue.act == cpu::Act::kNone;
+  if (plain)
+    for (Alternative& a : folded_conv(p, *parts.anchor, *parts.result, parts.x, parts.weight))
+      all.push_back(std::move(a));
   return best_of(p, std::move(all), [&] { return library_forward(p, parts); });
 }
 
@@ -399,7 +392,7 @@ Kernel dgrad(const Prepare& p, const Parts& parts) {
   const int gy = graph.input(in.tensor());
   const int gw = graph.input(dnn_channels_last(dtype, {outputs, form.c, w.shape[2], w.shape[3]}));
   graph.output(graph.conv_dgrad(gy, gw, geometry_of(a), out.tensor().dims), out.tensor());
-  const auto plan = graph.plan(*p.device, options());
+  const auto plan = graph.plan(*p.device, dnn_conv_options());
   const size_t workspace = scratch.take(plan->workspace());
   const DType bias_dtype = parts.bias >= 0 ? p.in(static_cast<size_t>(parts.bias)).dtype : dtype;
   return {[=](const Launch& l) {
@@ -430,7 +423,7 @@ Kernel wgrad(const Prepare& p) {
   const int gy = graph.input(out.tensor()), gx = graph.input(in.tensor());
   const std::vector<int64_t> dims{outputs, form.c, s[2], s[3]};
   graph.output(graph.conv_wgrad(gy, gx, geometry_of(a), dims), dnn_channels_last(dtype, dims));
-  const auto plan = graph.plan(*p.device, options());
+  const auto plan = graph.plan(*p.device, dnn_conv_options());
   const size_t workspace = scratch.take(plan->workspace());
   return {[=](const Launch& l) {
             char* memory = static_cast<char*>(l.scratch);
@@ -570,7 +563,7 @@ Kernel cuda_conv2d_wgrad(const Prepare& p) {
   if (p.out().shape.numel() == 0) return {[](const Launch&) {}};
   if (p.in(0).shape.numel() == 0 || p.in(1).shape.numel() == 0) return cuda_zero_outputs(p);
   if (is_own_depthwise(p.node)) return cuda::depthwise_wgrad_kernel(p);
-  std::vector<cuda::Alternative> all;
+  std::vector<cuda::Alternative> all = cuda::folded_conv_wgrad(p, cuda::wgrad_spec(p));
   if (const auto own = cuda::few_channels_wgrad_kernel(p)) all.push_back({"few channels", *own});
   return cuda::best_of(p, std::move(all), [&] { return cuda::wgrad(p); });
 }
