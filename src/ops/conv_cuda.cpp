@@ -3,28 +3,22 @@
 #include "ops/conv_cuda.h"
 
 #include <algorithm>
-#include <cstring>
 #include <optional>
 
 #include "base/switches.h"
 #include "device/cuda/cudnn.h"
 #include "device/precision.h"
 #include "ops/conv.h"
+#include "ops/conv_1x1.h"
 #include "ops/conv_few_pixels.h"
 #include "ops/conv_folded.h"
+#include "ops/conv_operands.h"
 #include "ops/cuda_choice.h"
 #include "ops/cuda_kernels.h"
 #include "ops/elements.h"
 
 namespace trireme {
 namespace cuda {
-
-std::array<int64_t, 4> strides_of(const Type& t) {
-  const Shape& s = t.shape;
-  const bool planar = t.layout == Layout::kPlain && !layouts_agree(s);
-  if (planar) return {s[1] * s[2] * s[3], s[2] * s[3], s[3], 1};
-  return {s[1] * s[2] * s[3], 1, s[3] * s[1], s[1]};
-}
 
 DnnOptions dnn_conv_options() {
   return {.tf32 = allows_tf32(Products::kConvolutions), .deterministic = cudnn_deterministic(true)};
@@ -43,124 +37,6 @@ int64_t padded_channels(int64_t c, DType dtype, int64_t groups, bool input) {
   return dtype == DType::kFloat32 && allows_tf32(Products::kConvolutions) ? up(4) : c;
 }
 
-// A picture in the form that cuDNN gets: as it lies, or copied.
-struct Picture {
-  PictureCopy copy;
-  bool copied = false;
-  size_t at = 0;
-
-  Picture() = default;
-  Picture(const Type& t, int64_t channels, int64_t h, int64_t w, Scratch& scratch) {
-    const Shape& s = t.shape;
-    copy = {t.dtype, {s[0], s[1], s[2], s[3]}, strides_of(t), channels, h, w};
-    copied = channels != s[1] || h != s[2] || w != s[3] || copy.strides[1] != 1;
-    if (copied) at = scratch.take(copy.bytes());
-  }
-  DnnTensor tensor() const {
-    return dnn_channels_last(copy.dtype, {copy.size[0], copy.c, copy.h, copy.w});
-  }
-  void* place(const Launch& l, void* own) const {
-    return copied ? static_cast<char*>(l.scratch) + at : own;
-  }
-  void* given(const Launch& l, const void* own) const {
-    void* to = place(l, const_cast<void*>(own));
-    if (copied) copy.make(own, to, l.stream);
-    return to;
-  }
-};
-
-// A weight in the form that a kernel gets: as it lies, packed once, or copied at each run.
-struct Weight {
-  WeightCopy copy;
-  bool copied = false;
-  std::shared_ptr<const void> shared;
-  size_t at = 0;
-
-  void* given(const Launch& l, const void* own) const {
-    if (shared) return const_cast<void*>(shared.get());
-    if (!copied) return const_cast<void*>(own);
-    void* to = static_cast<char*>(l.scratch) + at;
-    copy.make(own, to, l.stream);
-    return to;
-  }
-};
-
-template <class T> void pack(const WeightCopy& w, const T* from, T* to) {
-  const int64_t taps = w.size[2] * w.size[3];
-  std::memset(to, 0, w.bytes());
-  for (int64_t o = 0; o < w.size[0]; ++o)
-    for (int64_t c = 0; c < w.size[1]; ++c)
-      for (int64_t tap = 0; tap < taps; ++tap)
-        to[(o * taps + tap) * w.c + c] = from[(o * w.size[1] + c) * taps + tap];
-}
-
-Weight weight_of(const Prepare& p, int input, const WeightCopy& copy, Scratch& scratch) {
-  Weight w;
-  w.copy = copy;
-  w.copied = copy.size[2] * copy.size[3] > 1 || copy.from != copy.to || copy.o != copy.size[0] ||
-             copy.c != copy.size[1];
-  if (!w.copied) return w;
-  const auto i = static_cast<size_t>(input);
-  if (p.constant(i) == nullptr) {
-    w.at = scratch.take(copy.bytes());
-    return w;
-  }
-  const std::string tag = message("krsc", copy.size[0], " ", copy.size[1], " ", copy.o, " ", copy.c,
-                                  " ", copy.size[2], " ", copy.size[3], " ", copy.to);
-  w.shared = p.packed(i, tag, copy.bytes(), [&](const Array& t, void* to) {
-    const Array from = t.to(copy.to);
-    switch (size_of(copy.to)) {
-      case 2:
-        return pack(copy, static_cast<const uint16_t*>(from.data()), static_cast<uint16_t*>(to));
-      case 4:
-        return pack(copy, static_cast<const uint32_t*>(from.data()), static_cast<uint32_t*>(to));
-      default:
-        return pack(copy, static_cast<const uint64_t*>(from.data()), static_cast<uint64_t*>(to));
-    }
-  });
-  return w;
-}
-
-// A bias in the dtype and number that a kernel gets: packed once, as it lies, or copied at each run
-// (of a bias that is absent: zeros).
-struct Bias {
-  int input = -1;
-  DType from = DType::kFloat32, to = DType::kFloat32;
-  int64_t count = 0, wanted = 0;
-  bool copied = false;
-  std::shared_ptr<const void> shared;
-  size_t at = 0;
-
-  const void* given(const Launch& l) const {
-    if (shared) return shared.get();
-    const void* own = input < 0 ? nullptr : l.in[input];
-    if (!copied) return own;
-    void* copy = static_cast<char*>(l.scratch) + at;
-    copy_vector(own, from, count, copy, to, wanted, l.stream);
-    return copy;
-  }
-};
-
-Bias bias_of(const Prepare& p, int input, int64_t count, DType to, int64_t wanted,
-             Scratch& scratch) {
-  Bias b{.input = input, .to = to, .count = count, .wanted = wanted};
-  const auto i = static_cast<size_t>(input);
-  if (input >= 0) b.from = p.in(i).dtype;
-  if (input >= 0 && p.constant(i) != nullptr) {
-    const size_t bytes = static_cast<size_t>(wanted) * size_of(to);
-    b.shared =
-        p.packed(i, message("bias", to, " ", wanted), bytes, [&](const Array& t, void* there) {
-          const Array converted = t.to(to);
-          std::memset(there, 0, bytes);
-          std::memcpy(there, converted.data(), converted.bytes());
-        });
-    return b;
-  }
-  b.copied = input < 0 || b.from != to || count != wanted;
-  if (b.copied) b.at = scratch.take(static_cast<size_t>(wanted) * size_of(to));
-  return b;
-}
-
 // What one kernel computes, and where its operands are among the node's inputs (-1: absent).
 struct Parts {
   const Node* anchor;
@@ -170,6 +46,9 @@ struct Parts {
   cpu::Epilogue epilogue;
   bool sums = false;  // the result's statistics as a second output
   const void* in(const Launch& l, int i) const { return i < 0 ? nullptr : l.in[i]; }
+  Conv1x1 one_tap() const {
+    return {anchor, result, x, weight, bias, residual, residual_type, epilogue};
+  }
 };
 
 DnnConv geometry_of(const Conv2dAttrs& a) {
@@ -342,6 +221,10 @@ std::vector<Alternative> few_pixels(const Prepare& p, const Parts& parts) {
   return all;
 }
 
+void append(std::vector<Alternative>& all, std::vector<Alternative> more) {
+  for (Alternative& a : more) all.push_back(std::move(a));
+}
+
 // The fastest of our own ways and the library's; TRIREME_DISABLE=cudnn_conv: of our own, where
 // there are any.
 Kernel best_of(const Prepare& p, std::vector<Alternative> all,
@@ -354,17 +237,15 @@ Kernel best_of(const Prepare& p, std::vector<Alternative> all,
 Kernel forward(const Prepare& p, const Parts& parts) {
   std::vector<Alternative> all = few_pixels(p, parts);
   if (const auto own = few_channels(p, parts)) all.push_back({"few channels", *own});
-  // TF32 alone: without, there are no tensor cores to feed, and halves have a kernel of their own.
   const bool plain = parts.bias < 0 && parts.residual < 0 && parts.epilogue.act == cpu::Act::kNone;
-  if (plain)
-    for (Alternative& a : folded_conv(p, *parts.anchor, *parts.result, parts.x, parts.weight))
-      all.push_back(std::move(a));
+  if (plain) append(all, folded_conv(p, *parts.anchor, *parts.result, parts.x, parts.weight));
+  if (!parts.sums) append(all, conv_1x1(p, parts.one_tap()));
   return best_of(p, std::move(all), [&] { return library_forward(p, parts); });
 }
 
 // The transposed convolution: the gradient of a convolution by its input. Engines with a bias would
 // compile at run time: it is added behind.
-Kernel dgrad(const Prepare& p, const Parts& parts) {
+Kernel library_dgrad(const Prepare& p, const Parts& parts) {
   const Node& n = *parts.anchor;
   const auto& a = n.get<Conv2dAttrs>();
   const Type &dy = n.inputs[0]->type, &w = n.inputs[1]->type, &dx = *parts.result;
@@ -404,6 +285,10 @@ Kernel dgrad(const Prepare& p, const Parts& parts) {
                                  l.stream);
           },
           scratch.bytes()};
+}
+
+Kernel dgrad(const Prepare& p, const Parts& parts) {
+  return best_of(p, conv_1x1(p, parts.one_tap()), [&] { return library_dgrad(p, parts); });
 }
 
 Kernel wgrad(const Prepare& p) {
@@ -565,6 +450,7 @@ Kernel cuda_conv2d_wgrad(const Prepare& p) {
   if (is_own_depthwise(p.node)) return cuda::depthwise_wgrad_kernel(p);
   std::vector<cuda::Alternative> all = cuda::folded_conv_wgrad(p, cuda::wgrad_spec(p));
   if (const auto own = cuda::few_channels_wgrad_kernel(p)) all.push_back({"few channels", *own});
+  cuda::append(all, cuda::conv_1x1_wgrad(p, cuda::wgrad_spec(p)));
   return cuda::best_of(p, std::move(all), [&] { return cuda::wgrad(p); });
 }
 

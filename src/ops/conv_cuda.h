@@ -9,25 +9,8 @@
 
 namespace trireme::cuda {
 
-// A picture's strides as it lies: n, c, h, w, in elements.
-std::array<int64_t, 4> strides_of(const Type& t);
-
 // What convolutions ask of cuDNN: TF32 and repeatable bits as they are set.
 DnnOptions dnn_conv_options();
-
-// Places in the scratch memory.
-class Scratch {
- public:
-  size_t take(size_t bytes) {
-    const size_t at = bytes_;
-    bytes_ += (bytes + 255) / 256 * 256;
-    return at;
-  }
-  size_t bytes() const { return bytes_; }
-
- private:
-  size_t bytes_ = 0;
-};
 
 // A picture as it lies, and its copy: channels innermost, their number rounded up, with zeros where
 // the picture has nothing.

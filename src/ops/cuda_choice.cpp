@@ -5,14 +5,16 @@
 #include "device/cuda/autotune.h"
 #include "device/cuda/cudnn.h"
 #include "device/cuda/disk_cache.h"
+#include "device/precision.h"
 #include "ops/elements.h"
 
 namespace trireme::cuda {
 namespace {
 
 std::string key_of(const Prepare& p, const char* what) {
-  std::string key = message(what, '\n', p.device->info().model, "\ncuDNN ", dnn_version(), '\n',
-                            p.node.op->name, ' ', p.node.attrs.str());
+  const bool tf32[] = {allows_tf32(Products::kConvolutions), allows_tf32(Products::kMatrices)};
+  std::string key = message(what, '\n', p.device->info().model, "\ncuDNN ", dnn_version(), " tf32 ",
+                            tf32[0], ' ', tf32[1], '\n', p.node.op->name, ' ', p.node.attrs.str());
   for (const Value* v : p.node.inputs) key += '\n' + (v ? v->type.str() : "-");
   for (const auto& v : p.node.outputs) key += '\n' + v->type.str();
   return key;

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <map>
 #include <mutex>
+#include <span>
 #include <sstream>
 #include <unordered_map>
 
@@ -169,11 +170,15 @@ class Plan : public DnnPlan {
   std::string name_;
 };
 
-void filter(fe::graph::Graph& graph, const std::vector<DnnTensor>& tensors,
-            const DnnOptions& options) {
-  const bool single = std::none_of(tensors.begin(), tensors.end(), [](const DnnTensor& t) {
+bool all_float32(const std::vector<DnnTensor>& tensors) {
+  return std::none_of(tensors.begin(), tensors.end(), [](const DnnTensor& t) {
     return is_floating(t.dtype) && t.dtype != DType::kFloat32;
   });
+}
+
+void filter(fe::graph::Graph& graph, const std::vector<DnnTensor>& tensors,
+            const DnnOptions& options) {
+  const bool single = all_float32(tensors);
   std::vector<fe::NumericalNote_t> notes;
   if (single && !options.any_rounding) notes.push_back(fe::NumericalNote_t::DOWN_CONVERT_INPUTS);
   if (single && !options.tf32) notes.push_back(fe::NumericalNote_t::TENSOR_CORE);
@@ -545,7 +550,11 @@ std::shared_ptr<const DnnPlan> DnnGraph::plan(Device& device, const DnnOptions& 
   static std::map<std::string, std::string> choices;
   Impl& m = *impl_;
   device.activate();
-  const auto limits = workspace_limits(device);
+  const auto all_limits = workspace_limits(device);
+  std::span<const int64_t> limits = all_limits;
+  // Exact float32: the fast engines copy channels-last pictures, into scratch memory of that size.
+  // Those that need none took up to 30 times as long.
+  if (all_float32(m.problem.tensors) && !options.tf32) limits = limits.subspan(1);
   m.say("tf32 " + std::to_string(options.tf32) + " deterministic " +
         std::to_string(options.deterministic) + " precompiled " +
         std::to_string(options.precompiled) + " any_rounding " +

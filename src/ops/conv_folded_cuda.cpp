@@ -3,7 +3,7 @@
 
 #include "device/precision.h"
 #include "ops/conv.h"
-#include "ops/conv_cuda.h"
+#include "ops/conv_operands.h"
 #include "ops/elements.h"
 
 namespace trireme::cuda {
