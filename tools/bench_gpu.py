@@ -230,17 +230,27 @@ def amp_table(args, results):
     return lines
 
 
-def cpu_line(args, results):
-    """The same step on this machine's CPU."""
-    gpu = results.get("amp", {"rates": {}})["rates"].get("float32")
-    if args.no_cpu or not gpu:
-        return []
+def measure_cpu(args):
+    """Images a second of the same step on this machine's CPU; None without a result."""
     command = [args.trireme, "bench", "--train", "resnet50", "--batch", "16", "--steps", "3"]
     done = subprocess.run([*command, "--json"], capture_output=True, text=True)
     if done.returncode:
+        return None
+    lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((s.split(":")[1].strip() for s in lines if s.startswith("model name")), "its CPU")
+    cores = len(os.sched_getaffinity(0))
+    rate = json.loads(done.stdout)["samples_per_s"]
+    return {"rate": rate, "name": f"{model}, {cores} cores"}
+
+
+def cpu_line(cpu, results):
+    gpu = results.get("amp", {"rates": {}})["rates"].get("default")
+    if not cpu or not gpu:
         return []
-    cpu = json.loads(done.stdout)["samples_per_s"]
-    return [f"- ResNet-50 training in float32, this card over its host's CPU: {gpu / cpu:,.0f}x"]
+    return [
+        f"- ResNet-50 training in float32, nothing set: this card {gpu:,.0f} images/s, its host's "
+        f"CPU ({cpu['name']}) {cpu['rate']:,.1f}: {gpu / cpu['rate']:,.0f} times."
+    ]
 
 
 def card(args):
@@ -250,7 +260,7 @@ def card(args):
     return done.stdout.strip() or "unknown (no PyTorch)"
 
 
-def report(args, results, last=()):
+def report(args, results, cpu):
     name = card(args)
     rounds = "1 round" if args.rounds == 1 else f"{args.rounds} rounds"
     lines = [
@@ -261,7 +271,7 @@ def report(args, results, last=()):
         "- PyTorch/s is the faster of eager and, in inference, its CUDA graph; torch.compile/s "
         "that of its modes. PyTorch's MiB: eager without a graph / torch.compile with what its "
         "graphs keep.",
-        *last,
+        *cpu_line(cpu, results),
         "",
         table(results),
         "",
@@ -299,35 +309,43 @@ def main():
         "--ocr-models", type=pathlib.Path, help="what `trireme model fetch ch_PP-OCRv4` got"
     )
     parser.add_argument("--ocr-peers", type=pathlib.Path, help="what make_ocr_peers.py wrote")
-    parser.add_argument("--only", default="", help=f"by commas, of {', '.join(CASES)}")
+    parser.add_argument("--only", default="", help=f"by commas, of {', '.join(CASES)}, cpu")
     parser.add_argument(
         "--results", type=pathlib.Path, help="JSON: rows of earlier calls are kept, new ones added"
     )
     parser.add_argument("--no-peers", action="store_true")
-    parser.add_argument("--no-cpu", action="store_true")
     parser.add_argument("--page", type=pathlib.Path, default=ROOT / "docs/benchmarks.md")
     args = parser.parse_args()
     only = [word for word in args.only.split(",") if word]
     if not only:
         ocr_too = args.ocr_models and args.ocr_peers
-        only = [name for name in CASES if ocr_too or "ocr" not in CASES[name]]
-    unknown = [name for name in only if name not in CASES]
+        only = [name for name in CASES if ocr_too or "ocr" not in CASES[name]] + ["cpu"]
+    unknown = [name for name in only if name not in CASES and name != "cpu"]
     if unknown:
-        parser.error(f"no such case: {', '.join(unknown)}; there are {', '.join(CASES)}")
-    if any("ocr" in CASES[n] for n in only) and not (args.ocr_models and args.ocr_peers):
+        parser.error(f"no such case: {', '.join(unknown)}; there are {', '.join(CASES)}, cpu")
+    if any("ocr" in CASES.get(n, ()) for n in only) and not (args.ocr_models and args.ocr_peers):
         parser.error("the cases ocr_... need --ocr-models and --ocr-peers")
-    results = {}
+    results, cpu = {}, None
     if args.results and args.results.exists():
         kept = json.loads(args.results.read_text())
-        results = {name: row for name, row in kept.items() if name in CASES}
+        results = {name: kept[name] for name in CASES if name in kept}
+        cpu = kept.get("cpu")
+
+    def keep():
+        if args.results:
+            args.results.write_text(json.dumps({**results, "cpu": cpu}))
+        ordered = {name: results[name] for name in CASES if name in results}
+        text = report(args, ordered, cpu)
+        write_page(args.page, text)
+        return text
+
     with tempfile.TemporaryDirectory() as models:
         for name in only:
-            results[name] = measure(args, name, pathlib.Path(models))
-            if args.results:
-                args.results.write_text(json.dumps(results))
-            write_page(args.page, report(args, results))
-    text = report(args, results, cpu_line(args, results))
-    write_page(args.page, text)
+            if name == "cpu":
+                cpu = measure_cpu(args)
+            else:
+                results[name] = measure(args, name, pathlib.Path(models))
+            text = keep()
     print(text)
 
 
