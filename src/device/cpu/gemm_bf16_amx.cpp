@@ -38,9 +38,8 @@ template <int kI, int kN> inline void row(const char* a, int64_t stride) {
   if constexpr (kN > 1) accumulate<kI * kN + 1, kI, 1>();
 }
 
-inline const char* fetch_ahead(const char* p, int64_t lines) {
-  for (int64_t i = 0; i < lines; ++i, p += 64) _mm_prefetch(p, _MM_HINT_T1);
-  return p;
+inline void fetch(Ahead& ahead) {
+  for (int64_t i = 0; i < ahead.lines; ++i, ahead.at += 64) _mm_prefetch(ahead.at, _MM_HINT_T1);
 }
 
 inline void clear() {
@@ -72,7 +71,7 @@ template <int kTiles, int kN> inline void store_c(float* c) {
 
 template <int kM, int kN> void multiply_block(const TileJob& j) {
   j.add ? load_c<kM * kN, kN>(j.c) : clear();
-  const char* ahead = j.ahead;
+  Ahead ahead0 = j.ahead[0], ahead1 = j.ahead[1];
   for (int64_t s = 0; s < j.count; ++s) {
     const Segment& g = j.segments[s];
     const char* b = j.b + g.b;
@@ -84,7 +83,8 @@ template <int kM, int kN> void multiply_block(const TileJob& j) {
       if constexpr (kM > 1) row<1, kN>(g.a[1] + a, g.stride[1]);
       if constexpr (kM > 2) row<2, kN>(g.a[2] + a, g.stride[2]);
       if constexpr (kM > 3) row<3, kN>(g.a[3] + a, g.stride[3]);
-      ahead = fetch_ahead(ahead, j.ahead_lines);
+      fetch(ahead0);
+      fetch(ahead1);
     }
   }
   store_c<kM * kN, kN>(j.c);
@@ -93,7 +93,7 @@ template <int kM, int kN> void multiply_block(const TileJob& j) {
 // One tile of A, three or four of B: for blocks of at most 16 pixels.
 template <int kN> void multiply_row(const TileJob& j) {
   j.add ? load_c<kN, kN>(j.c) : clear();
-  const char* ahead = j.ahead;
+  Ahead ahead0 = j.ahead[0], ahead1 = j.ahead[1];
   for (int64_t s = 0; s < j.count; ++s) {
     const Segment& g = j.segments[s];
     const char* b = j.b + g.b;
@@ -110,7 +110,8 @@ template <int kN> void multiply_row(const TileJob& j) {
         load_b<1>(b + 3 * j.b_tile);
         accumulate<3, 0, 1>();
       }
-      ahead = fetch_ahead(ahead, j.ahead_lines);
+      fetch(ahead0);
+      fetch(ahead1);
     }
   }
   store_c<kN, kN>(j.c);

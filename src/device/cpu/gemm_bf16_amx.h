@@ -37,16 +37,21 @@ struct Segment {
   int64_t steps;
 };
 
+// Memory to bring near during a product: `lines` cache lines in each of its steps.
+struct Ahead {
+  const char* at = nullptr;
+  int64_t lines = 0;
+};
+
 struct TileJob {
   const Segment* segments;
   int64_t count;
   int64_t a_step, b_step;  // bytes from one step to the next
   const char* b;           // first tile column; the next one is b_tile bytes later
   int64_t b_tile;
-  float* c;           // [m * 16][n * 16], 64-byte aligned
-  bool add;           // to what c holds already
-  const char* ahead;  // weights to bring near meanwhile: `ahead_lines` cache lines a step
-  int64_t ahead_lines;
+  float* c;  // [m * 16][n * 16], 64-byte aligned
+  bool add;  // to what c holds already
+  Ahead ahead[2];
 };
 
 // c = A B, or c += A B, for m tiles of rows by n tiles of columns; m x n is

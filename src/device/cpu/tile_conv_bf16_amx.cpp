@@ -11,12 +11,13 @@ namespace {
 
 constexpr int64_t kMaxTaps = 64;                // of the kRows mode
 constexpr int64_t kResult = 4 * kTile * kTile;  // floats that a block gives
-constexpr int64_t kPart = 8;                    // steps of K in run_parts()
-constexpr int64_t kGroup = 128;                 // pixels in run_parts()
+// Of run_parts(), measured: steps of K (more of them bring their weights from the second-level
+// cache more often, fewer load and store the sums more often), and pixels.
+constexpr int64_t kPart = 36;
+constexpr int64_t kGroup = 128;
 
-// Measured: shorter K fits the cache as it is; with longer K the rows of A lie too far apart for
-// the hardware to fetch short pieces of them ahead.
-bool in_parts(int64_t steps) { return steps >= 20 && steps <= 40; }
+// A line of a result, or of what is added to it.
+void fetch(const void* row) { _mm_prefetch(static_cast<const char*>(row), _MM_HINT_T1); }
 
 }  // namespace
 
@@ -114,7 +115,8 @@ void TileConv::set_sizes() {
   gather_chunk_ = smaller(chunk_, pick(64, large_ ? 512 << 10 : 64 << 10));
   // Weights in the second-level cache may pass by for every two tiles of pixels, whose results then
   // go out as whole rows: memory far away likes neighbours.
-  if (mode_ == Mode::kFlat && !large_) chunk_ = 2 * kTile;
+  short_ = mode_ == Mode::kFlat && !large_;
+  if (short_) chunk_ = 2 * kTile;
   if (mode_ == Mode::kGather) chunk_ = gather_chunk_;
   if (mode_ == Mode::kFused) {
     fused_ld_ = round_up(k_.steps * k_.step, kMaxStep);
@@ -228,8 +230,7 @@ void TileConv::run_chunk(Task& t, int64_t first, int64_t count, int64_t tile0,
     const int64_t widest = count <= kTile ? 4 : 2;
     const int64_t rest = smaller(tap_tiles_ - tile % tap_tiles_, tile1 - tile);
     Block b{first, count, 0, tile, smaller(widest, rest), 0, k_.all_steps(), nullptr};
-    const bool flat = t.mode == Mode::kFlat && b.width == 2 && count > 4 * kTile;
-    if (t.mode == Mode::kPadded || (flat && in_parts(b.k_end))) {
+    if (t.mode == Mode::kPadded) {
       run_parts(t, b);
     } else {
       while (b.at < count) {
@@ -354,8 +355,7 @@ int64_t TileConv::run_block(Task& t, const Block& b) const {
               b_tile,
               b.c,
               b.k_begin > 0,
-              nullptr,
-              0};
+              {}};
   job.b += (t.group * tiles_ + b.tile) * b_tile;
   if (t.mode == Mode::kPadded) {
     job.count = padded_segments(spec_, t.blocks, b.at, m, b.k_begin, b.k_end, t.segment);
@@ -369,6 +369,7 @@ int64_t TileConv::run_block(Task& t, const Block& b) const {
     job.count = 1;
   }
   look_ahead(t, b, m, job);
+  look_at_results(t, b, smaller(m * kTile, left));
   multiply(static_cast<int>(m), static_cast<int>(b.width), job);
   const int64_t done = smaller(m * kTile, left);
   if (t.mode == Mode::kRows || b.k_end == k_.all_steps()) {
@@ -378,19 +379,52 @@ int64_t TileConv::run_block(Task& t, const Block& b) const {
   return done;
 }
 
-// What comes from far is asked for early: the input of the next row of pixels, or, as long as the
-// weights are not in the second-level cache, each block's share of the next panel.
+// What comes from far is asked for early: as long as the weights are not in the second-level cache,
+// each block's share of the next panel, else the pixels that are next. The hardware would fetch
+// them, too, but at the pace of one page and one miss after the other.
 void TileConv::look_ahead(const Task& t, const Block& b, int64_t m, TileJob& job) const {
+  const ConvSpec& s = spec_;
+  const int64_t steps = k_.all_steps();
+  // The part of [from, from + pixels) of an array that this product of `shares` brings.
+  const auto share = [&](const void* base, int64_t ld, int64_t from, int64_t pixels, int64_t part,
+                         int64_t shares) {
+    const int64_t lines = ceil_div(pixels * ld * 2, 64 * shares * steps);
+    return Ahead{static_cast<const char*>(base) + from * ld * 2 + part * steps * lines * 64, lines};
+  };
   if (t.mode == Mode::kRows) {
     if (b.tile == 0)
-      job.ahead_lines = ceil_div(t.below_lines, larger<int64_t>(1, t.segments) * k_.steps);
-    job.ahead = reinterpret_cast<const char*>(t.below);
+      job.ahead[0] = {reinterpret_cast<const char*>(t.below),
+                      ceil_div(t.below_lines, larger<int64_t>(1, t.segments) * k_.steps)};
   } else if (t.cold) {
     const int64_t blocks = ceil_div(b.pixels, m * kTile), lines = b.width * job.b_step / 64;
-    job.ahead_lines = ceil_div(lines, blocks);
-    const int64_t steps = b.at / (m * kTile) * k_.all_steps() + b.k_begin;
-    job.ahead = job.b + b.width * job.b_tile + steps * job.ahead_lines * 64;
+    const int64_t each = ceil_div(lines, blocks);
+    const int64_t before = b.at / (m * kTile) * steps + b.k_begin;
+    job.ahead[0] = {job.b + b.width * job.b_tile + before * each * 64, each};
+  } else if (t.mode == Mode::kFlat && short_) {
+    const int64_t next = t.backward ? b.first - chunk_ : b.first + chunk_;
+    if (next < 0 || next + chunk_ > pixels_) return;
+    const int64_t panels = ceil_div(tiles_, b.width), panel = b.tile / b.width;
+    const bool adds = epilogue_.residual != Epilogue::kNone;
+    job.ahead[0] = share(t.args->x, s.ldx, next, chunk_, panel, panels);
+    if (s.transposed) return;
+    job.ahead[1] = share(adds ? t.args->residual : t.args->y, adds ? t.args->ldr : s.ldy, next,
+                         chunk_, panel, panels);
+  } else if (t.mode == Mode::kFlat && b.tile == 0) {
+    const int64_t next = b.first + b.at + m * kTile;
+    if (next + m * kTile <= pixels_) job.ahead[0] = share(t.args->x, s.ldx, next, m * kTile, 0, 1);
   }
+}
+
+// Where this product's results go, unless look_ahead() has asked for it.
+void TileConv::look_at_results(const Task& t, const Block& b, int64_t rows) const {
+  const bool flat = t.mode == Mode::kFlat && !short_;
+  if (spec_.transposed || (!flat && t.mode != Mode::kRows && t.mode != Mode::kGather)) return;
+  const int64_t first = b.first + b.at, column = t.group * columns_ + b.tile * kTile;
+  const auto* y = static_cast<const Bf16*>(t.args->y) + first * spec_.ldy + column;
+  for (int64_t i = 0; i < rows; ++i) fetch(y + i * spec_.ldy);
+  if (!epilogue_.residual || t.args->residual == t.args->y) return;
+  const auto* r = static_cast<const Bf16*>(t.args->residual) + first * t.args->ldr + column;
+  for (int64_t i = 0; i < rows; ++i) fetch(r + i * t.args->ldr);
 }
 
 // Tile i of a block, at pixel `first` + `at`.

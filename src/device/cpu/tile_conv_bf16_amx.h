@@ -41,6 +41,7 @@ class TileConv final : public Conv {
   void run_parts(Task& t, Block b) const;
   int64_t run_block(Task& t, const Block& b) const;
   void look_ahead(const Task& t, const Block& b, int64_t m, TileJob& job) const;
+  void look_at_results(const Task& t, const Block& b, int64_t rows) const;
   void locate(const Task& t, int64_t first, int64_t at, int64_t i, Segment& s) const;
   void finish_waiting(Task& t) const;
   void store_rows(const Task& t, EpilogueBlock e, int64_t first, int64_t tap, int64_t column) const;
@@ -59,6 +60,7 @@ class TileConv final : public Conv {
   int64_t tiles_ = 0;         // of all transposed taps
   int64_t row_block_ = 0;     // kRows: pixels at a time
   bool large_ = false;        // the weights do not stay in the second-level cache
+  bool short_ = false;        // kFlat: chunks of two tiles of pixels, all columns at a time
   int64_t chunk_ = 0;         // pixels whose A is kept in cache, multiple of 16
   int64_t gather_chunk_ = 0;  // the same when A is copied
   int64_t images_ = 0;        // kPadded: pictures at a time
