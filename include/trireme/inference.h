@@ -78,6 +78,12 @@ class Config {
 // kUnavailable when the device is not there.
 Precision computed_precision(const Config& config);
 
+// Whether products with constant weights are nevertheless of 16 bits then: of float16, where the
+// processor has AVX512-FP16. They are scaled so that nothing overflows, and longer sums are
+// float32; the results are about as exact as those of bfloat16, or better. Not for a model that has
+// operators of exp_disable_mixed_precision_ops().
+bool half_products(const Config& config);
+
 // What the plan of the most recent run says about itself.
 struct PlanStats {
   int64_t planned_peak_bytes = 0;  // size of the arena that holds the intermediates

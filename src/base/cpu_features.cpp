@@ -14,6 +14,11 @@ namespace trireme {
 namespace {
 
 #if defined(__x86_64__)
+bool has_fp16() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid_count(7, 0, &a, &b, &c, &d) && ((d >> 23) & 1);
+}
+
 bool amx_permitted() {
   unsigned a = 0, b = 0, c = 0, d = 0;
   if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
@@ -32,6 +37,7 @@ CpuFeatures detect() {
   f.avx512 = f.avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
              __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
   f.avx512_bf16 = f.avx512 && __builtin_cpu_supports("avx512bf16");
+  f.avx512_fp16 = f.avx512 && has_fp16();
   f.amx_bf16 = f.avx512_bf16 && amx_permitted();
   f.fast_bf16 = f.avx512_bf16 && __builtin_cpu_is("amd");
 #endif
@@ -40,7 +46,7 @@ CpuFeatures detect() {
     const bool avx512 = !std::strcmp(cap, "avx512");
     if (baseline) f.avx2 = false;
     if (baseline || avx2) f.avx512 = f.avx512_bf16 = false;
-    if (baseline || avx2 || avx512) f.amx_bf16 = f.fast_bf16 = false;
+    if (baseline || avx2 || avx512) f.avx512_fp16 = f.amx_bf16 = f.fast_bf16 = false;
     if (!std::strcmp(cap, "bf16")) f.fast_bf16 = f.avx512_bf16;
   }
   f.fast_bf16 |= f.amx_bf16;

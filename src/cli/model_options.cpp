@@ -49,9 +49,12 @@ inference::Precision precision_of(const std::string& name) {
 
 std::string announced_precision(const inference::Config& config) {
   const inference::Precision p = inference::computed_precision(config);
+  const bool half = inference::half_products(config);
   if (p != config.precision())
     std::cerr << "trireme: bfloat16 would be slower than float32 on this processor (it has no "
-                 "AMX): computing in float32\n";
+                 "AMX): computing in float32"
+              << (half ? ", products of weights in float16\n" : "\n");
+  if (half) return "float32, products in float16";
   return p == inference::Precision::kBFloat16  ? "bfloat16"
          : p == inference::Precision::kFloat16 ? "float16"
                                                : "float32";

@@ -1,4 +1,4 @@
-// How exact and how repeatable products are on a GPU.
+// How exact and how repeatable products are.
 #include "device/precision.h"
 
 #include <atomic>
@@ -22,6 +22,7 @@ std::atomic<bool>& setting(Products products) {
 }
 
 thread_local bool denied = false;
+thread_local bool half_products = false;
 
 }  // namespace
 
@@ -30,6 +31,10 @@ void allow_tf32(Products products, bool allowed) { setting(products) = allowed; 
 
 NoTf32Scope::NoTf32Scope(bool on) : before_(denied) { denied = denied || on; }
 NoTf32Scope::~NoTf32Scope() { denied = before_; }
+
+bool allows_half_products() { return half_products; }
+HalfProductsScope::HalfProductsScope(bool on) : before_(half_products) { half_products = on; }
+HalfProductsScope::~HalfProductsScope() { half_products = before_; }
 
 bool cudnn_deterministic(bool otherwise) { return flag("FLAGS_cudnn_deterministic", otherwise); }
 

@@ -1,4 +1,4 @@
-// How exact and how repeatable products are on a GPU.
+// How exact and how repeatable products are.
 #pragma once
 
 namespace trireme {
@@ -19,6 +19,22 @@ class NoTf32Scope {
   ~NoTf32Scope();
   NoTf32Scope(const NoTf32Scope&) = delete;
   NoTf32Scope& operator=(const NoTf32Scope&) = delete;
+
+ private:
+  bool before_;
+};
+
+// Whether kernels for the CPU that this thread prepares may multiply constant weights in float16
+// where the processor does that twice as fast as float32 (AVX512-FP16): f32::halves(). Not unless
+// a HalfProductsScope says so.
+bool allows_half_products();
+
+class HalfProductsScope {
+ public:
+  explicit HalfProductsScope(bool on);
+  ~HalfProductsScope();
+  HalfProductsScope(const HalfProductsScope&) = delete;
+  HalfProductsScope& operator=(const HalfProductsScope&) = delete;
 
  private:
   bool before_;

@@ -32,6 +32,12 @@ Precision computed_precision(const Config& config) {
                                                             : config.precision();
 }
 
+bool half_products(const Config& config) {
+  return config.precision() == Precision::kBFloat16 &&
+         computed_precision(config) == Precision::kFloat32 && config.float32_ops().empty() &&
+         cpu_features().avx512_fp16;
+}
+
 Model::Model(const Config& config)
     : config_(config),
       device_(find_device(config.device())),
@@ -100,6 +106,7 @@ std::shared_ptr<const Plan> Model::plan(const std::vector<Shape>& shapes, double
   }
   const double start = Profiler::now_us();
   const NoTf32Scope scope(!config_.float32_ops().empty());
+  const HalfProductsScope half(half_products(config_));
   auto plan = std::make_shared<const Plan>(graph(shapes, {}), cache_.get(), &device_);
   *plan_ms = (Profiler::now_us() - start) / 1e3;
   plans_.push_front({key, plan});

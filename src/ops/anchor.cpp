@@ -10,6 +10,7 @@
 #include "base/half.h"
 #include "base/parallel.h"
 #include "device/cpu/dnn.h"
+#include "device/precision.h"
 #include "ops/batch_matmul.h"
 #include "ops/conv.h"
 #include "ops/conv_reference.h"
@@ -38,7 +39,7 @@ std::string numbers(std::initializer_list<int64_t> values) {
 std::string own_tag(const cpu::ConvSpec& s) {
   return "own" + numbers({s.ic, s.oc, s.kh, s.kw, s.sh, s.sw, s.dh, s.dw, s.groups, s.transposed,
                           s.transposed ? s.top : 0, s.transposed ? s.left : 0,
-                          static_cast<int64_t>(s.dtype)});
+                          static_cast<int64_t>(s.dtype), s.half_products});
 }
 
 void set_own_weights(Choice& c, const cpu::ConvSpec& s) {
@@ -169,12 +170,18 @@ Kernel convolution(const Prepare& p, const Graph* body, const AnchorMatch& m) {
     spec.x_planar = false;
   }
   if (lies_planar(m.result)) turn_out = Turn(m.result->type.shape, element, false);
+  const int weight = place_among_inputs(p, body, anchor.inputs[1]);
+  spec.half_products = allows_half_products() && p.constant(static_cast<size_t>(weight));
   Choice choice;
   Weights dw_weights;
   int dw_bias = -1;
   if (m.depthwise) {
     const cpu::ConvSpec dw = conv_spec(*m.depthwise);
     choice.conv = cpu::Conv::create(dw, m.depthwise_epilogue, spec, m.epilogue);
+    if (!choice.conv) {
+      spec.half_products = false;
+      choice.conv = cpu::Conv::create(dw, m.depthwise_epilogue, spec, m.epilogue);
+    }
     set_own_weights(choice, spec);
     Choice first;
     set_own_weights(first, dw);
@@ -186,7 +193,6 @@ Kernel convolution(const Prepare& p, const Graph* body, const AnchorMatch& m) {
   } else {
     choice = choose(spec, m.epilogue);
   }
-  const int weight = place_among_inputs(p, body, anchor.inputs[1]);
   const Weights weights = prepare_weights(p, static_cast<size_t>(weight), &anchor, choice);
   const int x = place_among_inputs(p, body, m.x),
             residual = place_among_inputs(p, body, m.residual),

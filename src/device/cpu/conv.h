@@ -61,6 +61,9 @@ struct ConvSpec {
   bool transposed = false;
   bool x_planar = false;  // the input is row-major NCHW instead (only for ic <= 4, groups 1)
   DType dtype = DType::kFloat32;  // of input, output, residual: kFloat32 or kBFloat16
+  // float32 may be multiplied as float16 times powers of two that keep it in range, at most 80
+  // products summed in float16 before they go on in float32: about as exact as bfloat16 products.
+  bool half_products = false;
 };
 
 // Pointers for one run. Types: x, y, residual have the spec's dtype; bias and input_scale are
@@ -105,10 +108,10 @@ class Conv {
   // there, and nothing unfinished does.
   static bool adds_in_place(const ConvSpec& spec);
 
-  // The packed form depends on ic, oc, the kernel's size, stride and dilation, groups, transposed
-  // and dtype only, for transposed also on the padding (and on the processor), so plans of
-  // different picture sizes share it. `weight` is float32 in Paddle's layout: [oc, ic / groups, kh,
-  // kw], or [ic, oc / groups, kh, kw] for transposed.
+  // The packed form depends on ic, oc, the kernel's size, stride and dilation, groups, transposed,
+  // dtype and half_products only, for transposed also on the padding (and on the processor), so
+  // plans of different picture sizes share it. `weight` is float32 in Paddle's layout: [oc, ic /
+  // groups, kh, kw], or [ic, oc / groups, kh, kw] for transposed.
   static size_t packed_bytes(const ConvSpec& spec);
   static void pack(const ConvSpec& spec, const float* weight, void* packed);
 };

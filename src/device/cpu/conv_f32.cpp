@@ -50,11 +50,12 @@ class Pointwise final : public Conv {
   Pointwise(const ConvSpec& spec, const Epilogue& epilogue)
       : spec_(spec), epilogue_(epilogue), ic_(spec.ic / spec.groups), oc_(spec.oc / spec.groups) {
     pixels_ = spec.n * spec.oh * spec.ow;
-    unit_ = vectors_of(oc_) % 3 == 0 ? 9 : kTilePixels;
+    const int64_t lanes = lanes_of(spec);
+    unit_ = vectors_of(oc_, lanes) % 3 == 0 ? 9 : kTilePixels;
     if (pixels_ <= unit_) unit_ = pixels_;
     work_.cols = ceil_div(pixels_, unit_);
-    work_.panels = panels_of(oc_);
-    const auto vectors = static_cast<double>(ic_ * vectors_of(oc_));
+    work_.panels = panels_of(oc_, lanes);
+    const auto vectors = static_cast<double>(ic_ * vectors_of(oc_, lanes));
     work_.cell = vectors * static_cast<double>(unit_);
     work_.weights = 4 * vectors;
     grid_ = choose_grid(work_, num_threads());
@@ -87,7 +88,7 @@ class Pointwise final : public Conv {
     const int64_t zero = 0;
     run.tap = &zero;
     run.ic = ic_, run.oc = oc_;
-    run.w = static_cast<const float*>(args.weight) + g * set_floats(ic_, oc_);
+    run.w = static_cast<const float*>(args.weight) + g * weight_floats(spec_);
     run.panel_begin = part.panel[0], run.panel_end = part.panel[1];
     run.bias = args.bias ? args.bias + g * oc_ : nullptr;
     run.ldy = spec_.ldy, run.ldr = args.ldr;
@@ -110,7 +111,12 @@ class Pointwise final : public Conv {
       if (epilogue_.residual) {
         run.residual = static_cast<const float*>(args.residual) + m * args.ldr + g * oc_;
       }
-      gemm(run);
+      multiply(spec_, run, [&](GemmRun& half) {
+        const float by = halve_pixels(half.a, half.a_pixel, half.width, ic_, scratch, pitch_);
+        half.a = scratch;
+        half.a_pixel = pitch_;
+        return by;
+      });
       run.weights = Weights::kBySize;
     }
   }

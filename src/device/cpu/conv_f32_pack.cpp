@@ -1,7 +1,9 @@
 // The packed form of float32 weights. What the kernels read: f32_kernels.h.
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
+#include "base/half.h"
 #include "base/parallel.h"
 #include "device/cpu/conv_impl.h"
 #include "device/cpu/f32_plan.h"
@@ -120,6 +122,36 @@ void pack_winograd(const ConvSpec& s, const float* weight, float* packed) {
   });
 }
 
+// One set of float16 and the columns' powers of two.
+void pack_half(int64_t ic, int64_t taps, int64_t oc, const float* weight, float* packed) {
+  const int64_t k_total = ic * taps;
+  float* scales = packed + vectors_of(oc, kHalfLanes) * kLanes * k_total;
+  parallel_for(panels_of(oc, kHalfLanes), 1, [&](int64_t begin, int64_t end, int) {
+    for (int64_t p = begin; p < end; ++p) {
+      const int64_t v0 = panel_vector(oc, p, kHalfLanes), v1 = panel_vector(oc, p + 1, kHalfLanes);
+      const int64_t width = (v1 - v0) * kHalfLanes;
+      auto* panel = reinterpret_cast<uint16_t*>(packed + v0 * kLanes * k_total);
+      std::memset(panel, 0, static_cast<size_t>(width * k_total) * sizeof(uint16_t));
+      for (int64_t j = 0; j < width; ++j) {
+        const int64_t o = v0 * kHalfLanes + j;
+        scales[o] = 1;
+        if (o >= oc) continue;
+        const float* from = weight + o * k_total;
+        float most = 0;
+        for (int64_t k = 0; k < k_total; ++k) most = std::max(most, std::abs(from[k]));
+        int exponent = 0;
+        if (most > 0 && std::isfinite(most)) (void)std::frexp(most, &exponent);
+        exponent = std::clamp(exponent, -120, 120);
+        scales[o] = std::ldexp(1.0F, exponent);
+        for (int64_t c = 0; c < ic; ++c)
+          for (int64_t t = 0; t < taps; ++t)
+            panel[(t * ic + c) * width + j] =
+                float_to_half(std::ldexp(from[c * taps + t], -exponent));
+      }
+    }
+  });
+}
+
 }  // namespace
 
 size_t packed_bytes(const ConvSpec& s) {
@@ -127,7 +159,7 @@ size_t packed_bytes(const ConvSpec& s) {
   if (is_depthwise(s)) floats = vectors_of(s.oc) * kLanes * s.kh * s.kw;
   else if (is_quad(s)) floats = set_floats(s.ic, 4);
   else if (s.transposed) floats = s.kh * set_floats(s.ic, s.kw * s.oc);
-  else floats = s.groups * set_floats(s.kh * s.kw * (s.ic / s.groups), s.oc / s.groups);
+  else floats = s.groups * weight_floats(s);
   if (is_winograd(s)) floats += 16 * set_floats(s.ic, s.oc);
   return bytes_of(floats);
 }
@@ -139,8 +171,9 @@ void pack(const ConvSpec& s, const float* weight, void* out) {
   const int64_t ic = s.ic / s.groups, oc = s.oc / s.groups, taps = s.kh * s.kw, k_total = taps * ic;
   for (int64_t g = 0; g < s.groups; ++g) {
     const float* w = weight + g * oc * k_total;
-    float* set = packed + g * set_floats(k_total, oc);
-    if (is_shallow(s)) pack_taps(k_total, 1, oc, w, set);
+    float* set = packed + g * weight_floats(s);
+    if (halves(s)) pack_half(ic, taps, oc, w, set);
+    else if (is_shallow(s)) pack_taps(k_total, 1, oc, w, set);
     else pack_taps(ic, taps, oc, w, set);
   }
   if (is_winograd(s)) pack_winograd(s, weight, packed + set_floats(k_total, oc));

@@ -22,7 +22,9 @@ class Windowed final : public Conv {
     const int64_t right = (spec.ow - 1) * spec.sw + (spec.kw - 1) * spec.dw + 1 - spec.left;
     const bool inside = spec.top == 0 && spec.left == 0 && bottom <= spec.h && right <= spec.w;
     const bool planes = is_shallow(spec) && (spec.x_planar || spec.kh * spec.kw > 1);
-    source_ = planes ? Source::kPlanes : inside ? Source::kDirect : Source::kPadded;
+    // float16 is made in a copy.
+    const bool direct = inside && (spec.kh * spec.kw == 1 || !halves(spec));
+    source_ = planes ? Source::kPlanes : direct ? Source::kDirect : Source::kPadded;
     plan(static_cast<double>(spec.ic) / 4);
   }
 
@@ -92,14 +94,15 @@ class Windowed final : public Conv {
 
 void Windowed::plan(double prepare_pixel) {
   ic_ = spec_.ic / spec_.groups, oc_ = spec_.oc / spec_.groups;
-  const auto k_vectors = static_cast<double>(spec_.kh * spec_.kw * ic_ * vectors_of(oc_));
-  col_unit_ = std::min(spec_.ow, vectors_of(oc_) % 3 == 0 ? int64_t{9} : kTilePixels);
+  const int64_t lanes = lanes_of(spec_), vectors = vectors_of(oc_, lanes);
+  const auto k_vectors = static_cast<double>(spec_.kh * spec_.kw * ic_ * vectors);
+  col_unit_ = std::min(spec_.ow, vectors % 3 == 0 ? int64_t{9} : kTilePixels);
   if (spec_.ow % 4 == 0) col_unit_ = 4;  // what depthwise tiles like
   work_.lines = spec_.n * spec_.oh;
   work_.row_unit = row_unit_;
   work_.rows = ceil_div(work_.lines, row_unit_);
   work_.cols = ceil_div(spec_.ow, col_unit_);
-  work_.panels = panels_of(oc_);
+  work_.panels = panels_of(oc_, lanes);
   const auto unit = static_cast<double>(row_unit_ * col_unit_);
   work_.cell = k_vectors * unit;
   work_.prepare = prepare_pixel * unit;
@@ -117,7 +120,7 @@ void Windowed::plan(double prepare_pixel) {
   block_rows_ = round_up(ceil_div(most, ceil_div(most, block_rows_)), row_unit_);
   height_ = in_rows(block_rows_);
   switch (source_) {
-    case Source::kDirect:  // only for an input scale
+    case Source::kDirect:  // only for an input scale, or for float16
       if (spec_.kh * spec_.kw == 1) part_floats_ = block_rows_ * cols * pitch_;
       break;
     case Source::kPadded: part_floats_ = height_ * width_ * pitch_; break;
@@ -290,8 +293,9 @@ void Windowed::run_block(const ConvArgs& args, const Part& part, int64_t g, cons
     case Source::kPlanes: run.a_pixel = s.sw, run.a_row = s.sh * width_; break;
     case Source::kDepthwise: run.a_pixel = pitch_, run.a_row = run.width * pitch_; break;
   }
-  if (args.input_scale && source_ == Source::kDirect && s.kh * s.kw == 1) {
-    const float* scale = args.input_scale + rows.image * s.ic + g * ic_;
+  if (source_ == Source::kDirect && s.kh * s.kw == 1 && (args.input_scale || halves(s))) {
+    const float* scale =
+        args.input_scale ? args.input_scale + rows.image * s.ic + g * ic_ : nullptr;
     for (int64_t r = 0; r < run.rows; ++r) {
       scale_pixels(run.a + r * run.a_row, run.a_pixel, scale, run.width, ic_,
                    scratch + r * run.width * pitch_, pitch_);
@@ -302,7 +306,7 @@ void Windowed::run_block(const ConvArgs& args, const Part& part, int64_t g, cons
   run.tap = taps_.data();
   run.taps = static_cast<int64_t>(taps_.size());
   run.ic = tap_length_, run.oc = oc_;
-  run.w = static_cast<const float*>(args.weight) + g * set_floats(run.taps * run.ic, oc_);
+  run.w = static_cast<const float*>(args.weight) + g * weight_floats(s);
   run.panel_begin = part.panel[0], run.panel_end = part.panel[1];
   if (first) run.weights = Weights::kCold;
   run.bias = args.bias ? args.bias + g * oc_ : nullptr;
@@ -320,7 +324,12 @@ void Windowed::run_block(const ConvArgs& args, const Part& part, int64_t g, cons
   run.epilogue = &epilogue_;
   if (source_ == Source::kDepthwise && grid_.cols == 1 && more)
     fetch_next(args, rows, block[1], run);
-  gemm(run);
+  multiply(s, run, [&](GemmRun& half) {  // where the pixels are, all in the scratch memory
+    float* pixels = scratch + zeros_;
+    const int64_t count = source_ == Source::kPadded ? in_rows(rows.end - rows.begin) * width_
+                                                     : half.rows * half.width;
+    return halve_pixels(pixels, pitch_, count, ic_, pixels, pitch_);
+  });
 }
 
 }  // namespace

@@ -14,15 +14,15 @@ inline constexpr int64_t kLongestSum = 1152;  // of K in one go
 
 // Panels: how oc output channels are cut into groups of 1..3 vectors. Panel p covers vectors
 // [panel_vector(p), panel_vector(p + 1)), its weights are [K][vectors * 16], zero beyond oc.
-inline int64_t vectors_of(int64_t oc) { return (oc + kLanes - 1) / kLanes; }
-inline int64_t panels_of(int64_t oc) {
-  const int64_t v = vectors_of(oc);
+inline int64_t vectors_of(int64_t oc, int64_t lanes = kLanes) { return (oc + lanes - 1) / lanes; }
+inline int64_t panels_of(int64_t oc, int64_t lanes = kLanes) {
+  const int64_t v = vectors_of(oc, lanes);
   return v % 3 == 0 ? v / 3 : v / 2 + (v == 1);
 }
-inline int64_t panel_vector(int64_t oc, int64_t p) {
-  const int64_t v = vectors_of(oc);
+inline int64_t panel_vector(int64_t oc, int64_t p, int64_t lanes = kLanes) {
+  const int64_t v = vectors_of(oc, lanes);
   if (v % 3 == 0) return 3 * p;
-  return p == panels_of(oc) ? v : 2 * p;  // an odd one out makes the last panel wider
+  return p == panels_of(oc, lanes) ? v : 2 * p;  // an odd one out makes the last panel wider
 }
 
 // C[pixels, oc] = epilogue(A * W): a run of pixels times a run of panels.
@@ -63,6 +63,22 @@ inline GemmRun::Ahead ahead_of(const float* x, int64_t floats) {
   return {reinterpret_cast<const char*>(x), reinterpret_cast<const char*>(x + floats)};
 }
 void gemm(const GemmRun& run);
+
+// ---- products of float16, see ConvSpec::half_products
+
+// Panels are cut in vectors of 32 columns, their weights lie as [K][vectors * 32] float16 (64 bytes
+// a vector, as in float32), each column divided by a power of two of its own.
+inline constexpr int kHalfLanes = 32;
+struct HalfScales {
+  float pixels = 1;                // what halve_pixels() returned
+  const float* columns = nullptr;  // the weights' powers of two, [vectors * 32]
+};
+// As gemm(). The run's pixels are those of halve_pixels(); no a_step, accumulate or more.
+void gemm_half(const GemmRun& run, const HalfScales& scales);
+// Every number becomes a pair of the same float16, so that the pixels keep their size, divided by a
+// power of two for which no sum overflows. Returns it. `out` may be x.
+float halve_pixels(const float* x, int64_t ldx, int64_t n, int64_t channels, float* out,
+                   int64_t ld_out);
 
 // Columns [0, width) of n rows, ldx apart, become the pixels of a run: tiles [n][16] of at most
 // `most` of them. most: tile_rows_of() for the columns of the other matrix.

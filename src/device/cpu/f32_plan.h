@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "base/cpu_features.h"
 #include "base/parallel.h"
 #include "device/cpu/conv.h"
 #include "device/cpu/f32_kernels.h"
@@ -21,6 +22,10 @@ inline bool is_quad(const ConvSpec& s) {
   return s.transposed && s.oc == 1 && s.kh == 2 && s.kw == 2;
 }
 inline int64_t set_floats(int64_t k_total, int64_t oc) { return vectors_of(oc) * kLanes * k_total; }
+// The same of float16, with the columns' scales behind the panels.
+inline int64_t half_set_floats(int64_t k_total, int64_t oc) {
+  return vectors_of(oc, kHalfLanes) * (kLanes * k_total + kHalfLanes);
+}
 
 // 3x3 with enough channels may run as Winograd, whose weights then follow the plain ones. Large
 // ones are left out: 16 transformed values for 9 would come from memory.
@@ -28,6 +33,29 @@ inline bool is_winograd(const ConvSpec& s) {
   return s.kh == 3 && s.kw == 3 && s.sh == 1 && s.sw == 1 && s.dh == 1 && s.dw == 1 &&
          s.groups == 1 && !s.transposed && s.ic >= 16 && s.oc >= 16 && s.ic * s.oc <= 256 * 256;
 }
+
+// Whether products are of float16: with sums and results that are long enough to pay for making
+// the pixels float16.
+inline bool halves(const ConvSpec& s) {
+  return s.half_products && cpu_features().avx512_fp16 && !s.transposed && !is_depthwise(s) &&
+         !is_shallow(s) && !is_winograd(s) && s.kh * s.kw * (s.ic / s.groups) >= 32 &&
+         s.oc / s.groups >= 24;
+}
+// Of a group's weights.
+inline int64_t weight_floats(const ConvSpec& s) {
+  const int64_t k_total = s.kh * s.kw * (s.ic / s.groups), oc = s.oc / s.groups;
+  return halves(s) ? half_set_floats(k_total, oc) : set_floats(k_total, oc);
+}
+// The run in the spec's kind of products; halve(run) makes its pixels float16, once for all.
+template <class Halve> void multiply(const ConvSpec& s, const GemmRun& run, Halve&& halve) {
+  if (!halves(s)) return gemm(run);
+  GemmRun half = run;
+  HalfScales scales;
+  scales.pixels = halve(half);
+  scales.columns = run.w + vectors_of(run.oc, kHalfLanes) * kLanes * run.taps * run.ic;
+  gemm_half(half, scales);
+}
+inline int64_t lanes_of(const ConvSpec& s) { return halves(s) ? kHalfLanes : kLanes; }
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 inline int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
