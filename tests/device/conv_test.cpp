@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "base/cpu_features.h"
 #include "base/parallel.h"
 
 namespace trireme::cpu {
@@ -140,7 +141,9 @@ void expect_close(const Case& c, const Data& d, const float* y) {
       v = act_of(e, v) * e.scale + e.shift;
       if (e.residual == Epilogue::kAfter) v += r;
       const double got = y[p * d.ldy + o];
-      if (!(std::abs(got - v) <= 4e-7 * magnitude * std::max(1.0f, std::abs(e.scale))) &&
+      // Factors rounded to bfloat16 alone may be 4e-3 off.
+      const double allowed = s.half_products ? 3e-3 : 4e-7;
+      if (!(std::abs(got - v) <= allowed * magnitude * std::max(1.0f, std::abs(e.scale))) &&
           ++bad < 4) {
         ADD_FAILURE() << "at " << n << "," << oy << "," << ox << "," << o << ": " << got << " vs "
                       << v << " (magnitude " << magnitude << ")";
@@ -161,6 +164,7 @@ std::string name_of(const Case& c) {
                           s.top, s.left, s.groups, s.ldx, s.ldy}) {
     text += std::to_string(v) + " ";
   }
+  if (s.half_products) text += "of float16 ";
   return text + "act " + std::to_string(static_cast<int>(c.epilogue.act));
 }
 
@@ -175,7 +179,10 @@ void check_in_place(const Case& c, const Data& d, const Conv& conv, ConvArgs arg
   expect_close(c, d, y);
 }
 
-void check(const Case& c) {
+bool half_products = false;  // of the cases now
+
+void check(Case c) {
+  c.spec.half_products = half_products;
   SCOPED_TRACE(name_of(c));
   const ConvSpec& s = c.spec;
   const Data d = make_data(c);
@@ -186,6 +193,7 @@ void check(const Case& c) {
   EXPECT_TRUE(packed.intact());
   Guarded y(static_cast<size_t>(s.n * s.oh * s.ow * d.ldy));
   Guarded scratch(conv->scratch_bytes() / sizeof(float));
+  std::fill_n(scratch.data(), conv->scratch_bytes() / sizeof(float), 1e30F);  // may hold anything
   ConvArgs args;
   args.x = d.x.data(), args.y = y.data(), args.weight = packed.data();
   args.bias = c.bias ? d.bias.data() : nullptr;
@@ -219,13 +227,23 @@ ConvSpec transposed_of(int64_t n, int64_t h, int64_t w, int64_t ic, int64_t oc, 
   return s;
 }
 
-class Convolution : public testing::TestWithParam<int> {
+struct How {
+  int threads;
+  bool half_products;
+};
+
+class Convolution : public testing::TestWithParam<How> {
  protected:
   void SetUp() override {
     if (!cpu_supports(DType::kFloat32)) GTEST_SKIP();
-    set_num_threads(GetParam());
+    if (GetParam().half_products && !cpu_features().avx512_fp16) GTEST_SKIP() << "no AVX512-FP16";
+    set_num_threads(GetParam().threads);
+    half_products = GetParam().half_products;
   }
-  void TearDown() override { set_num_threads(0); }
+  void TearDown() override {
+    set_num_threads(0);
+    half_products = false;
+  }
 };
 
 TEST_P(Convolution, pointwise) {
@@ -257,6 +275,7 @@ TEST_P(Convolution, windows) {
   check({spec_of(1, 40, 40, 96, 24, 3, 3), {Act::kRelu}});
   check({spec_of(2, 7, 7, 512, 48, 3, 3), {}});
   check({spec_of(1, 1, 40, 480, 60, 1, 3), {Act::kSwish}});
+  check({spec_of(1, 1, 20, 960, 60, 1, 3), {Act::kSwish}});  // parts of different widths
   check({spec_of(6, 7, 5, 40, 40, 3, 3), {}});
   check({spec_of(1, 14, 14, 32, 40, 2, 2, 2, 2), {}});
   check({spec_of(1, 31, 33, 3, 64, 7, 7, 2, 2), {Act::kRelu}});
@@ -365,7 +384,8 @@ TEST_P(Convolution, wide_pixels_and_input_scale) {
   check({spec_of(6, 6, 80, 48, 48, 1, 1), {Act::kHardSwish}, true, true});
 }
 
-void check_fused(const Case& dw, const Case& pw) {
+void check_fused(const Case& dw, Case pw) {
+  pw.spec.half_products = half_products;
   SCOPED_TRACE(name_of(dw) + " then " + name_of(pw));
   const auto conv = Conv::create(dw.spec, dw.epilogue, pw.spec, pw.epilogue);
   if (!conv) return;  // it may refuse
@@ -419,7 +439,82 @@ TEST_P(Convolution, depthwise_then_pointwise) {
   check_fused({wide, act}, {spec_of(1, 3, 80, 480, 480, 1, 1), act});
 }
 
-INSTANTIATE_TEST_SUITE_P(Threads, Convolution, testing::Values(1, 2, 3));
+INSTANTIATE_TEST_SUITE_P(Threads, Convolution,
+                         testing::Values(How{1, false}, How{2, false}, How{3, false}, How{1, true},
+                                         How{2, true}),
+                         [](const auto& i) {
+                           return std::to_string(i.param.threads) +
+                                  (i.param.half_products ? "_of_float16" : "");
+                         });
+
+// What float16 cannot hold: numbers out of its range, columns of other orders of magnitude, numbers
+// that are none.
+class HalfProducts : public testing::Test {
+ protected:
+  static constexpr int64_t kPixels = 30, kIn = 200, kOut = 70;
+
+  void SetUp() override {
+    if (!cpu_features().avx512_fp16) GTEST_SKIP() << "no AVX512-FP16";
+    case_.spec = spec_of(1, 1, kPixels, kIn, kOut, 1, 1);
+    case_.spec.half_products = true;
+    case_.bias = false;
+    data_ = make_data(case_);
+  }
+  std::vector<float> run() {
+    const auto conv = Conv::create(case_.spec, {});
+    Guarded packed(Conv::packed_bytes(case_.spec) / 4), y(kPixels * kOut);
+    Guarded scratch(conv->scratch_bytes() / 4);
+    Conv::pack(case_.spec, data_.weight.data(), packed.data());
+    ConvArgs args;
+    args.x = data_.x.data(), args.y = y.data(), args.weight = packed.data();
+    args.scratch = scratch.data();
+    conv->run(args);
+    return {y.data(), y.data() + kPixels * kOut};
+  }
+
+  Case case_;
+  Data data_;
+};
+
+TEST_F(HalfProducts, ScaleWithTheirFactors) {
+  const std::vector<float> plain = run();
+  // Powers of two move nothing but exponents.
+  for (const int exponent : {-60, -20, -1, 3, 14, 40}) {
+    SCOPED_TRACE(exponent);
+    const Data before = data_;
+    for (float& v : data_.x) v = std::ldexp(v, exponent);
+    for (int64_t i = 0; i < kOut * kIn; ++i)
+      data_.weight[static_cast<size_t>(i)] =
+          std::ldexp(data_.weight[static_cast<size_t>(i)], static_cast<int>(i / kIn % 5 - 2) * 9);
+    const std::vector<float> scaled = run();
+    for (int64_t i = 0; i < kPixels * kOut; ++i)
+      ASSERT_EQ(scaled[static_cast<size_t>(i)],
+                std::ldexp(plain[static_cast<size_t>(i)],
+                           exponent + static_cast<int>(i % kOut % 5 - 2) * 9))
+          << i;
+    data_ = before;
+  }
+}
+
+TEST_F(HalfProducts, OfTheLargestNumbersDoNotOverflow) {
+  std::fill(data_.x.begin(), data_.x.end(), 6e4F);
+  std::fill(data_.weight.begin(), data_.weight.end(), 6e4F);
+  for (const float v : run()) EXPECT_NEAR(v, 6e4 * 6e4 * kIn, 6e4 * 6e4 * kIn * 4e-3);
+}
+
+TEST_F(HalfProducts, OfZerosAreZero) {
+  std::fill(data_.x.begin(), data_.x.end(), 0.0F);
+  for (const float v : run()) EXPECT_EQ(v, 0);
+}
+
+TEST_F(HalfProducts, KeepWhatIsNoNumber) {
+  data_.x[3 * kIn + 5] = std::nanf("");
+  const std::vector<float> y = run();
+  for (int64_t o = 0; o < kOut; ++o) {
+    EXPECT_TRUE(std::isnan(y[static_cast<size_t>(3 * kOut + o)]));
+    EXPECT_TRUE(std::isfinite(y[static_cast<size_t>(4 * kOut + o)]));
+  }
+}
 
 }  // namespace
 }  // namespace trireme::cpu

@@ -61,7 +61,7 @@ struct ConvSpec {
   bool transposed = false;
   bool x_planar = false;  // the input is row-major NCHW instead (only for ic <= 4, groups 1)
   DType dtype = DType::kFloat32;  // of input, output, residual: kFloat32 or kBFloat16
-  // float32 may be multiplied as float16 times powers of two that keep it in range, at most 80
+  // float32 may be multiplied as float16 times powers of two that keep it in range, at most 64
   // products summed in float16 before they go on in float32: about as exact as bfloat16 products.
   bool half_products = false;
 };

@@ -112,10 +112,15 @@ class Pointwise final : public Conv {
         run.residual = static_cast<const float*>(args.residual) + m * args.ldr + g * oc_;
       }
       multiply(spec_, run, [&](GemmRun& half) {
-        const float by = halve_pixels(half.a, half.a_pixel, half.width, ic_, scratch, pitch_);
+        const HalveRun pixels{.x = half.a,
+                              .x_pixel = half.a_pixel,
+                              .width = half.width,
+                              .channels = ic_,
+                              .out = scratch,
+                              .out_pixel = pitch_};
         half.a = scratch;
         half.a_pixel = pitch_;
-        return by;
+        return halve_pixels(pixels);
       });
       run.weights = Weights::kBySize;
     }

@@ -293,9 +293,8 @@ void Windowed::run_block(const ConvArgs& args, const Part& part, int64_t g, cons
     case Source::kPlanes: run.a_pixel = s.sw, run.a_row = s.sh * width_; break;
     case Source::kDepthwise: run.a_pixel = pitch_, run.a_row = run.width * pitch_; break;
   }
-  if (source_ == Source::kDirect && s.kh * s.kw == 1 && (args.input_scale || halves(s))) {
-    const float* scale =
-        args.input_scale ? args.input_scale + rows.image * s.ic + g * ic_ : nullptr;
+  if (args.input_scale && source_ == Source::kDirect && s.kh * s.kw == 1) {
+    const float* scale = args.input_scale + rows.image * s.ic + g * ic_;
     for (int64_t r = 0; r < run.rows; ++r) {
       scale_pixels(run.a + r * run.a_row, run.a_pixel, scale, run.width, ic_,
                    scratch + r * run.width * pitch_, pitch_);
@@ -324,11 +323,24 @@ void Windowed::run_block(const ConvArgs& args, const Part& part, int64_t g, cons
   run.epilogue = &epilogue_;
   if (source_ == Source::kDepthwise && grid_.cols == 1 && more)
     fetch_next(args, rows, block[1], run);
-  multiply(s, run, [&](GemmRun& half) {  // where the pixels are, all in the scratch memory
-    float* pixels = scratch + zeros_;
-    const int64_t count = source_ == Source::kPadded ? in_rows(rows.end - rows.begin) * width_
-                                                     : half.rows * half.width;
-    return halve_pixels(pixels, pitch_, count, ic_, pixels, pitch_);
+  multiply(s, run, [&](GemmRun& half) {
+    HalveRun pixels{.x = half.a,
+                    .x_pixel = half.a_pixel,
+                    .x_row = half.a_row,
+                    .rows = half.rows,
+                    .width = half.width,
+                    .channels = ic_,
+                    .out = scratch + zeros_,
+                    .out_pixel = pitch_,
+                    .out_row = half.width * pitch_};
+    if (source_ == Source::kPadded) {  // all that the taps see
+      pixels.x_pixel = pitch_, pixels.x_row = pixels.out_row = width_ * pitch_;
+      pixels.rows = in_rows(rows.end - rows.begin), pixels.width = in_cols(x1 - x0);
+    } else {
+      half.a_pixel = pixels.out_pixel, half.a_row = pixels.out_row;
+    }
+    half.a = pixels.out;
+    return halve_pixels(pixels);
   });
 }
 

@@ -77,8 +77,14 @@ struct HalfScales {
 void gemm_half(const GemmRun& run, const HalfScales& scales);
 // Every number becomes a pair of the same float16, so that the pixels keep their size, divided by a
 // power of two for which no sum overflows. Returns it. `out` may be x.
-float halve_pixels(const float* x, int64_t ldx, int64_t n, int64_t channels, float* out,
-                   int64_t ld_out);
+struct HalveRun {
+  const float* x = nullptr;
+  int64_t x_pixel = 0, x_row = 0;
+  int64_t rows = 1, width = 0, channels = 0;
+  float* out = nullptr;
+  int64_t out_pixel = 0, out_row = 0;
+};
+float halve_pixels(const HalveRun& run);
 
 // Columns [0, width) of n rows, ldx apart, become the pixels of a run: tiles [n][16] of at most
 // `most` of them. most: tile_rows_of() for the columns of the other matrix.

@@ -8,7 +8,7 @@ namespace {
 
 // Terms that are summed in float16. As many products of numbers below kLargest and 1 stay below
 // float16's 65504, and the roundings of their sums are about those of bfloat16 factors.
-constexpr int64_t kMostTerms = 80;
+constexpr int64_t kMostTerms = 64;
 constexpr int kLargestExponent = 8;  // pixels: below 2^9
 
 // A tile's sums in float32, two vectors for each of float16.
@@ -143,16 +143,24 @@ void gemm_half(const GemmRun& run, const HalfScales& scales) {
   }
 }
 
-float halve_pixels(const float* x, int64_t ldx, int64_t n, int64_t channels, float* out,
-                   int64_t ld_out) {
+float halve_pixels(const HalveRun& run) {
+  const auto for_vectors = [&](auto&& f) {
+    for (int64_t r = 0; r < run.rows; ++r) {
+      for (int64_t i = 0; i < run.width; ++i) {
+        const float* x = run.x + r * run.x_row + i * run.x_pixel;
+        float* out = run.out + r * run.out_row + i * run.out_pixel;
+        for (int64_t c = 0; c < run.channels; c += kLanes) {
+          const __mmask16 mask = mask_of_first(run.channels - c);
+          f(_mm512_maskz_loadu_ps(mask, x + c), mask, out + c);
+        }
+      }
+    }
+  };
   const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
   __m512i most = _mm512_setzero_si512();
-  for (int64_t i = 0; i < n; ++i) {
-    for (int64_t c = 0; c < channels; c += kLanes) {
-      const __m512 v = _mm512_maskz_loadu_ps(mask_of_first(channels - c), x + i * ldx + c);
-      most = _mm512_max_epu32(most, _mm512_and_si512(_mm512_castps_si512(v), magnitude));
-    }
-  }
+  for_vectors([&](__m512 v, __mmask16, float*) {
+    most = _mm512_max_epu32(most, _mm512_and_si512(_mm512_castps_si512(v), magnitude));
+  });
   // Nothing but zeros, or something that is not a number: as it is.
   const int exponent = static_cast<int>(_mm512_reduce_max_epu32(most) >> 23);
   int shift = exponent == 0 || exponent == 255 ? 0 : kLargestExponent - (exponent - 127);
@@ -161,15 +169,11 @@ float halve_pixels(const float* x, int64_t ldx, int64_t n, int64_t channels, flo
     return _mm_cvtss_f32(_mm_castsi128_ps(_mm_cvtsi32_si128((e + 127) << 23)));
   };
   const __m512 scale = set1(power(shift));
-  for (int64_t i = 0; i < n; ++i) {
-    for (int64_t c = 0; c < channels; c += kLanes) {
-      const __mmask16 mask = mask_of_first(channels - c);
-      const __m512 v = _mm512_mul_ps(_mm512_maskz_loadu_ps(mask, x + i * ldx + c), scale);
-      const __m512i half = _mm512_cvtepu16_epi32(_mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
-      _mm512_mask_storeu_epi32(out + i * ld_out + c, mask,
-                               _mm512_or_si512(half, _mm512_slli_epi32(half, 16)));
-    }
-  }
+  for_vectors([&](__m512 v, __mmask16 mask, float* out) {
+    const __m256i half = _mm512_cvtps_ph(_mm512_mul_ps(v, scale), _MM_FROUND_TO_NEAREST_INT);
+    const __m512i wide = _mm512_cvtepu16_epi32(half);
+    _mm512_mask_storeu_epi32(out, mask, _mm512_or_si512(wide, _mm512_slli_epi32(wide, 16)));
+  });
   return power(-shift);
 }
 
