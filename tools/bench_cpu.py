@@ -238,10 +238,11 @@ def report(args, float32, bfloat16, pictures):
         text += "\n### float32\n\n" + table(float32, FLOAT32, "network") + "\n"
     if bfloat16:
         text += "\n### bfloat16\n\n" + table(bfloat16, BFLOAT16, "network") + "\n"
-        if Trireme.computed.get("bfloat16") == "float32":
+        computed = Trireme.computed.get("bfloat16", "bfloat16")
+        if computed != "bfloat16":
             text += (
-                "\nOn this processor (no AMX) `--precision bfloat16` computes in float32, which is "
-                "faster here.\n"
+                "\nOn this processor (no AMX) `--precision bfloat16` is slow: Trireme computes in "
+                f"{computed}.\n"
             )
     if pictures:
         text += "\n### A picture, end to end\n\n" + table(pictures, PIPELINES, "picture") + "\n"
