@@ -6,10 +6,10 @@
 namespace trireme::cpu::f32 {
 namespace {
 
-// Terms that are summed in float16. As many products of numbers below kLargest and 1 stay below
-// float16's 65504, and the roundings of their sums are about those of bfloat16 factors.
+// Terms that are summed in float16. As many products of pixels below 2^9 and weights of at most 1
+// stay below float16's 65504, and the roundings of their sums are about those of bfloat16 factors.
 constexpr int64_t kMostTerms = 64;
-constexpr int kLargestExponent = 8;  // pixels: below 2^9
+constexpr int kLargestExponent = 8;  // of pixels
 
 // A tile's sums in float32, two vectors for each of float16.
 template <int kRows, int kVectors> struct Sums { alignas(64) float v[kVectors][kRows][2][kLanes]; };
