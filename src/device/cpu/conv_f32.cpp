@@ -136,7 +136,7 @@ class Pointwise final : public Conv {
 class Depthwise final : public Conv {
  public:
   Depthwise(const ConvSpec& spec, const Epilogue& epilogue) : spec_(spec), epilogue_(epilogue) {
-    if (spec.sh == 1) row_unit_ = 2;
+    row_unit_ = depthwise_rows(spec, num_threads());
     work_.lines = spec.n * spec.oh;
     work_.row_unit = row_unit_;
     work_.rows = ceil_div(work_.lines, row_unit_);

@@ -35,7 +35,7 @@ class Windowed final : public Conv {
         dw_(dw),
         dw_epilogue_(dw_epilogue),
         source_(Source::kDepthwise) {
-    if (dw.sh == 1) row_unit_ = 2;
+    row_unit_ = depthwise_rows(dw, num_threads());
     plan(static_cast<double>(vectors_of(dw.ic) * (dw.kh * dw.kw + 4)) * 1.5);
   }
 

@@ -60,6 +60,13 @@ inline int64_t lanes_of(const ConvSpec& s) { return halves(s) ? kHalfLanes : kLa
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 inline int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 
+// Rows of a depthwise result that are made together: two share what they read, unless that would
+// leave threads without their equal part.
+inline int64_t depthwise_rows(const ConvSpec& dw, int64_t slots) {
+  const int64_t pairs = ceil_div(dw.n * dw.oh, 2);
+  return dw.sh == 1 && (pairs % slots == 0 || pairs >= 8 * slots) ? 2 : 1;
+}
+
 // A rectangle of work: row units, columns, panels; [begin, end) each.
 struct Part {
   int64_t row[2], col[2], panel[2];
