@@ -203,7 +203,7 @@ def machine():
         reversed([[p.strip() for p in line.split(":", 1)] for line in lines if ":" in line])
     )
     model = f"family {info.get('cpu family', '?')} model {info.get('model', '?')}"
-    wanted = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16")
+    wanted = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16")
     flags = [f for f in wanted if f in info.get("flags", "").split()]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return (
