@@ -178,7 +178,7 @@ Kernel convolution(const Prepare& p, const Graph* body, const AnchorMatch& m) {
   if (m.depthwise) {
     const cpu::ConvSpec dw = conv_spec(*m.depthwise);
     choice.conv = cpu::Conv::create(dw, m.depthwise_epilogue, spec, m.epilogue);
-    if (!choice.conv) {
+    if (!choice.conv) {  // float16 deals out wider panels, which may not be worth fusing
       spec.half_products = false;
       choice.conv = cpu::Conv::create(dw, m.depthwise_epilogue, spec, m.epilogue);
     }

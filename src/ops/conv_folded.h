@@ -17,8 +17,9 @@ struct Folding {
   std::array<int64_t, 4> x{};     // strides of the picture as it lies: n, c, h, w, in elements
   int64_t channels = 0;           // of the folded picture: 4 * spec.ic, or more, with zeros
   std::array<int64_t, 2> size{};  // of the folded picture
-  std::array<int64_t, 2> kernel{}, before{},
-      shift{};  // before: zeros in front, which the copy has (no padding is left)
+  std::array<int64_t, 2> kernel{};
+  std::array<int64_t, 2> before{};  // folded zeros in front: the copy has the padding
+  std::array<int64_t, 2> shift{};   // where in the first folded pixels the kernel begins
 
   Folding() = default;
   Folding(const cpu::ConvSpec& spec, const std::array<int64_t, 4>& x, int64_t channels);
@@ -33,8 +34,8 @@ struct Folding {
 };
 
 // cuDNN's convolution of a folded picture, with TF32, in each way that is worth timing: twelve
-// channels, or sixteen. Empty where it does not serve. `x`, `weight`: places among the node's
-// inputs.
+// channels, or sixteen. Empty where it does not serve, and for constant weights. `x`, `weight`:
+// places among the node's inputs.
 std::vector<Alternative> folded_conv(const Prepare& p, const Node& conv, const Type& result, int x,
                                      int weight);
 std::vector<Alternative> folded_conv_wgrad(const Prepare& p, const cpu::ConvSpec& conv);

@@ -46,8 +46,9 @@ std::vector<Alternative> folded_conv(const Prepare& p, const Node& conv, const T
                                      int weight) {
   std::vector<Alternative> all;
   const Type& picture = conv.inputs[0]->type;
-  if (conv.op == &ops::conv2d_transpose_op || strides_of(result)[1] != 1 ||
-      !worth_folding(conv_spec(conv), picture.dtype))
+  // Folding reads the weight as it lies, and a constant that cuDNN's way packed is not there.
+  if (p.constant(static_cast<size_t>(weight)) != nullptr || conv.op == &ops::conv2d_transpose_op ||
+      strides_of(result)[1] != 1 || !worth_folding(conv_spec(conv), picture.dtype))
     return all;
   for (const int64_t channels : {4 * picture.shape[1], int64_t{16}}) {
     const Folding f(conv_spec(conv), strides_of(picture), channels);

@@ -372,6 +372,13 @@ TEST_P(Conv, Tf32OfFewChannelsAndOneTap) {
                                      ops::conv2d_wgrad(v[0], v[2], by_weight)};
         },
         3e-3);
+    // A constant weight that one way packs must not be read as it lies by another.
+    compare(
+        {inputs[0], inputs[1]}, true,
+        [&](const std::vector<Value*>& v) {
+          return std::vector<Value*>{ops::conv2d(v[0], v[1], nullptr, c.attrs)};
+        },
+        3e-3);
   }
   allow_tf32(Products::kConvolutions, false);
 }
