@@ -24,6 +24,8 @@ class Target {
   // Whether products read through strides as fast as side by side, so that a transpose is best left
   // to them even when several read it.
   virtual bool products_take_strides() const { return false; }
+  // Whether flash_attn has a kernel for heads of this size in this dtype.
+  virtual bool fuses_attention(DType /*dtype*/, int64_t /*head_size*/) const { return false; }
   // Which input's memory the kernel lets a node's first output take over; -1: none (beside those of
   // Op::in_place). That this value is no other input's memory is the planner's to see; what a body
   // does with one input is the target's.

@@ -7,6 +7,7 @@
 #include "ops/anchor.h"
 #include "ops/batch_matmul.h"
 #include "ops/conv.h"
+#include "ops/flash_attn.h"
 #include "ops/fused.h"
 #include "ops/matmul.h"
 #include "ops/pointwise.h"
@@ -251,6 +252,9 @@ class CpuTarget : public Target {
   }
 
   bool products_take_strides() const override { return true; }
+  bool fuses_attention(DType dtype, int64_t head_size) const override {
+    return cpu_flash_attn_takes(dtype, head_size);
+  }
 
   int overwrites(const Node& n) const override {
     if (n.op != &ops::fused_op) return -1;

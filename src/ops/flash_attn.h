@@ -1,4 +1,4 @@
-// Attention as one operator, for GPUs: softmax(q k^T scale + mask) v without the products between.
+// Attention as one operator: softmax(q k^T scale + mask) v without the products between.
 #pragma once
 
 #include "graph/graph.h"
@@ -16,8 +16,10 @@ inline constexpr Field FlashAttnAttrs::fields[] = {
     TRI_FIELD(FlashAttnAttrs, scale), TRI_FIELD(FlashAttnAttrs, causal),
     TRI_FIELD(FlashAttnAttrs, dropout), TRI_FIELD(FlashAttnAttrs, index)};
 
-// Whether flash_attn takes heads of this size in this dtype (of float16 and bfloat16).
+// Whether a GPU's flash_attn takes heads of this size in this dtype (of float16 and bfloat16).
 bool flash_attn_takes(DType dtype, int64_t head_size);
+// Whether a CPU's does: float32 with AVX-512, without dropout.
+bool cpu_flash_attn_takes(DType dtype, int64_t head_size);
 
 namespace ops {
 // (q [B, Sq, H, D], k and v [B, Sk, Hk, D], mask or null, random state or null without dropout) ->

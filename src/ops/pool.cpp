@@ -41,13 +41,13 @@ template <class T, class F>
 Kernel channels_last_kernel(const Prepare& p, const PoolWindows& windows, F f) {
   const Shape &x = p.in().shape, &y = p.out().shape;
   const int64_t channels = x[1], height = x[2], width = x[3], oh = y[2], ow = y[3];
-  const int64_t work = channels * x[2] * x[3] / std::max<int64_t>(1, oh);
+  const int64_t work = channels * height * width / std::max<int64_t>(1, oh * ow);
   return {[=, images = x[0]](const Launch& l) {
-    parallel_for(images * oh, grain_of(work), [&](int64_t begin, int64_t end, int) {
-      for (int64_t r = begin; r < end; ++r) {
-        const T* from = l.input<T>(0) + r / oh * height * width * channels;
-        for (int64_t k = 0; k < ow; ++k)
-          f(from, windows.at(r % oh, k), width * channels, l.output<T>() + (r * ow + k) * channels);
+    parallel_for(images * oh * ow, grain_of(work), [&](int64_t begin, int64_t end, int) {
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t image = i / (oh * ow), h = i / ow % oh, w = i % ow;
+        f(l.input<T>(0) + image * height * width * channels, windows.at(h, w), width * channels,
+          l.output<T>() + i * channels);
       }
     });
   }};

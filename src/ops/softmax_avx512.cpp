@@ -179,6 +179,21 @@ void softmax_row_avx512(const float* x, float* y, int64_t n, float& max, float& 
   row_scale(x, y, n, max, 1.f / sum);
   log_sum = __builtin_logf(sum);
 }
+float attention_row_avx512(float* x, int64_t n, float scale, const float* mask, int64_t step) {
+  const Vector s = _mm512_set1_ps(scale), low = _mm512_set1_ps(-__builtin_inff());
+  const Vector same = mask && step == 0 ? _mm512_set1_ps(mask[0]) : _mm512_setzero_ps();
+  Vector top = low;
+  for (int64_t i = 0; i < n; i += 16) {
+    const __mmask16 m = lanes(n - i);
+    const Vector added = mask && step ? load(mask + i, m) : same;
+    const Vector v = _mm512_fmadd_ps(load(x + i, m), s, added);
+    store(x + i, m, v);
+    top = _mm512_mask_max_ps(top, m, top, v);
+  }
+  const float max = _mm512_reduce_max_ps(top), sum = row_exp(x, x, n, max);
+  row_scale(x, x, n, max, 1.f / sum);
+  return max + __builtin_logf(sum);
+}
 void softmax_rows_avx512(const uint16_t* x, uint16_t* y, int64_t rows, int64_t n, bool log) {
   if (log || n > kBuffer) return softmax_rows(x, y, rows, n, log);
   for (int64_t r = 0; r < rows; ++r) short_row(x + r * n, y + r * n, n);

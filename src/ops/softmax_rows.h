@@ -13,4 +13,8 @@ void softmax_rows_avx512(const uint16_t* x, uint16_t* y, int64_t rows, int64_t n
 // One row, and the logarithm of its sum of exponentials as max + log_sum. Not in place.
 void softmax_row_avx512(const float* x, float* y, int64_t n, float& max, float& log_sum);
 
+// Attention's row, in place: x = softmax(x * scale + mask); mask: null, or n elements `step` (0 or
+// 1) apart. Returns the logarithm of the sum of the exponentials before the division.
+float attention_row_avx512(float* x, int64_t n, float scale, const float* mask, int64_t step);
+
 }  // namespace trireme

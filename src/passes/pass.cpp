@@ -15,6 +15,7 @@ namespace {
 // amp comes after clean so that constants fold into float32 weights before anything is rounded.
 constexpr Pass kPasses[] = {{"branches", branches},
                             {"clean", clean},
+                            {"fuse_attention", fuse_attention},
                             {"amp", amp},
                             {"layout", layout},
                             {"fuse_norm", fuse_norm},

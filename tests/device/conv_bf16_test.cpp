@@ -360,6 +360,11 @@ std::vector<Case> cases() {
   add(Make(33, 66, 3, 16, 3, 3).stride(2, 2).planar().batch(2), "stem");
   add(Make(33, 67, 3, 64, 7, 7).stride(2, 2).planar(), "stem7");
   add(Make(33, 67, 3, 64, 7, 7).stride(2, 2).batch(2), "stem7_nhwc");
+  add(Make(33, 230, 3, 64, 7, 7).stride(2, 2).planar().batch(3).act(Act::kRelu), "stem7_wide");
+  add(Make(21, 40, 4, 20, 5, 5).planar().residual(Epilogue::kAfter, 3), "stem5");
+  add(Make(21, 40, 1, 70, 3, 8).stride(1, 3).planar().batch(2).wider(5), "stem38");
+  add(Make(21, 19, 2, 33, 5, 6).stride(3, 1).wider(1).batch(2).no_bias(), "stem56_nhwc");
+  add(Make(33, 67, 3, 40, 9, 9).stride(2, 2).planar(), "stem9");
   add(Make(17, 35, 1, 20, 3, 3).planar(), "planar_s1");
   add(Make(17, 70, 4, 20, 3, 3).stride(3, 3).planar(), "planar_s3");
   add(Make(17, 35, 3, 20).planar(), "planar_k1");

@@ -51,12 +51,12 @@ class Pointwise final : public Conv {
       : spec_(spec), epilogue_(epilogue), ic_(spec.ic / spec.groups), oc_(spec.oc / spec.groups) {
     pixels_ = spec.n * spec.oh * spec.ow;
     const int64_t lanes = lanes_of(spec);
-    unit_ = vectors_of(oc_, lanes) % 3 == 0 ? 9 : kTilePixels;
-    if (pixels_ <= unit_) unit_ = pixels_;
-    work_.cols = ceil_div(pixels_, unit_);
+    const int64_t unit = vectors_of(oc_, lanes) % 3 == 0 ? 9 : kTilePixels;
+    // Pixels are dealt out one by one: the kernel makes its tiles as equal as they can be.
+    work_.cols = pixels_;
     work_.panels = panels_of(oc_, lanes);
     const auto vectors = static_cast<double>(ic_ * vectors_of(oc_, lanes));
-    work_.cell = vectors * static_cast<double>(unit_);
+    work_.cell = vectors;
     work_.weights = 4 * vectors;
     grid_ = choose_grid(work_, num_threads());
     pitch_ = pitch_of(ic_);
@@ -66,9 +66,9 @@ class Pointwise final : public Conv {
     if (ic_ * oc_ >= kManyWeights) most += most / 2;
     // Long output rows: few at a time, so that lines shared by two panels are still at hand.
     if (oc_ >= 2048 && ic_ < 256) most = std::min<int64_t>(most, 60);
-    most = std::max<int64_t>(1, most / unit_);
-    const int64_t units = ceil_div(work_.cols, grid_.cols);
-    block_ = ceil_div(units, ceil_div(units, most)) * unit_;
+    most = std::max<int64_t>(1, most / unit);
+    const int64_t units = ceil_div(ceil_div(pixels_, grid_.cols), unit);
+    block_ = ceil_div(units, ceil_div(units, most)) * unit;
     part_floats_ = round_up(block_ * pitch_, kLanes);
   }
 
@@ -83,7 +83,7 @@ class Pointwise final : public Conv {
 
  private:
   void run_part(const ConvArgs& args, const Part& part, int64_t g, float* scratch) const {
-    const int64_t end = std::min(part.col[1] * unit_, pixels_), image = spec_.oh * spec_.ow;
+    const int64_t end = part.col[1], image = spec_.oh * spec_.ow;
     GemmRun run;
     const int64_t zero = 0;
     run.tap = &zero;
@@ -95,7 +95,7 @@ class Pointwise final : public Conv {
     run.epilogue = &epilogue_;
     int64_t next = 0;
     run.weights = Weights::kCold;
-    for (int64_t m = part.col[0] * unit_; m < end; m = next) {
+    for (int64_t m = part.col[0]; m < end; m = next) {
       next = std::min(m + block_, end);
       if (args.input_scale) next = std::min(next, (m / image + 1) * image);
       run.width = next - m;
@@ -128,7 +128,7 @@ class Pointwise final : public Conv {
 
   ConvSpec spec_;
   Epilogue epilogue_;
-  int64_t ic_, oc_, pixels_ = 0, unit_ = 0, pitch_ = 0, block_ = 0, part_floats_ = 0;
+  int64_t ic_, oc_, pixels_ = 0, pitch_ = 0, block_ = 0, part_floats_ = 0;
   Work work_;
   Grid grid_;
 };
@@ -136,14 +136,22 @@ class Pointwise final : public Conv {
 class Depthwise final : public Conv {
  public:
   Depthwise(const ConvSpec& spec, const Epilogue& epilogue) : spec_(spec), epilogue_(epilogue) {
-    row_unit_ = depthwise_rows(spec, num_threads());
+    const int64_t vectors = vectors_of(spec.ic);
     work_.lines = spec.n * spec.oh;
+    row_unit_ = depthwise_rows(spec, num_threads());
+    channels_ = spec.oc;
+    // Fewer rows than the window has: what parts would share is most of what they read.
+    if (ceil_div(work_.lines, num_threads()) < spec.kh) {
+      row_unit_ = spec.sh == 1 ? 2 : 1;  // a tile's
+      channels_ = kLanes;
+      work_.panels = vectors;
+    }
     work_.row_unit = row_unit_;
     work_.rows = ceil_div(work_.lines, row_unit_);
     work_.cols = ceil_div(spec.ow, 4);
-    work_.cell = static_cast<double>(row_unit_ * 4 * vectors_of(spec.ic) * (spec.kh * spec.kw + 4));
+    work_.cell = static_cast<double>(row_unit_ * 4 * vectors * (spec.kh * spec.kw + 4));
     grid_ = choose_grid(work_, num_threads());
-    zeros_ = vectors_of(spec.ic) * kLanes;
+    zeros_ = vectors * kLanes;
   }
 
   size_t scratch_bytes() const override { return bytes_of(zeros_ * grid_.count()); }
@@ -152,29 +160,32 @@ class Depthwise final : public Conv {
     for_parts(grid_.count(), zeros_, args.scratch, [&](int64_t i, float* zeros) {
       std::memset(zeros, 0, bytes_of(zeros_));
       const Part part = part_at(work_, grid_, i);
+      ConvSpec own = spec_;
+      own.oc = std::min(part.panel[1] * channels_, spec_.oc) - part.panel[0] * channels_;
       const int64_t end = std::min(part.row[1] * row_unit_, spec_.n * spec_.oh);
       for_row_blocks(part.row[0] * row_unit_, end, spec_.oh, spec_.oh,
-                     [&](const Rows& rows) { run_rows(args, part, rows, zeros); });
+                     [&](const Rows& rows) { run_rows(args, own, part, rows, zeros); });
     });
   }
 
  private:
-  void run_rows(const ConvArgs& args, const Part& part, const Rows& rows,
+  // Of the part's channels, as many as `s` has.
+  void run_rows(const ConvArgs& args, const ConvSpec& s, const Part& part, const Rows& rows,
                 const float* zeros) const {
-    const ConvSpec& s = spec_;
+    const int64_t c = part.panel[0] * channels_;
     DepthwiseRun run;
     run.spec = &s;
-    run.x = static_cast<const float*>(args.x) + rows.image * s.h * s.w * s.ldx;
-    run.w = static_cast<const float*>(args.weight);
-    run.bias = args.bias;
+    run.x = static_cast<const float*>(args.x) + rows.image * s.h * s.w * s.ldx + c;
+    run.w = static_cast<const float*>(args.weight) + c * s.kh * s.kw;
+    run.bias = args.bias ? args.bias + c : nullptr;
     run.zeros = zeros;
     run.row_begin = rows.begin, run.row_end = rows.end;
     run.col_begin = part.col[0] * 4, run.col_end = std::min(part.col[1] * 4, s.ow);
     const int64_t pixel = (rows.image * s.oh + rows.begin) * s.ow + run.col_begin;
-    run.y = static_cast<float*>(args.y) + pixel * s.ldy;
+    run.y = static_cast<float*>(args.y) + pixel * s.ldy + c;
     run.ldy = s.ldy, run.y_row = s.ow * s.ldy;
     if (epilogue_.residual) {
-      run.residual = static_cast<const float*>(args.residual) + pixel * args.ldr;
+      run.residual = static_cast<const float*>(args.residual) + pixel * args.ldr + c;
       run.ldr = args.ldr, run.r_row = s.ow * args.ldr;
     }
     run.epilogue = &epilogue_;
@@ -183,7 +194,7 @@ class Depthwise final : public Conv {
 
   ConvSpec spec_;
   Epilogue epilogue_;
-  int64_t row_unit_ = 1, zeros_ = 0;
+  int64_t row_unit_ = 1, channels_ = 0, zeros_ = 0;  // channels of a panel
   Work work_;
   Grid grid_;
 };

@@ -2,6 +2,7 @@
 #include "device/cpu/gemm_bf16_amx.h"
 
 #include "device/cpu/bf16_math_amx.h"
+#include "device/cpu/line_ring_bf16_amx.h"
 
 namespace trireme::cpu::bf16 {
 namespace {
@@ -135,13 +136,16 @@ struct Source {
 // 16 columns starting at `column`, all of K.
 void pack_columns(const KLayout& layout, const Source& source, int64_t column, int64_t columns,
                   int64_t channels, int64_t taps, Bf16* out) {
+  const int64_t row = layout.lines ? taps / layout.segments : 0;  // taps of a window's row
   for (int64_t s = 0; s < layout.segments; ++s) {
     for (int64_t k = 0; k < layout.steps * layout.step; k += 2) {
       for (int64_t c = 0; c < kTile; ++c) {
         for (int64_t h = 0; h < 2; ++h) {
-          const int64_t tap = layout.joined ? (k + h) / channels : s;
-          const int64_t channel = layout.joined ? (k + h) % channels : k + h;
-          const bool inside = c < columns && channel < channels && tap < taps;
+          const int64_t side = layout.lines ? kLineChannels : layout.joined ? channels : 0;
+          const int64_t tap = s * (layout.lines ? row : 1) + (side ? (k + h) / side : 0);
+          const int64_t channel = side ? (k + h) % side : k + h;
+          const int64_t end = layout.lines ? (s + 1) * row : taps;
+          const bool inside = c < columns && channel < channels && tap < end;
           *out++ = inside ? narrow(source.at(column + c, channel, tap)) : Bf16{0};
         }
       }
@@ -153,6 +157,11 @@ void pack_columns(const KLayout& layout, const Source& source, int64_t column, i
 
 KLayout k_layout(const ConvSpec& spec) {
   KLayout l;
+  if (serves_lines(spec)) {
+    l.lines = true;
+    l.segments = spec.kh, l.steps = 1, l.step = kMaxStep;
+    return l;
+  }
   const int64_t channels = spec.ic / spec.groups, taps = taps_in_k(spec);
   l.joined = taps > 1 && channels < 16;
   l.segments = l.joined ? 1 : taps;

@@ -17,8 +17,9 @@ constexpr int64_t kMaxStep = 32;  // elements of K that one tile instruction tak
 struct KLayout {
   int64_t step = 0;      // elements of K in a step: even, at most 32
   int64_t steps = 0;     // steps in a segment
-  int64_t segments = 1;  // one for each tap, or one in all (`joined`: few channels, many taps)
-  bool joined = false;
+  int64_t segments = 1;  // one for each tap, or one in all (`joined`: few channels, many taps), or
+                         // one for each row of the window (`lines`, see line_ring_bf16_amx.h)
+  bool joined = false, lines = false;
   bool exact = false;
   int64_t all_steps() const { return steps * segments; }
   int64_t b_tile() const { return all_steps() * step * kTile; }  // elements for 16 columns

@@ -32,12 +32,15 @@ class Product {
   static std::unique_ptr<Product> create(const ProductSpec& spec, const Epilogue& epilogue = {});
 };
 
-// One of many products of small matrices, by the calling thread alone. scratch: 64-byte aligned,
-// small_product_bytes().
+// One of many products of small matrices, by the calling thread alone. scratch and packed: 64-byte
+// aligned, small_product_bytes().
 bool serves_small_product(const ProductSpec& spec);
 size_t small_product_bytes(const ProductSpec& spec);
 // next_a, next_b: as much memory as a and b take, wanted in the cache soon; or null.
 void small_product(const ProductSpec& spec, const float* a, const float* b, const float* bias,
                    float* c, void* scratch, const float* next_a, const float* next_b);
+// The same in two steps, for several products with one b: spec.m may differ between them.
+void pack_small_product(const ProductSpec& spec, const float* b, void* packed);
+void small_product_packed(const ProductSpec& spec, const float* a, const void* packed, float* c);
 
 }  // namespace trireme::cpu

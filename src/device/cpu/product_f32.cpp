@@ -315,15 +315,33 @@ size_t small_product_bytes(const ProductSpec& s) {
   return f32::bytes_of(f32::set_floats(s.k, s.n));
 }
 
-void small_product(const ProductSpec& s, const float* a, const float* b, const float* bias,
-                   float* c, void* scratch, const float* next_a, const float* next_b) {
-  auto* packed = static_cast<float*>(scratch);
-  f32::pack(s, b, 0, f32::panels_of(s.n), 0, s.k, s.k, packed);
-  f32::GemmRun run = f32::gemm_run(s, {a, b, bias, c, nullptr}, f32::kPlain);
-  run.a = a, run.w = packed, run.y = c;
+namespace f32 {
+namespace {
+
+GemmRun small_run(const ProductSpec& s, const Data& d, const void* packed) {
+  GemmRun run = gemm_run(s, d, kPlain);
+  run.a = d.a, run.w = static_cast<const float*>(packed), run.y = d.c;
   run.width = s.m;
   if (s.a_column != 1) run.a_step = s.a_column;
-  run.panel_end = f32::panels_of(s.n);
+  run.panel_end = panels_of(s.n);
+  return run;
+}
+
+}  // namespace
+}  // namespace f32
+
+void pack_small_product(const ProductSpec& s, const float* b, void* packed) {
+  f32::pack(s, b, 0, f32::panels_of(s.n), 0, s.k, s.k, static_cast<float*>(packed));
+}
+
+void small_product_packed(const ProductSpec& s, const float* a, const void* packed, float* c) {
+  f32::gemm(f32::small_run(s, {a, nullptr, nullptr, c, nullptr}, packed));
+}
+
+void small_product(const ProductSpec& s, const float* a, const float* b, const float* bias,
+                   float* c, void* scratch, const float* next_a, const float* next_b) {
+  pack_small_product(s, b, scratch);
+  f32::GemmRun run = f32::small_run(s, {a, b, bias, c, nullptr}, scratch);
   if (next_a) run.ahead[0] = f32::ahead_of(next_a, s.m * s.k);
   if (next_b) run.ahead[1] = f32::ahead_of(next_b, s.n * s.k);
   f32::gemm(run);

@@ -3,6 +3,7 @@
 
 #include "device/cpu/bf16_math_amx.h"
 #include "device/cpu/gather_bf16_amx.h"
+#include "device/cpu/line_ring_bf16_amx.h"
 #include "device/cpu/padded_bf16_amx.h"
 #include "device/cpu/tasks_amx.h"
 
@@ -37,6 +38,7 @@ struct TileConv::Task {
   int64_t group = 0;
   Bf16* blocks;  // copied A tiles, or the depthwise result
   Bf16* lines;
+  LineRing ring;  // kRows of a layout by lines
   TileScope tiles;
   bool cold = true;             // the weights are not in the second-level cache yet
   const Bf16* below = nullptr;  // kRows: input to fetch, and how much
@@ -62,6 +64,7 @@ bool TileConv::serves(const ConvSpec& s) {
 }
 
 TileConv::Mode TileConv::choose_mode(const ConvSpec& s, const KLayout& k) {
+  if (k.lines) return Mode::kRows;
   if (!k.exact || s.x_planar) return Mode::kGather;
   const bool same_pixels = s.kh * s.kw == 1 && s.sh == 1 && s.sw == 1 && s.top == 0 &&
                            s.left == 0 && s.oh == s.h && s.ow == s.w;
@@ -125,6 +128,8 @@ void TileConv::set_sizes() {
   } else if (mode_ == Mode::kPadded) {
     images_ = smaller(larger<int64_t>(1, (768 << 10) / padded_bytes(s, 1)), s.n);
     task_bytes_ = padded_bytes(s, images_);
+  } else if (k_.lines) {
+    task_bytes_ = ring_bytes(s);
   } else if (mode_ == Mode::kRows) {
     task_bytes_ = k_.segments * row_block_ * (s.ic / s.groups) * 2;
   } else {
@@ -177,6 +182,7 @@ void TileConv::run(const ConvArgs& args) const {
     t.backward = backward;
     t.blocks = static_cast<Bf16*>(args.scratch) + i * task_bytes_ / 2;
     const int64_t n = smaller(gather_chunk_, round_up(pixels_, kTile));
+    t.ring.memory = t.blocks;
     t.lines = t.blocks + n * k_.all_steps() * kMaxStep;
     const int64_t all = by_columns ? tiles_ : units;
     const int64_t begin = all * i / tasks, end = all * (i + 1) / tasks;
@@ -263,6 +269,7 @@ void TileConv::run_parts(Task& t, Block b) const {
 
 void TileConv::prepare(Task& t, int64_t first, int64_t count) const {
   const auto* x = static_cast<const Bf16*>(t.args->x);
+  if (k_.lines) return prepare_lines(t, first, count);
   if (t.mode == Mode::kRows) return prepare_rows(t, first, count);
   if (t.mode == Mode::kPadded) {
     return pad_pictures(spec_, x + t.image * spec_.h * spec_.w * spec_.ldx, t.images, t.blocks);
@@ -297,6 +304,25 @@ void TileConv::look_below(Task& t, int64_t first, int64_t count) const {
   const int64_t from = smaller(ox * s.sw, s.w), to = smaller((ox + count) * s.sw, s.w);
   t.below = static_cast<const Bf16*>(t.args->x) + ((n * s.h + iy) * s.w + from) * s.ldx;
   t.below_lines = ceil_div((to - from) * s.ldx, 32);
+}
+
+// A segment for each row of the window that sees the picture.
+void TileConv::prepare_lines(Task& t, int64_t first, int64_t count) const {
+  const ConvSpec& s = spec_;
+  const int64_t ox = first % s.ow, oy = first / s.ow % s.oh, n = first / s.ow / s.oh;
+  t.segments = 0;
+  for (int64_t ky = 0; ky < s.kh; ++ky) {
+    const int64_t iy = oy * s.sh - s.top + ky;
+    if (iy < 0 || iy >= s.h) continue;
+    const Bf16* line = line_of(s, static_cast<const Bf16*>(t.args->x), n, iy, t.ring);
+    Segment& g = t.segment[t.segments++];
+    g.steps = 1, g.b = ky * k_.step * kTile * 2;
+    for (int64_t m = 0; m * kTile < count; ++m) {
+      const int64_t pixel = s.sw * kLineChannels;
+      g.a[m] = reinterpret_cast<const char*>(line + (ox + m * kTile) * pixel);
+      g.stride[m] = pixel * 2;
+    }
+  }
 }
 
 // A segment for each tap that sees the picture. Rows of A beyond the block's pixels may hold

@@ -21,7 +21,8 @@ class TileConv final : public Conv {
   // Where the tiles of A come from.
   enum class Mode : uint8_t {
     kFlat,    // 1x1: the activations themselves, pixel after pixel
-    kRows,    // the activations, a piece of an output row at a time; copies at the borders
+    kRows,    // the activations, a piece of an output row at a time; copies at the borders, or of
+              // all that has few channels
     kPadded,  // 3x3 on small pictures: a copy of whole pictures with zeros around
     kGather,  // copied
     kFused    // a depthwise convolution's result
@@ -36,6 +37,7 @@ class TileConv final : public Conv {
   void run_chunk(Task& t, int64_t first, int64_t count, int64_t tile0, int64_t tile1) const;
   void prepare(Task& t, int64_t first, int64_t count) const;
   void look_below(Task& t, int64_t first, int64_t count) const;
+  void prepare_lines(Task& t, int64_t first, int64_t count) const;
   void prepare_rows(Task& t, int64_t first, int64_t count) const;
   void store_padded(const Task& t, EpilogueBlock e, int64_t first, int64_t channel) const;
   void run_parts(Task& t, Block b) const;
