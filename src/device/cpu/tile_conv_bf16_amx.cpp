@@ -105,7 +105,7 @@ void TileConv::set_sizes() {
   columns_ = s.oc / s.groups;
   tap_tiles_ = ceil_div(columns_, kTile);
   tiles_ = tap_tiles_ * (s.transposed ? s.kh * s.kw : 1);
-  row_block_ = tiles_ == 1 ? 64 : 32;
+  row_block_ = k_.lines ? 128 : tiles_ == 1 ? 64 : 32;
   // Weights that stay in the second-level cache may be gone through often; large ones should not.
   const int64_t step_bytes = kMaxStep * static_cast<int64_t>(sizeof(Bf16));
   const int64_t a_row = k_.all_steps() * step_bytes;
@@ -269,7 +269,7 @@ void TileConv::run_parts(Task& t, Block b) const {
 
 void TileConv::prepare(Task& t, int64_t first, int64_t count) const {
   const auto* x = static_cast<const Bf16*>(t.args->x);
-  if (k_.lines) return prepare_lines(t, first, count);
+  if (k_.lines) return;  // a block at a time
   if (t.mode == Mode::kRows) return prepare_rows(t, first, count);
   if (t.mode == Mode::kPadded) {
     return pad_pictures(spec_, x + t.image * spec_.h * spec_.w * spec_.ldx, t.images, t.blocks);
@@ -306,23 +306,24 @@ void TileConv::look_below(Task& t, int64_t first, int64_t count) const {
   t.below_lines = ceil_div((to - from) * s.ldx, 32);
 }
 
-// A segment for each row of the window that sees the picture.
-void TileConv::prepare_lines(Task& t, int64_t first, int64_t count) const {
+// A segment for each row of the window that sees the picture; returns how many.
+int64_t TileConv::locate_lines(Task& t, int64_t first, int64_t tiles) const {
   const ConvSpec& s = spec_;
   const int64_t ox = first % s.ow, oy = first / s.ow % s.oh, n = first / s.ow / s.oh;
-  t.segments = 0;
+  int64_t segments = 0;
   for (int64_t ky = 0; ky < s.kh; ++ky) {
     const int64_t iy = oy * s.sh - s.top + ky;
     if (iy < 0 || iy >= s.h) continue;
     const Bf16* line = line_of(s, static_cast<const Bf16*>(t.args->x), n, iy, t.ring);
-    Segment& g = t.segment[t.segments++];
+    Segment& g = t.segment[segments++];
     g.steps = 1, g.b = ky * k_.step * kTile * 2;
-    for (int64_t m = 0; m * kTile < count; ++m) {
+    for (int64_t m = 0; m < tiles; ++m) {
       const int64_t pixel = s.sw * kLineChannels;
       g.a[m] = reinterpret_cast<const char*>(line + (ox + m * kTile) * pixel);
       g.stride[m] = pixel * 2;
     }
   }
+  return segments;
 }
 
 // A segment for each tap that sees the picture. Rows of A beyond the block's pixels may hold
@@ -383,7 +384,9 @@ int64_t TileConv::run_block(Task& t, const Block& b) const {
               b.k_begin > 0,
               {}};
   job.b += (t.group * tiles_ + b.tile) * b_tile;
-  if (t.mode == Mode::kPadded) {
+  if (k_.lines) {
+    job.count = locate_lines(t, b.first + b.at, m);
+  } else if (t.mode == Mode::kPadded) {
     job.count = padded_segments(spec_, t.blocks, b.at, m, b.k_begin, b.k_end, t.segment);
   } else if (t.mode != Mode::kRows) {
     Segment& s = t.segment[0];

@@ -37,7 +37,7 @@ class TileConv final : public Conv {
   void run_chunk(Task& t, int64_t first, int64_t count, int64_t tile0, int64_t tile1) const;
   void prepare(Task& t, int64_t first, int64_t count) const;
   void look_below(Task& t, int64_t first, int64_t count) const;
-  void prepare_lines(Task& t, int64_t first, int64_t count) const;
+  int64_t locate_lines(Task& t, int64_t first, int64_t tiles) const;
   void prepare_rows(Task& t, int64_t first, int64_t count) const;
   void store_padded(const Task& t, EpilogueBlock e, int64_t first, int64_t channel) const;
   void run_parts(Task& t, Block b) const;
