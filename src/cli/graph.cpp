@@ -41,8 +41,8 @@ void add_graph(CLI::App& app) {
   verb->add_option("--shape", r->shapes,
                    "NAME=1x3x640x640 for each input; unknown dimensions get 1 and 64 otherwise");
   verb->add_option("--after", r->after,
-                   "record, branches, clean, amp, layout, fuse_norm, fuse_anchor, fuse_pointwise "
-                   "or schedule (default)");
+                   "record, branches, clean, fuse_attention, amp, layout, fuse_norm, fuse_loss, "
+                   "fuse_anchor, fuse_pointwise or schedule (default)");
   verb->callback([r] { print_graph(*r); });
 }
 

@@ -1,6 +1,7 @@
 // Pass tests as text: each *.graph file here holds the passes to run, a graph, and the graph
-// expected after them; "device: gpu" in the head makes it those of a GPU, "float32: conv2d matmul"
-// keeps operators in float32. TRIREME_UPDATE=1 writes what came out into the file, to be read and
+// expected after them; "device: gpu" in the head makes it those of a GPU, "precision: float32" asks
+// for no bfloat16, "float32: conv2d matmul" keeps operators in float32, "needs: avx512" skips it on
+// processors without. TRIREME_UPDATE=1 writes what came out into the file, to be read and
 // committed.
 #include <gtest/gtest.h>
 
@@ -10,6 +11,7 @@
 #include <iterator>
 #include <sstream>
 
+#include "base/cpu_features.h"
 #include "graph/text.h"
 #include "graph/verify.h"
 #include "ops/anchor.h"
@@ -41,14 +43,18 @@ Case read_case(const fs::path& file) {
   return c;
 }
 
+bool has_line(const Case& c, const std::string& line) {
+  return c.head.find(line + '\n') != std::string::npos;
+}
+
 std::string transformed(const Case& c) {
   const std::unique_ptr<Graph> graph = parse_graph(c.input);
   verify(*graph, "parse");
-  const bool gpu = c.head.find("device: gpu\n") != std::string::npos;
+  const DType precision = has_line(c, "precision: float32") ? DType::kFloat32 : DType::kBFloat16;
   std::istringstream kept(c.float32);
   const std::vector<std::string> float32_ops{std::istream_iterator<std::string>(kept), {}};
-  const PassContext context{gpu ? cuda_target() : cpu_target(), nullptr, DType::kBFloat16,
-                            float32_ops};
+  const PassContext context{has_line(c, "device: gpu") ? cuda_target() : cpu_target(), nullptr,
+                            precision, float32_ops};
   std::istringstream names(c.passes);
   for (std::string name; names >> name;) {
     const Pass* pass = find_pass(name);
@@ -65,6 +71,8 @@ TEST_P(PassText, GivesTheExpectedGraph) {
   const fs::path file = kFolder / (GetParam() + ".graph");
   const Case c = read_case(file);
   ASSERT_FALSE(c.passes.empty()) << file << " has no 'run: PASS' line";
+  if (has_line(c, "needs: avx512") && !cpu_features().avx512)
+    GTEST_SKIP() << "the pass asks for kernels that need AVX-512";
   const std::string result = transformed(c);
   if (std::getenv("TRIREME_UPDATE")) {
     std::ofstream(file) << c.head << "--- input\n" << c.input << "--- expected\n" << result;
