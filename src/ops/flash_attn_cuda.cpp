@@ -4,6 +4,7 @@
 #include "device/cuda/cudnn.h"
 #include "device/precision.h"
 #include "ops/cuda_kernels.h"
+#include "ops/elements.h"
 #include "ops/flash_attn_seed.h"
 #include "ops/strided_copy.h"
 
@@ -25,6 +26,9 @@ struct Operands {
   int64_t batch, length, key_length, heads, key_heads, head_size;
 
   explicit Operands(const Prepare& p) : packed(!p.has(kK)), dtype(p.in(kQ).dtype) {
+    TRI_CHECK(
+        flash_attn_takes(dtype, p.in(kQ).shape.back()),
+        message(p.node.op->name, "on a GPU expects float16 or bfloat16, got ", p.in(kQ).str()));
     const Shape& q = p.in(kQ).shape;
     batch = q[0], length = q[1], heads = q[q.rank() - 2], head_size = q.back();
     key_length = packed ? length : p.in(kK).shape[1];

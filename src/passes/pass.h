@@ -42,7 +42,7 @@ void branches(Graph& graph, const PassContext& context);  // graphs inside opera
 void amp(Graph& graph, const PassContext& context);       // casts to half precision around anchors
 void clean(Graph& graph, const PassContext& context);     // folds, simplifies, removes
 void fuse_attention(Graph& graph, const PassContext& context);  // products around a softmax
-void layout(Graph& graph, const PassContext& context);    // channels-last where anchors want it
+void layout(Graph& graph, const PassContext& context);  // channels-last where anchors want it
 // Training batch norm with a residual, ReLU and max pooling, for targets that want it.
 void fuse_norm(Graph& graph, const PassContext& context);
 void fuse_loss(Graph& graph, const PassContext& context);  // cross entropy of half logits, likewise

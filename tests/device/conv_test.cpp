@@ -308,6 +308,12 @@ TEST_P(Convolution, depthwise) {
         }
       }
     }
+    // Few rows: threads share out the channels.
+    for (const int64_t rows : {2, 3, 6}) {
+      check({spec_of(1, rows, 80, c, c, 5, 5, 1, 1, c),
+             {Act::kHardSwish, Epilogue::kAfter, 0, 0, 2, 1}});
+      check({spec_of(1, rows, 80, c, c, 5, 5, 2, 1, c), {Act::kRelu}, false});
+    }
     check({spec_of(2, 9, 9, c, c, 3, 3, 1, 1, c, 2), {}});
     check({spec_of(1, 9, 12, c, c, 7, 7, 1, 1, c), {}});
     check({spec_of(1, 9, 12, c, c, 1, 5, 1, 1, c), {}});
