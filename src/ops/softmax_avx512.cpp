@@ -26,6 +26,9 @@ float row_exp(const float* x, float* keep, int64_t n, float max) {
   Vector a = _mm512_setzero_ps(), b = a;
   int64_t i = 0;
   for (; i + 32 <= n; i += 32) {
+    // The next row, which is read faster than memory gives it.
+    _mm_prefetch(reinterpret_cast<const char*>(x + n + i), _MM_HINT_T1);
+    _mm_prefetch(reinterpret_cast<const char*>(x + n + i + 16), _MM_HINT_T1);
     const Vector e = exp(_mm512_sub_ps(load(x + i, 0xffff), top));
     const Vector f = exp(_mm512_sub_ps(load(x + i + 16, 0xffff), top));
     if (keep) {
