@@ -24,7 +24,8 @@ struct LineRing {
 };
 int64_t ring_bytes(const ConvSpec& spec);
 
-// Pixel -left of an input row (inside the picture), from the ring or made now; line_pixels() long.
+// Pixel -left of an input row (inside the picture), from the ring or made now; as long as the tiles
+// of an output row read.
 const uint16_t* line_of(const ConvSpec& spec, const uint16_t* x, int64_t image, int64_t y,
                         LineRing& ring);
 
