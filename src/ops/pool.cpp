@@ -44,10 +44,11 @@ Kernel channels_last_kernel(const Prepare& p, const PoolWindows& windows, F f) {
   const int64_t work = channels * height * width / std::max<int64_t>(1, oh * ow);
   return {[=, images = x[0]](const Launch& l) {
     parallel_for(images * oh * ow, grain_of(work), [&](int64_t begin, int64_t end, int) {
-      for (int64_t i = begin; i < end; ++i) {
-        const int64_t image = i / (oh * ow), h = i / ow % oh, w = i % ow;
-        f(l.input<T>(0) + image * height * width * channels, windows.at(h, w), width * channels,
-          l.output<T>() + i * channels);
+      for (int64_t i = begin; i < end;) {
+        const int64_t row = i / ow, stop = std::min(end, (row + 1) * ow);
+        const T* from = l.input<T>(0) + row / oh * height * width * channels;
+        for (const int64_t h = row % oh; i < stop; ++i)
+          f(from, windows.at(h, i - row * ow), width * channels, l.output<T>() + i * channels);
       }
     });
   }};

@@ -34,9 +34,10 @@ inline __m512i ordered(__m512i v) {
   return _mm512_xor_si512(v, _mm512_and_si512(_mm512_srai_epi16(v, 15), low));
 }
 
-// The largest of 32 channels at a time, without widening them. NaN counts as beyond infinity.
+// The largest of 32 channels at a time, without widening them. A NaN counts as beyond the infinity
+// of its sign.
 void largest(const uint16_t* x, const PoolWindow& w, int64_t row, int64_t channels, uint16_t* y) {
-  constexpr int16_t kLowest = static_cast<int16_t>(0xff7f ^ 0x7fff);  // ordered(-largest number)
+  constexpr int16_t kLowest = static_cast<int16_t>(0xff80 ^ 0x7fff);  // ordered(-infinity)
   for (int64_t c = 0; c < channels; c += 32) {
     const __mmask32 m = channels - c >= 32 ? ~__mmask32{0} : (__mmask32{1} << (channels - c)) - 1;
     __m512i v = _mm512_set1_epi16(kLowest);

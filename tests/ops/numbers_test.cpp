@@ -212,6 +212,24 @@ TEST(Pool, GlobalAndWindowsOfManyChannels) {
   }
 }
 
+// bfloat16 is compared as integers.
+TEST(Pool, TheLargestOfBothSignsAndInfinities) {
+  const float inf = INFINITY;
+  const std::vector<float> pixels{-inf, -inf, -2, -1, -0.f, 0.5f, inf, -3};
+  const Shape shape{1, 40, 1, 8};
+  std::vector<float> values;
+  for (int64_t c = 0; c < shape[1]; ++c) values.insert(values.end(), pixels.begin(), pixels.end());
+  const Array x = Array::from<float>(shape, values, DType::kFloat32).to(DType::kBFloat16);
+  const auto largest = [](const auto& v) {
+    return std::vector{
+        ops::pool2d(v[0], {.pooling_type = "max", .kernel = {1, 2}, .strides = {1, 2}})};
+  };
+  std::vector<double> want;
+  for (int64_t c = 0; c < shape[1]; ++c)
+    for (const double v : {-INFINITY, -1.0f, 0.5f, INFINITY}) want.push_back(v);
+  expect_near(run_ops(largest, {x}, {Layout::kChannelsLast})[0], want, 0, 0, "bfloat16");
+}
+
 TEST(Norms, ErrorsTellWhatWasExpected) {
   Graph graph;
   const BuilderScope scope(graph);

@@ -136,17 +136,15 @@ struct Source {
 // 16 columns starting at `column`, all of K.
 void pack_columns(const KLayout& layout, const Source& source, int64_t column, int64_t columns,
                   int64_t channels, int64_t taps, Bf16* out) {
-  const int64_t row = layout.lines ? taps / layout.segments : 0;  // taps of a window's row
+  const int64_t all = layout.steps * layout.step, per = taps / layout.segments;  // of a segment
+  const int64_t side = layout.lines ? kLineChannels : per > 1 ? channels : all;  // of a tap
   for (int64_t s = 0; s < layout.segments; ++s) {
-    for (int64_t k = 0; k < layout.steps * layout.step; k += 2) {
+    for (int64_t k = 0; k < all; k += 2) {
       for (int64_t c = 0; c < kTile; ++c) {
         for (int64_t h = 0; h < 2; ++h) {
-          const int64_t side = layout.lines ? kLineChannels : layout.joined ? channels : 0;
-          const int64_t tap = s * (layout.lines ? row : 1) + (side ? (k + h) / side : 0);
-          const int64_t channel = side ? (k + h) % side : k + h;
-          const int64_t end = layout.lines ? (s + 1) * row : taps;
-          const bool inside = c < columns && channel < channels && tap < end;
-          *out++ = inside ? narrow(source.at(column + c, channel, tap)) : Bf16{0};
+          const int64_t tap = (k + h) / side, channel = (k + h) % side;
+          const bool inside = c < columns && channel < channels && tap < per;
+          *out++ = inside ? narrow(source.at(column + c, channel, s * per + tap)) : Bf16{0};
         }
       }
     }
